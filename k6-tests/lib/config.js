@@ -1,0 +1,66 @@
+// What a run is made of, read from the environment once: where the services are, how hard they are
+// loaded and for how long. Both scripts read the same variables; README.md lists them.
+
+const names = ['user', 'payment', 'product', 'report', 'order', 'analytics', 'email', 'search', 'cache', 'inventory'];
+const firstPort = { sync: 8001, async: 8101 };
+
+export const SCENARIOS = ['s1', 's2', 's3', 's4', 's5', 's6'];
+
+// Virtual users of S1, S2, S3 and S5, virtual users of S4, requests per second of S6, seconds.
+const PROFILES = {
+  light: { users: 2, reportUsers: 1, clickRate: 20, seconds: 30 },
+  medium: { users: 5, reportUsers: 2, clickRate: 100, seconds: 60 },
+  heavy: { users: 10, reportUsers: 5, clickRate: 300, seconds: 90 },
+  stress: { users: 20, reportUsers: 10, clickRate: 500, seconds: 120 },
+  spike: { users: 30, reportUsers: 15, clickRate: 1000, seconds: 60 },
+};
+const REFERENCE_SECONDS = 30; // without PROFILE: the users and rates of medium, for 30 s
+
+function number(name, fallback) {
+  const text = __ENV[name];
+  if (text === undefined || text === '') return fallback;
+  const value = Number(text);
+  if (!Number.isFinite(value) || value < 0) throw new Error(`${name}=${text} is not a number of 0 or more`);
+  return value;
+}
+
+function profile() {
+  const name = __ENV.PROFILE;
+  if (!name) return { ...PROFILES.medium, seconds: REFERENCE_SECONDS, name: 'reference' };
+  if (!PROFILES[name]) throw new Error(`PROFILE=${name} is unknown: take one of ${Object.keys(PROFILES).join(', ')}`);
+  return { ...PROFILES[name], name };
+}
+
+// The base address of every service in this mode, without the slash at the end.
+export function addresses(mode) {
+  const base = (__ENV.BASE_URL || 'http://localhost').replace(/\/+$/, '');
+  const first = firstPort[mode] + number('PORT_OFFSET', 0);
+  return Object.fromEntries(names.map((name, i) => [name, `${base}:${first + i}`]));
+}
+
+// DURATION takes what k6 takes ("45s", "2m"); a bare number means seconds.
+function duration(fallback) {
+  const text = __ENV.DURATION;
+  if (!text) return `${fallback}s`;
+  return /^\d+$/.test(text) ? `${text}s` : text;
+}
+
+const chosen = profile();
+
+export const config = {
+  open: (__ENV.LOAD || 'closed') === 'open',
+  profile: chosen,
+  duration: duration(chosen.seconds),
+  // Arrival rates of the open load, per second ("5") or in words ("1/15s": one in 15 s).
+  rates: __ENV.RATES ? JSON.parse(__ENV.RATES) : { s1: 5, s2: 5, s3: 5, s4: '1/15s', s5: 5, s6: 100 },
+  run: __ENV.RUN_ID || '',
+  summaryFile: __ENV.SUMMARY_FILE || '',
+  // The delays of the services under test: the checks "took > n ms" follow them.
+  emailMs: number('EMAIL_DELAY_MS', 500),
+  paymentMs: number('PAYMENT_DELAY_MS', 2000),
+  reportMs: number('REPORT_SECONDS', 10) * 1000,
+};
+
+if (!['open', 'closed', undefined, ''].includes(__ENV.LOAD)) {
+  throw new Error(`LOAD=${__ENV.LOAD} is unknown: take closed (virtual users that wait) or open (fixed arrival rates)`);
+}

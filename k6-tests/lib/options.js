@@ -1,0 +1,80 @@
+// k6 options from the configuration: closed load (virtual users that wait for their answer, then pause) as
+// the reference prescribes, or open load (fixed arrival rates, whatever the answers do) to compare the modes.
+import { config, SCENARIOS } from './config.js';
+
+// What a request may occupy a virtual user for, in seconds, beyond the ordinary.
+const holds = {
+  sync: { s1: config.emailMs / 1000, s2: config.paymentMs / 1000, s4: config.reportMs / 1000 },
+  async: {},
+};
+
+// "1/15s" -> one in 15 s; 5 -> five in 1 s; 0.4 -> 400 in 1000 s (k6 takes whole rates only).
+export function arrival(rate) {
+  const words = /^(\d+)\/(\d+)s$/.exec(String(rate));
+  if (words) return { rate: Number(words[1]), timeUnit: `${words[2]}s`, perSecond: words[1] / words[2] };
+  const perSecond = Number(rate);
+  if (!(perSecond > 0)) throw new Error(`RATES: ${rate} is neither a rate per second ("5") nor "1/15s"`);
+  if (Number.isInteger(perSecond)) return { rate: perSecond, timeUnit: '1s', perSecond };
+  return { rate: Math.round(perSecond * 1000), timeUnit: '1000s', perSecond };
+}
+
+function open(mode, name, rate, position) {
+  const { perSecond, ...each } = arrival(rate);
+  // Twice the time it holds, and half a second of hiccup: else k6 drops iterations and measures itself.
+  const busy = Math.ceil(perSecond * (2 * (holds[mode][name] || 0) + 0.5)) + 3;
+  return {
+    executor: 'constant-arrival-rate',
+    exec: name,
+    ...each,
+    duration: config.duration,
+    // Rates with a common divisor would otherwise all arrive in the same millisecond.
+    startTime: `${position * 37}ms`,
+    preAllocatedVUs: busy,
+    maxVUs: busy * 4,
+    gracefulStop: '60s',
+  };
+}
+
+function closed(name) {
+  const { users, reportUsers, clickRate } = config.profile;
+  if (name === 's6') {
+    return {
+      executor: 'constant-arrival-rate',
+      exec: name,
+      rate: clickRate,
+      timeUnit: '1s',
+      duration: config.duration,
+      preAllocatedVUs: Math.max(20, Math.ceil(clickRate / 4)),
+      maxVUs: Math.max(100, clickRate),
+    };
+  }
+  return { executor: 'constant-vus', exec: name, vus: name === 's4' ? reportUsers : users, duration: config.duration };
+}
+
+export const active = config.open ? SCENARIOS.filter((name) => config.rates[name]) : SCENARIOS;
+
+// `thresholds`: scenario -> the slowest acceptable p95 of the acknowledgement in ms; not for open load, where
+// the comparison judges.
+export function options(mode, thresholds) {
+  const scenarios = {};
+  active.forEach((name, position) => {
+    scenarios[name] = config.open ? open(mode, name, config.rates[name], position) : closed(name);
+  });
+  const limits = {};
+  for (const name of active) {
+    limits[`checks{scenario:${name}}`] = ['rate==1'];
+    const limit = !config.open && thresholds[name];
+    // A threshold that always holds makes k6 keep the figures of this scenario apart for the summary.
+    limits[`http_req_duration{scenario:${name},step:acknowledge}`] = [limit ? `p(95)<${limit}` : 'max>=0'];
+    for (const metric of ['answers_expected', 'answers_unexpected', 'dropped_iterations']) {
+      limits[`${metric}{scenario:${name}}`] = ['count>=0'];
+    }
+  }
+  return {
+    scenarios,
+    thresholds: limits,
+    summaryTrendStats: ['avg', 'min', 'med', 'p(90)', 'p(95)', 'p(99)', 'max', 'count'],
+    systemTags: ['scenario', 'status', 'method', 'name', 'check', 'error_code', 'expected_response'],
+    setupTimeout: '30s',
+  };
+}

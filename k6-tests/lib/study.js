@@ -1,0 +1,75 @@
+// What both scripts share: refuse the wrong services, send a request, judge its answer, count it, pause.
+// A script adds only what differs between the modes: which answer each scenario expects.
+import exec from 'k6/execution';
+import http from 'k6/http';
+import { check, sleep } from 'k6';
+import { Counter } from 'k6/metrics';
+import { addresses, config } from './config.js';
+import { options } from './options.js';
+import { requests, routes, timeouts } from './requests.js';
+import { summary } from './summary.js';
+
+const answersExpected = new Counter('answers_expected');
+const answersUnexpected = new Counter('answers_unexpected');
+const pauses = { s4: 2 }; // seconds; the others 1
+let complained = false; // one line per virtual user is enough to see what is wrong
+
+// Names the first service that is away or runs in the other mode, in one line, and ends the run.
+function refuseOthers(mode, at) {
+  const params = { tags: { step: 'setup', name: 'GET /health' }, timeout: '5s' };
+  for (const [name, address] of Object.entries(at)) {
+    const answer = http.get(`${address}/health`, params);
+    if (answer.status !== 200) {
+      exec.test.abort(`${name}service does not answer at ${address}/health (${answer.error || answer.status}): start the ${mode} services, or set BASE_URL or PORT_OFFSET`);
+      return;
+    }
+    const runs = answer.json('mode');
+    if (runs !== mode) {
+      exec.test.abort(`${name}service at ${address} runs in ${runs} mode, this script is for ${mode}: take script-${runs}.js, or start the ${mode} services`);
+      return;
+    }
+  }
+}
+
+function complain(scenario, answer) {
+  if (complained) return;
+  complained = true;
+  console.warn(`${scenario}: unexpected ${answer.status} ${answer.error || ''} ${String(answer.body).slice(0, 200)}`);
+}
+
+// `mode`; `answers`: scenario -> {status, checks, afterwards?}; `thresholds`: scenario -> p95 in ms.
+export function study({ mode, answers, thresholds = {} }) {
+  const at = addresses(mode);
+
+  function run(scenario, { run: runId }) {
+    const { status, checks, afterwards } = answers[scenario];
+    const id = `${runId}-${scenario}-${exec.scenario.iterationInTest}`;
+    // Metadata, not a tag: a value per request would blow up k6's time series.
+    exec.vu.metrics.metadata.workflow = id;
+    const answer = requests[scenario](at, id, {
+      headers: { 'Content-Type': 'application/json', 'x-request-id': id },
+      tags: { step: 'acknowledge', name: routes[scenario] },
+      responseCallback: http.expectedStatuses(status),
+      timeout: timeouts[scenario],
+    });
+    const label = scenario.toUpperCase();
+    const named = { [`${label} answers ${status}`]: (a) => a.status === status };
+    for (const [text, holds] of Object.entries(checks ?? {})) named[`${label} ${text}`] = holds;
+    const good = check(answer, named);
+    (good ? answersExpected : answersUnexpected).add(1, { status: String(answer.status) });
+    if (!good) complain(scenario, answer);
+    if (config.open) return; // the arrival rate sets the pace, and the journals tell what came of it
+    if (good && afterwards) afterwards(at, answer);
+    if (scenario !== 's6') sleep(pauses[scenario] ?? 1);
+  }
+
+  return {
+    options: options(mode, thresholds),
+    setup() {
+      refuseOthers(mode, at);
+      return { run: config.run || `r${Date.now().toString(36)}${Math.floor(Math.random() * 46656).toString(36)}` };
+    },
+    scenario: (name) => (data) => run(name, data),
+    summary: (data) => summary(mode, data),
+  };
+}
