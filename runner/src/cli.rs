@@ -1,0 +1,57 @@
+//! The commands of `./study` and their options; `--help` is written here.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::compare::{self, CompareArgs};
+use crate::local::commands::{self, LogsArgs};
+use crate::local::supervise::{self, UpArgs};
+use crate::local::{project_root, signals};
+use crate::{check, test};
+
+/// Ten services in two architectures, HTTP calls or RabbitMQ events: run them, compare them, test them.
+#[derive(Parser)]
+#[command(name = "study", bin_name = "./study", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Move every port by N, to run beside something that has them.
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    port_offset: u16,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start servers and services, wait until they are ready, stay until Ctrl-C.
+    Up(UpArgs),
+    /// End everything that `up` (or anything else here) started.
+    Down,
+    /// What runs: pid, port, readiness, memory, time to ready.
+    Status,
+    /// Show the logs of one service or of all.
+    Logs(LogsArgs),
+    /// Run the same load against both modes and show the difference.
+    Compare(CompareArgs),
+    /// Run every test of the project against servers started for it.
+    Test(test::TestArgs),
+    /// Formatting, lints for each set of features, dependencies, documentation.
+    Check,
+}
+
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    let root = project_root()?;
+    signals::install()?;
+    match cli.command {
+        Command::Up(args) => supervise::up(&args, cli.port_offset)?,
+        Command::Down => commands::down()?,
+        Command::Status => return commands::status(),
+        Command::Logs(args) => commands::logs(&args)?,
+        Command::Compare(args) => compare::run(args, cli.port_offset)?,
+        Command::Test(args) => return test::run(&root, &args),
+        Command::Check => return check::run(&root),
+    }
+    Ok(ExitCode::SUCCESS)
+}

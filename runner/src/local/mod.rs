@@ -1,0 +1,56 @@
+//! A whole mode on this machine: its PostgreSQL, its RabbitMQ, its ten services, as child processes on loopback.
+//!
+//! [`Stack::start`] brings one up and waits until all is ready; [`Stack::stop`], or dropping it, ends everything.
+//! Keep the thread that started it alive: the kernel ends the children when it goes (see `account`).
+
+pub mod account;
+pub mod commands;
+pub mod http;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod progress;
+pub mod rabbitmq;
+pub mod services;
+pub mod signals;
+pub mod stack;
+pub mod state;
+pub mod supervise;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+pub use stack::{Given, Stack, StackOptions, start_all};
+
+/// The architecture: HTTP calls or RabbitMQ events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Sync,
+    Async,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Sync => "sync",
+            Self::Async => "async",
+        })
+    }
+}
+
+/// The checkout: the nearest folder above the current one that holds the entrance.
+pub fn project_root() -> Result<PathBuf> {
+    let here = std::env::current_dir().context("the current folder is gone")?;
+    let root = here.ancestors().find(|dir| dir.join("study").is_file() && dir.join("runner").is_dir());
+    root.map(ToOwned::to_owned).context("not inside the project: call ./study in its folder")
+}
+
+/// Where everything lies that a run leaves behind; ignored by git.
+pub fn state_folder() -> Result<PathBuf> {
+    Ok(project_root()?.join(".study"))
+}

@@ -1,0 +1,179 @@
+//! The contract's ports, moved by `--port-offset`; and before anything starts, one line for each that is taken,
+//! with who wants it and who has it.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::Mode;
+use super::services::SERVICES;
+
+#[derive(Clone, Debug)]
+pub struct Ports {
+    pub postgres: u16,
+    pub rabbitmq: Option<RabbitPorts>,
+    /// In the order of [`SERVICES`].
+    pub services: Vec<u16>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RabbitPorts {
+    pub amqp: u16,
+    pub management: u16,
+    pub prometheus: u16,
+    /// Erlang's own: the port mapper and the node. Ours, so that a broker of the system is never met.
+    pub epmd: u16,
+    pub node: u16,
+}
+
+impl Ports {
+    /// CONTRACT section 1, plus the two that Erlang needs.
+    pub fn contract(mode: Mode, offset: u16) -> Result<Self> {
+        let at = |port: u16| {
+            port.checked_add(offset)
+                .with_context(|| format!("--port-offset {offset} moves port {port} past 65535: use at most 39861"))
+        };
+        let (postgres, first) = match mode {
+            Mode::Sync => (5432, 8001),
+            Mode::Async => (5433, 8101),
+        };
+        let rabbitmq = match mode {
+            Mode::Sync => None,
+            Mode::Async => Some(RabbitPorts {
+                amqp: at(5672)?,
+                management: at(15672)?,
+                prometheus: at(15692)?,
+                epmd: at(25673)?,
+                node: at(25674)?,
+            }),
+        };
+        let services = (first..).take(SERVICES.len()).map(at).collect::<Result<_>>()?;
+        Ok(Self { postgres: at(postgres)?, rabbitmq, services })
+    }
+
+    /// Ports that nobody has now: for tests, which run beside whatever else is running.
+    pub fn free(mode: Mode) -> Result<Self> {
+        // All bound at once, so that none comes twice.
+        let listeners: Vec<TcpListener> =
+            (0..16).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+        let mut free = Vec::new();
+        for listener in &listeners {
+            free.push(listener.local_addr()?.port());
+        }
+        let rabbitmq = (mode == Mode::Async).then(|| RabbitPorts {
+            amqp: free[1],
+            management: free[2],
+            prometheus: free[3],
+            epmd: free[4],
+            node: free[5],
+        });
+        Ok(Self { postgres: free[0], rabbitmq, services: free[6..].to_vec() })
+    }
+
+    /// Each port with the name of what listens there.
+    fn named(&self) -> Vec<(u16, &str)> {
+        let mut named = vec![(self.postgres, "PostgreSQL")];
+        if let Some(rabbitmq) = &self.rabbitmq {
+            named.extend([
+                (rabbitmq.amqp, "RabbitMQ (AMQP)"),
+                (rabbitmq.management, "RabbitMQ (management)"),
+                (rabbitmq.prometheus, "RabbitMQ (Prometheus)"),
+                (rabbitmq.epmd, "RabbitMQ (Erlang port mapper)"),
+                (rabbitmq.node, "RabbitMQ (Erlang node)"),
+            ]);
+        }
+        named.extend(self.services.iter().zip(SERVICES).map(|(port, service)| (*port, service.name)));
+        named
+    }
+
+    /// Fails with a line for each port that somebody else listens on.
+    pub fn check(&self, mode: Mode) -> Result<()> {
+        let mut busy = Vec::new();
+        for (port, needed_by) in self.named() {
+            if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+                let holder = holder(port).unwrap_or_else(|| format!("a process of another user ({error})"));
+                busy.push(format!("port {port}, needed by {needed_by} ({mode}), is held by {holder}"));
+            }
+        }
+        if busy.is_empty() {
+            return Ok(());
+        }
+        bail!("{}; end it or move everything with --port-offset N", busy.join("\nstudy: "))
+    }
+}
+
+/// `pid 42 (nginx -g ...)`, as far as this user may see it.
+fn holder(port: u16) -> Option<String> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| fs::read_to_string(file).unwrap_or_default());
+    let inodes: Vec<String> = tables.iter().flat_map(|table| listening(table, port)).collect();
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
+        for file in files.flatten() {
+            let Ok(target) = fs::read_link(file.path()) else { continue };
+            if inodes.iter().any(|inode| target == Path::new(&format!("socket:[{inode}]"))) {
+                let pid = process.file_name().to_string_lossy().into_owned();
+                return Some(format!("pid {pid} ({})", command_line(&pid)));
+            }
+        }
+    }
+    None
+}
+
+/// The inodes of the sockets that listen on `port`, from the text of /proc/net/tcp.
+fn listening(table: &str, port: u16) -> Vec<String> {
+    let listen = "0A";
+    let wanted = format!(":{port:04X}");
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.len() > 9 && row[1].ends_with(&wanted) && row[3] == listen)
+        .map(|row| row[9].to_owned())
+        .collect()
+}
+
+fn command_line(pid: &str) -> String {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&raw).replace('\0', " ");
+    text.trim().chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_are_those_of_the_contract() {
+        let ports = Ports::contract(Mode::Sync, 0).unwrap();
+        assert_eq!((ports.postgres, ports.services[0], ports.services[9]), (5432, 8001, 8010));
+        let ports = Ports::contract(Mode::Async, 1000).unwrap();
+        assert_eq!((ports.postgres, ports.services[0], ports.services[9]), (6433, 9101, 9110));
+        let rabbitmq = ports.rabbitmq.unwrap();
+        assert_eq!((rabbitmq.amqp, rabbitmq.management, rabbitmq.prometheus), (6672, 16672, 16692));
+    }
+
+    #[test]
+    fn an_offset_that_leaves_no_room_is_refused() {
+        assert!(Ports::contract(Mode::Async, 39861).is_ok());
+        let error = Ports::contract(Mode::Async, 39862).unwrap_err();
+        assert!(error.to_string().contains("at most 39861"), "{error}");
+    }
+
+    #[test]
+    fn only_a_listening_socket_on_the_port_is_found() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+             0: 0100007F:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1\n\
+             1: 0100007F:1538 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 222 1\n\
+             2: 0100007F:1539 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 333 1\n";
+        assert_eq!(listening(table, 5432), ["111"]);
+    }
+
+    #[test]
+    fn a_busy_port_is_named_with_its_holder() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut ports = Ports::free(Mode::Sync).unwrap();
+        ports.check(Mode::Sync).unwrap();
+        ports.postgres = listener.local_addr().unwrap().port();
+        let error = ports.check(Mode::Sync).unwrap_err().to_string();
+        assert!(error.contains(&format!("needed by PostgreSQL (sync), is held by pid {}", std::process::id())), "{error}");
+    }
+}

@@ -1,0 +1,130 @@
+//! A RabbitMQ of our own: data, cookie, node name and Erlang port mapper are ours, everything on loopback, so that it
+//! never meets a broker of the system. Management UI and Prometheus plugin are on.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use super::account::Account;
+use super::ports::RabbitPorts;
+use super::process::{self, Process};
+use super::{http, signals};
+
+/// User and password that RabbitMQ creates by itself and accepts on loopback only.
+pub const GUEST: &str = "guest";
+
+/// The Erlang port mapper and the broker, in the order of their start.
+pub fn start(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<[Process; 2]> {
+    let home = dir.join("rabbitmq");
+    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
+    let account = Account::for_servers(&home)?;
+    account.own(&home)?;
+    for (name, text) in [
+        ("rabbitmq.conf", configuration(ports)),
+        ("enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n".to_owned()),
+    ] {
+        fs::write(home.join(name), text)?;
+        account.own(&home.join(name))?;
+    }
+    let cookie = home.join(".erlang.cookie");
+    if !cookie.exists() {
+        fs::write(&cookie, fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim())?;
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
+        account.own(&cookie)?;
+    }
+
+    let mut command = account.command(&port_mapper()?, "TERM");
+    command.args(["-address", "127.0.0.1", "-port", &ports.epmd.to_string()]).current_dir(&home);
+    clear_environment(&mut command);
+    let epmd = Process::spawn("epmd", ports.epmd, logs.join("epmd.log"), Signal::TERM, &mut command)?;
+
+    let mut command = account.command(&server()?, "TERM");
+    clear_environment(&mut command);
+    command
+        .current_dir(&home)
+        .env("HOME", &home)
+        // The start script then becomes the broker instead of staying in front of it.
+        .env("RUNNING_UNDER_SYSTEMD", "true")
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("ERL_EPMD_PORT", ports.epmd.to_string())
+        .env("RABBITMQ_NODENAME", "study@localhost")
+        .env("RABBITMQ_DIST_PORT", ports.node.to_string())
+        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}")
+        .env("RABBITMQ_LOGS", "-");
+    for (name, place) in [
+        ("RABBITMQ_CONF_ENV_FILE", "none.conf"),
+        ("RABBITMQ_CONFIG_FILE", "rabbitmq.conf"),
+        ("RABBITMQ_CONFIG_FILES", "none.d"),
+        ("RABBITMQ_ADVANCED_CONFIG_FILE", "none.config"),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
+        ("RABBITMQ_MNESIA_BASE", "data"),
+        ("RABBITMQ_LOG_BASE", "log"),
+    ] {
+        command.env(name, home.join(place));
+    }
+    let broker = Process::spawn("rabbitmq", ports.amqp, logs.join("rabbitmq.log"), Signal::TERM, &mut command)?;
+    Ok([epmd, broker])
+}
+
+fn configuration(ports: &RabbitPorts) -> String {
+    let RabbitPorts { amqp, management, prometheus, .. } = ports;
+    format!(
+        "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
+         management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n\
+         prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {prometheus}\n\
+         log.file = false\nlog.console = true\nlog.console.level = info\n"
+    )
+}
+
+/// Settings of the caller's shell that are about another broker.
+fn clear_environment(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["RABBITMQ_", "ERL_", "CONF_ENV_FILE", "NOTIFY_SOCKET"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    command.env("LC_ALL", "C.UTF-8");
+}
+
+/// The real start script: the one that Debian puts on PATH insists on its own user and folders.
+fn server() -> Result<PathBuf> {
+    ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin"]
+        .iter()
+        .map(|folder| Path::new(folder).join("rabbitmq-server"))
+        .find(|file| file.is_file())
+        .or_else(|| process::on_path("rabbitmq-server"))
+        .context("RabbitMQ is not installed (no rabbitmq-server found): install the package rabbitmq-server")
+}
+
+fn port_mapper() -> Result<PathBuf> {
+    process::on_path("epmd")
+        .or_else(|| Some(PathBuf::from("/usr/lib/erlang/bin/epmd")).filter(|file| file.is_file()))
+        .context("Erlang's epmd is not found: install the package rabbitmq-server")
+}
+
+/// Waits until the broker takes connections.
+pub fn wait(process: &mut Process, ports: &RabbitPorts, limit: Duration) -> Result<()> {
+    let url = format!("{}/api/health/checks/port-listener/{}", management_url(ports.management), ports.amqp);
+    let agent = http::agent(Duration::from_secs(2));
+    let deadline = Instant::now() + limit;
+    while !matches!(http::get(&agent, &url), Ok((200, _))) {
+        process.check()?;
+        if Instant::now() > deadline {
+            bail!("RabbitMQ is not ready after {limit:?}; its log ends:{}", process::tail(&process.log, 12));
+        }
+        signals::pause(Duration::from_millis(50))?;
+    }
+    process.ready_after = Some(process.started.elapsed());
+    Ok(())
+}
+
+/// With the login in it.
+pub fn management_url(port: u16) -> String {
+    format!("http://{GUEST}:{GUEST}@127.0.0.1:{port}")
+}

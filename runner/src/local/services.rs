@@ -1,0 +1,120 @@
+//! The ten services: their names, what they are told through the environment, and when they are ready.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use super::account::Account;
+use super::process::{self, Process};
+use super::{Mode, http, signals};
+
+pub struct Service {
+    pub name: &'static str,
+    /// The variable by which its peers know its address in sync mode.
+    pub peer: &'static str,
+}
+
+/// In the order of the contract's ports.
+pub const SERVICES: [Service; 10] = [
+    Service { name: "userservice", peer: "USER_SERVICE_URL" },
+    Service { name: "paymentservice", peer: "PAYMENT_SERVICE_URL" },
+    Service { name: "productservice", peer: "PRODUCT_SERVICE_URL" },
+    Service { name: "reportservice", peer: "REPORT_SERVICE_URL" },
+    Service { name: "orderservice", peer: "ORDER_SERVICE_URL" },
+    Service { name: "analyticsservice", peer: "ANALYTICS_SERVICE_URL" },
+    Service { name: "emailservice", peer: "EMAIL_SERVICE_URL" },
+    Service { name: "searchservice", peer: "SEARCH_SERVICE_URL" },
+    Service { name: "cacheservice", peer: "CACHE_SERVICE_URL" },
+    Service { name: "inventoryservice", peer: "INVENTORY_SERVICE_URL" },
+];
+
+/// What all ten are told.
+pub struct Setting<'a> {
+    pub mode: Mode,
+    pub programs: &'a Path,
+    pub logs: &'a Path,
+    /// `host:port/database` of PostgreSQL.
+    pub database: &'a str,
+    pub amqp_url: Option<&'a str>,
+    pub journal: Option<&'a Path>,
+    pub env: &'a [(String, String)],
+    pub ports: &'a [u16],
+}
+
+/// Settings of the caller's shell that would point a service elsewhere; delays and the like may come from there.
+const NOT_INHERITED: [&str; 15] = [
+    "COMM_MODE", "LISTEN_ADDR", "DB_SCHEMA", "DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER",
+    "POSTGRES_PASSWORD", "POSTGRES_DB", "AMQP_URL", "RABBITMQ_HOST", "RABBITMQ_PORT", "RABBITMQ_USER",
+    "RABBITMQ_PASSWORD", "RABBITMQ_VHOST",
+];
+
+pub fn start(service: &Service, port: u16, setting: &Setting<'_>) -> Result<Process> {
+    let program = setting.programs.join(service.name);
+    if !program.is_file() {
+        bail!("{} is not built: run `cargo build --workspace`", program.display());
+    }
+    let mut command = Account::CALLER.command(&program, "TERM");
+    tell(&mut command, service, port, setting);
+    Process::spawn(service.name, port, setting.logs.join(format!("{}.log", service.name)), Signal::TERM, &mut command)
+}
+
+fn tell(command: &mut Command, service: &Service, port: u16, setting: &Setting<'_>) {
+    for name in NOT_INHERITED.iter().chain(SERVICES.iter().map(|service| &service.peer)) {
+        command.env_remove(name);
+    }
+    command
+        .env("COMM_MODE", setting.mode.to_string())
+        .env("LISTEN_ADDR", format!("127.0.0.1:{port}"))
+        .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service.name, setting.database))
+        // A colour code in a log file helps nobody.
+        .env("NO_COLOR", "1");
+    match setting.mode {
+        Mode::Sync => {
+            for (peer, port) in SERVICES.iter().zip(setting.ports) {
+                command.env(peer.peer, format!("http://127.0.0.1:{port}"));
+            }
+        }
+        Mode::Async => {
+            command.envs(setting.amqp_url.map(|url| ("AMQP_URL", url)));
+        }
+    }
+    command.envs(setting.journal.map(|dir| ("JOURNAL_DIR", dir)));
+    command.envs(setting.env.iter().map(|(name, value)| (name, value)));
+}
+
+/// Waits until each answers 200 on `/ready`.
+pub fn wait(services: &mut [Process], limit: Duration) -> Result<()> {
+    let agent = http::agent(Duration::from_secs(2));
+    let deadline = Instant::now() + limit;
+    loop {
+        let mut missing = None;
+        for service in services.iter_mut() {
+            service.check()?;
+            if service.ready_after.is_some() {
+                continue;
+            }
+            match http::get(&agent, &format!("http://127.0.0.1:{}/ready", service.port)) {
+                Ok((200, _)) => service.ready_after = Some(service.started.elapsed()),
+                Ok((status, body)) => missing = Some((service, format!("{status} {body}"))),
+                Err(error) => missing = Some((service, error.to_string())),
+            }
+        }
+        let Some((service, answer)) = missing else { return Ok(()) };
+        if Instant::now() > deadline {
+            let end = process::tail(&service.log, 12);
+            bail!("{} is not ready after {limit:?}: {answer}; its log ({}) ends:{end}", service.name, service.log.display());
+        }
+        signals::pause(Duration::from_millis(20))?;
+    }
+}
+
+/// The service that `name` means; `user` means `userservice`.
+pub fn find(name: &str) -> Result<&'static Service> {
+    SERVICES
+        .iter()
+        .find(|service| service.name == name || service.name.strip_suffix("service") == Some(name))
+        .with_context(|| format!("there is no service {name}: {}", SERVICES.map(|service| service.name).join(", ")))
+}

@@ -1,0 +1,359 @@
+//! One mode, up and down again. The order matters: servers first, services when those answer; and back the same way.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::ports::Ports;
+use super::process::Process;
+use super::progress::Step;
+use super::services::{self, SERVICES};
+use super::state::{Entry, Identity, State};
+use super::{Mode, http, postgres, rabbitmq, state_folder};
+
+const SERVER_LIMIT: Duration = Duration::from_secs(90);
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Default)]
+pub struct StackOptions {
+    /// Moves every port.
+    pub port_offset: u16,
+    /// More environment for all ten services; wins over everything else.
+    pub env: Vec<(String, String)>,
+    /// Where the services write their final effects (JOURNAL_DIR).
+    pub journal: Option<PathBuf>,
+    /// Data, logs and state; `.study/<mode>` if not said.
+    pub dir: Option<PathBuf>,
+    /// Begin with empty databases, and do not keep them.
+    pub fresh: bool,
+    /// Servers that run already, instead of own ones: for tests. Ports are then free ones.
+    pub given: Option<Given>,
+    /// Where the services' binaries are; beside the running program if not said.
+    pub programs: Option<PathBuf>,
+}
+
+/// Servers to use: a stack gets a database and a vhost of its own there and removes them again.
+#[derive(Clone)]
+pub struct Given {
+    /// Superuser's.
+    pub database_url: String,
+    pub amqp_url: String,
+    /// With the login in it.
+    pub management_url: String,
+}
+
+pub struct Stack {
+    mode: Mode,
+    dir: PathBuf,
+    options: StackOptions,
+    ports: Ports,
+    programs: PathBuf,
+    servers: Vec<Process>,
+    services: Vec<Process>,
+    /// Name of the database and, where the servers are given, of the vhost.
+    database: String,
+    /// Held as long as this lives: one stack per folder.
+    _lock: File,
+}
+
+impl Stack {
+    /// Own servers and ten services, all ready. Tells on stderr how far it is.
+    pub fn start(mode: Mode, options: &StackOptions) -> Result<Self> {
+        let mut stacks = start_all(&[mode], options)?;
+        stacks.pop().context("nothing was started")
+    }
+
+    /// Claims folder and ports; nothing runs yet.
+    fn claim(mode: Mode, options: &StackOptions) -> Result<Self> {
+        let dir = match &options.dir {
+            Some(dir) => dir.clone(),
+            None => state_folder()?.join(mode.to_string()),
+        };
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let lock = File::create(dir.join("lock")).with_context(|| format!("cannot write in {}", dir.display()))?;
+        if lock.try_lock().is_err() {
+            bail!("{mode} is running already: see `./study status`, end it with `./study down`");
+        }
+        if let Some(state) = State::read(&dir)?.filter(State::alive) {
+            bail!("processes of an earlier {} run are still there: end them with `./study down`", state.mode);
+        }
+        State::remove(&dir);
+        if options.fresh {
+            remove_data(&dir)?;
+        }
+        fs::create_dir_all(dir.join("logs"))?;
+        let ports = match options.given {
+            Some(_) => Ports::free(mode)?,
+            None => Ports::contract(mode, options.port_offset)?,
+        };
+        let programs = match &options.programs {
+            Some(programs) => programs.clone(),
+            None => std::env::current_exe()?.parent().context("no folder of binaries")?.to_owned(),
+        };
+        let database = match options.given {
+            Some(_) => format!("study_{mode}_{}", std::process::id()),
+            None => postgres::DATABASE.to_owned(),
+        };
+        let options = options.clone();
+        let (servers, services) = (Vec::new(), Vec::new());
+        Ok(Self { mode, dir, options, ports, programs, servers, services, database, _lock: lock })
+    }
+
+    fn start_servers(&mut self) -> Result<()> {
+        if let Some(given) = &self.options.given {
+            return given.create_vhost(self.mode, &self.database);
+        }
+        let logs = self.logs();
+        // The broker first: it takes longer, and the database can be initialized meanwhile.
+        if let Some(ports) = &self.ports.rabbitmq {
+            self.servers.extend(rabbitmq::start(&self.dir, ports, &logs)?);
+            self.save()?;
+        }
+        self.servers.push(postgres::start(&self.dir, self.ports.postgres, logs.join("postgresql.log"), true)?);
+        self.save()
+    }
+
+    fn wait_for_servers(&mut self) -> Result<()> {
+        for server in &mut self.servers {
+            match (server.name.as_str(), &self.ports.rabbitmq) {
+                ("postgresql", _) => postgres::wait(server, SERVER_LIMIT)?,
+                ("rabbitmq", Some(ports)) => rabbitmq::wait(server, ports, SERVER_LIMIT)?,
+                _ => server.check()?,
+            }
+        }
+        postgres::prepare(&self.database_server(), &self.database)
+    }
+
+    fn start_services(&mut self) -> Result<()> {
+        let server = self.database_server();
+        let host = server.rsplit_once('@').context("the database URL names no user")?.1;
+        let amqp_url = self.amqp_url();
+        let (logs, database) = (self.logs(), format!("{host}/{}", self.database));
+        let setting = services::Setting {
+            mode: self.mode,
+            programs: &self.programs,
+            logs: &logs,
+            database: &database,
+            amqp_url: amqp_url.as_deref(),
+            journal: self.options.journal.as_deref(),
+            env: &self.options.env,
+            ports: &self.ports.services,
+        };
+        for (service, port) in SERVICES.iter().zip(&self.ports.services) {
+            self.services.push(services::start(service, *port, &setting)?);
+        }
+        self.save()
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        services::wait(&mut self.services, READY_LIMIT)?;
+        self.save()
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// `http://127.0.0.1:PORT` of a service by its full name.
+    pub fn url(&self, service: &str) -> String {
+        let port = SERVICES.iter().zip(&self.ports.services).find(|(known, _)| known.name == service);
+        format!("http://127.0.0.1:{}", port.map_or(0, |(_, port)| *port))
+    }
+
+    /// The superuser's, for whoever checks what all ten stored.
+    pub fn database_url(&self) -> String {
+        format!("{}/{}", self.database_server(), self.database)
+    }
+
+    /// Without the database.
+    fn database_server(&self) -> String {
+        match &self.options.given {
+            Some(given) => without_path(&given.database_url).to_owned(),
+            None => without_path(&postgres::url(postgres::SUPERUSER, postgres::SUPERUSER, self.ports.postgres, "")).to_owned(),
+        }
+    }
+
+    pub fn amqp_url(&self) -> Option<String> {
+        let ports = self.ports.rabbitmq.as_ref()?;
+        Some(match &self.options.given {
+            Some(given) => format!("{}/{}", without_path(&given.amqp_url), self.database),
+            None => format!("amqp://{0}:{0}@127.0.0.1:{1}/%2f", rabbitmq::GUEST, ports.amqp),
+        })
+    }
+
+    /// Base of RabbitMQ's management API, with the login in it.
+    pub fn management_url(&self) -> Option<String> {
+        let ports = self.ports.rabbitmq.as_ref()?;
+        Some(match &self.options.given {
+            Some(given) => given.management_url.clone(),
+            None => rabbitmq::management_url(ports.management),
+        })
+    }
+
+    /// The vhost of the ten services, as the management API wants it in a path.
+    pub fn vhost(&self) -> &str {
+        if self.options.given.is_some() { &self.database } else { "%2F" }
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+
+    /// `(name, pid)` of everything that runs, servers first: for whoever measures or disturbs it.
+    pub fn pids(&self) -> Vec<(String, u32)> {
+        self.servers.iter().chain(&self.services).map(|process| (process.name.clone(), process.pid())).collect()
+    }
+
+    /// An error if anything has ended by itself.
+    pub fn check(&mut self) -> Result<()> {
+        self.servers.iter_mut().chain(&mut self.services).try_for_each(Process::check)
+    }
+
+    pub fn state(&self) -> Result<State> {
+        let entry = |process: &Process, service: bool| {
+            Some(Entry {
+                name: process.name.clone(),
+                service,
+                identity: Identity::of(process.pid())?,
+                port: process.port,
+                log: process.log.clone(),
+                ready_after_ms: process.ready_after.and_then(|after| u64::try_from(after.as_millis()).ok()),
+                stop_signal: process.stop_signal().as_raw(),
+            })
+        };
+        let servers = self.servers.iter().filter_map(|process| entry(process, false));
+        let services = self.services.iter().filter_map(|process| entry(process, true));
+        Ok(State {
+            mode: self.mode,
+            supervisor: Identity::of(std::process::id()).context("/proc is not readable")?,
+            ready: !self.services.is_empty() && self.services.iter().all(|service| service.ready_after.is_some()),
+            processes: servers.chain(services).collect(),
+            database_url: self.database_url(),
+            management_url: self.management_url(),
+            prometheus_port: self.ports.rabbitmq.as_ref().map(|ports| ports.prometheus),
+        })
+    }
+
+    fn save(&self) -> Result<()> {
+        self.state()?.write(&self.dir)
+    }
+
+    /// Ends the services, which finish what they have begun, then broker and database.
+    pub fn stop(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.services.iter_mut().for_each(Process::ask_to_stop);
+        let limit = self.service_limit();
+        self.services.iter_mut().for_each(|service| service.wait_or_kill(limit));
+        self.services.clear();
+        if self.options.fresh {
+            // Nobody reads these data again.
+            self.servers.iter_mut().for_each(Process::kill);
+        } else {
+            // Not epmd: the broker says goodbye to it.
+            self.servers.iter_mut().skip(usize::from(self.ports.rabbitmq.is_some())).for_each(Process::ask_to_stop);
+            self.servers.iter_mut().skip(1).for_each(|server| server.wait_or_kill(SERVER_LIMIT));
+            self.servers.iter_mut().for_each(Process::ask_to_stop);
+            self.servers.iter_mut().for_each(|server| server.wait_or_kill(SERVER_LIMIT));
+        }
+        self.servers.clear();
+        State::remove(&self.dir);
+        if let Some(given) = self.options.given.take() {
+            given.clean(self.mode, &self.database)?;
+        }
+        if self.options.fresh { remove_data(&self.dir) } else { Ok(()) }
+    }
+
+    /// Longer than the longest job, a report.
+    fn service_limit(&self) -> Duration {
+        let report = self.options.env.iter().find(|(name, _)| name == "REPORT_SECONDS");
+        let seconds = report.and_then(|(_, seconds)| seconds.parse().ok()).unwrap_or(10);
+        Duration::from_secs(35_u64.saturating_add(seconds))
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if self.services.is_empty() && self.servers.is_empty() && self.options.given.is_none() {
+            return;
+        }
+        if let Err(error) = self.end() {
+            eprintln!("study: {error:#}");
+        }
+    }
+}
+
+/// Several modes at once, each step for all before the next: one waits while the other works.
+pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
+    let mut stacks: Vec<Stack> = modes.iter().map(|mode| Stack::claim(*mode, options)).collect::<Result<_>>()?;
+    if options.given.is_none() {
+        for stack in &stacks {
+            stack.ports.check(stack.mode)?;
+        }
+    }
+    let step = Step::start(match modes {
+        [Mode::Sync] => "PostgreSQL",
+        _ => "PostgreSQL and RabbitMQ",
+    });
+    stacks.iter_mut().try_for_each(Stack::start_servers)?;
+    stacks.iter_mut().try_for_each(Stack::wait_for_servers)?;
+    step.done();
+    let names: Vec<String> = modes.iter().map(Mode::to_string).collect();
+    let step = Step::start(format!("ten services, {}", names.join(" and ")));
+    stacks.iter_mut().try_for_each(Stack::start_services)?;
+    stacks.iter_mut().try_for_each(Stack::wait_until_ready)?;
+    step.done();
+    Ok(stacks)
+}
+
+impl Given {
+    fn create_vhost(&self, mode: Mode, name: &str) -> Result<()> {
+        if mode == Mode::Sync {
+            return Ok(());
+        }
+        let agent = http::agent(Duration::from_secs(10));
+        let user = self.amqp_url.split(['/', ':', '@']).nth(3).context("AMQP_URL names no user")?;
+        http::put(&agent, &format!("{}/api/vhosts/{name}", self.management_url), "")?;
+        let all = r#"{"configure":".*","write":".*","read":".*"}"#;
+        http::put(&agent, &format!("{}/api/permissions/{name}/{user}", self.management_url), all)
+    }
+
+    fn clean(&self, mode: Mode, name: &str) -> Result<()> {
+        postgres::drop_database(without_path(&self.database_url), name)?;
+        if mode == Mode::Sync {
+            return Ok(());
+        }
+        http::delete(&http::agent(Duration::from_secs(30)), &format!("{}/api/vhosts/{name}", self.management_url))
+    }
+}
+
+/// `scheme://user:password@host:port` of a URL.
+fn without_path(url: &str) -> &str {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    url[authority..].find('/').map_or(url, |at| &url[..authority + at])
+}
+
+fn remove_data(dir: &Path) -> Result<()> {
+    for name in ["postgres", "rabbitmq"] {
+        let data = dir.join(name);
+        if data.exists() {
+            fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_url_is_cut_off() {
+        assert_eq!(without_path("postgres://a:b@h:1/db?x=/y"), "postgres://a:b@h:1");
+        assert_eq!(without_path("amqp://a:b@h:1"), "amqp://a:b@h:1");
+    }
+}

@@ -1,0 +1,127 @@
+//! What runs, as a file beside its data (`state.json`), so that `down`, `status` and `logs` find it from another
+//! terminal. A process is known by pid and start time: a pid that now belongs to a stranger is never touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Mode;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    pub mode: Mode,
+    /// Who started it and ends it; it is also the one to ask for a stop.
+    pub supervisor: Identity,
+    /// Everything answers.
+    pub ready: bool,
+    /// In the order of their start: servers first.
+    pub processes: Vec<Entry>,
+    /// For people: superuser URL and management login.
+    pub database_url: String,
+    pub management_url: Option<String>,
+    pub prometheus_port: Option<u16>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    pub name: String,
+    pub service: bool,
+    #[serde(flatten)]
+    pub identity: Identity,
+    pub port: u16,
+    pub log: PathBuf,
+    pub ready_after_ms: Option<u64>,
+    /// Number of the signal that asks it to end.
+    pub stop_signal: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub pid: u32,
+    /// In clock ticks since boot.
+    pub start: u64,
+}
+
+impl Identity {
+    /// Of a process that runs now.
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(Self { pid, start: start_time(&stat)? })
+    }
+
+    pub fn alive(&self) -> bool {
+        Self::of(self.pid) == Some(*self)
+    }
+}
+
+/// Field 22 of /proc/PID/stat, or `None` for a zombie, which runs no more. The second field is the program's name
+/// and may hold spaces and brackets.
+fn start_time(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// MiB in memory now.
+pub fn resident(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+impl State {
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("state.json")
+    }
+
+    /// `None` if nothing was left there.
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = Self::path(dir);
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+        let state = serde_json::from_str(&text);
+        state.map(Some).with_context(|| format!("{} is damaged: remove it", path.display()))
+    }
+
+    /// All at once or not at all: readers never see half a file.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let new = dir.join("state.json.new");
+        fs::write(&new, serde_json::to_string_pretty(self)?)
+            .and_then(|()| fs::rename(&new, Self::path(dir)))
+            .with_context(|| format!("cannot write {}", new.display()))
+    }
+
+    pub fn remove(dir: &Path) {
+        fs::remove_file(Self::path(dir)).ok();
+    }
+
+    /// Whether anything of it still runs.
+    pub fn alive(&self) -> bool {
+        self.supervisor.alive() || self.processes.iter().any(|process| process.identity.alive())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_does_not_move_the_fields() {
+        let fields: Vec<String> = (4..=52).map(|field| field.to_string()).collect();
+        assert_eq!(start_time(&format!("7 (a) b) (c) S {}", fields.join(" "))), Some(22));
+        assert_eq!(start_time(&format!("7 (a) Z {}", fields.join(" "))), None);
+        assert_eq!(start_time("rubbish"), None);
+    }
+
+    #[test]
+    fn a_pid_with_another_start_time_is_a_stranger() {
+        let me = Identity::of(std::process::id()).unwrap();
+        assert!(me.alive());
+        assert!(!Identity { start: me.start + 1, ..me }.alive());
+        assert!(resident(me.pid).unwrap() > 0.5);
+    }
+}

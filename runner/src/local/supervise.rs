@@ -1,0 +1,146 @@
+//! `./study up`: starts, shows what can be tried, and stays with the children until someone says stop or one of
+//! them dies. `--detach` leaves a copy of this program behind that does the same.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use rustix::process::Signal;
+
+use super::progress::Step;
+use super::state::State;
+use super::{Mode, Stack, StackOptions, commands, process, signals, stack, state_folder};
+
+#[derive(Args)]
+pub struct UpArgs {
+    /// Which architecture.
+    #[arg(value_enum, default_value_t = Which::Both)]
+    which: Which,
+
+    /// Return as soon as everything is ready; `./study down` ends it.
+    #[arg(long)]
+    detach: bool,
+
+    /// Be the process that `--detach` leaves behind.
+    #[arg(long, hide = true)]
+    supervisor: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    Sync,
+    Async,
+    Both,
+}
+
+impl Which {
+    fn modes(self) -> &'static [Mode] {
+        match self {
+            Self::Sync => &[Mode::Sync],
+            Self::Async => &[Mode::Async],
+            Self::Both => &[Mode::Sync, Mode::Async],
+        }
+    }
+}
+
+pub fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
+    let modes = args.which.modes();
+    if args.detach {
+        return detach(args.which, port_offset);
+    }
+    if args.supervisor {
+        // Away from the terminal: its Ctrl-C and its end are no longer ours.
+        rustix::process::setsid().context("cannot leave the terminal")?;
+    }
+    let options = StackOptions { port_offset, ..StackOptions::default() };
+    let stacks = stack::start_all(modes, &options)?;
+    if !args.supervisor {
+        let states: Vec<State> = stacks.iter().map(Stack::state).collect::<Result<_>>()?;
+        say(&commands::overview(&states))?;
+        say("\nCtrl-C ends everything.\n")?;
+    }
+    stay(stacks)
+}
+
+/// Until a signal comes (good) or a child dies (an error, and the others end too).
+fn stay(mut stacks: Vec<Stack>) -> Result<()> {
+    let mut end = Ok(());
+    while end.is_ok() && !signals::interrupted() {
+        signals::rest(Duration::from_millis(200));
+        end = stacks.iter_mut().try_for_each(Stack::check);
+    }
+    if let Err(error) = &end {
+        eprintln!("study: {error:#}");
+    }
+    let step = Step::start("everything ended");
+    for stack in stacks {
+        stack.stop()?;
+    }
+    step.done();
+    end.map_err(|_| anyhow::anyhow!("ended everything because one process ended by itself (see above)"))
+}
+
+fn detach(which: Which, port_offset: u16) -> Result<()> {
+    let folder = state_folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let name = which.to_possible_value().context("a mode without a name")?.get_name().to_owned();
+    let log = folder.join(format!("supervisor-{name}.log"));
+    let output = OpenOptions::new().create(true).append(true).open(&log)?;
+    let mut from = output.metadata()?.len();
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["up", &name, "--supervisor", "--port-offset", &port_offset.to_string()])
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .context("cannot start the supervisor")?;
+    loop {
+        let ended = child.try_wait()?;
+        from = copy_news(&log, from)?;
+        if let Some(status) = ended {
+            bail!("it did not start ({status}): see above, or {}", log.display());
+        }
+        let states = ready(which.modes(), &folder, child.id())?;
+        if states.len() == which.modes().len() {
+            say(&commands::overview(&states))?;
+            return say("\nIt runs in the background: ./study status, ./study logs, ./study down.\n");
+        }
+        if let Err(interrupted) = signals::pause(Duration::from_millis(50)) {
+            process::signal(child.id(), Signal::TERM);
+            child.wait()?;
+            return Err(interrupted);
+        }
+    }
+}
+
+/// The states that this supervisor has brought to ready.
+fn ready(modes: &[Mode], folder: &Path, supervisor: u32) -> Result<Vec<State>> {
+    let mut ready = Vec::new();
+    for mode in modes {
+        ready.extend(State::read(&folder.join(mode.to_string()))?);
+    }
+    ready.retain(|state| state.ready && state.supervisor.pid == supervisor);
+    Ok(ready)
+}
+
+/// What the supervisor said since, on our own stderr.
+fn copy_news(log: &Path, from: u64) -> Result<u64> {
+    let mut file = File::open(log)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut news = String::new();
+    file.read_to_string(&mut news)?;
+    eprint!("{news}");
+    Ok(from + news.len() as u64)
+}
+
+/// On stdout; someone who closed it (`| head`) is no error.
+pub fn say(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
