@@ -1,0 +1,211 @@
+//! THE SYNC CONTRACT: one type per request from one service to another, with its path and its reply.
+//! Its twin is [`events`](crate::events): what is asked here is announced there.
+
+use garde::Validate;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::web::{no_nul, no_nul_opt};
+
+/// A service that is called by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    Payment,
+    Analytics,
+    Email,
+    Search,
+    Cache,
+    Inventory,
+}
+
+impl Peer {
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::Payment => "paymentservice",
+            Peer::Analytics => "analyticsservice",
+            Peer::Email => "emailservice",
+            Peer::Search => "searchservice",
+            Peer::Cache => "cacheservice",
+            Peer::Inventory => "inventoryservice",
+        }
+    }
+}
+
+/// A request to a peer: `POST` of this type as JSON.
+pub trait Call: Serialize + Sync {
+    const PEER: Peer;
+    const PATH: &'static str;
+    type Reply: DeserializeOwned;
+}
+
+/// The reply of a peer that only has to say that it did what was asked.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Done {
+    #[schema(example = "ok")]
+    pub status: String,
+}
+
+impl Done {
+    pub fn ok() -> Done {
+        Done { status: "ok".into() }
+    }
+}
+
+/// S1. userservice asks emailservice for the welcome mail and waits.
+#[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
+pub struct SendWelcomeEmail {
+    #[garde(email, length(max = 254))]
+    pub email: String,
+    #[garde(range(min = 1))]
+    pub user_id: i64,
+}
+impl Call for SendWelcomeEmail {
+    const PEER: Peer = Peer::Email;
+    const PATH: &'static str = "/send_welcome_email";
+    type Reply = Done;
+}
+
+/// S3. What productservice tells its three receivers. Fields that are missing are left as they are; a missing version
+/// counts as the next.
+#[derive(Clone, Debug, Serialize, Deserialize, Validate, ToSchema)]
+pub struct ProductChange {
+    #[garde(range(min = 1))]
+    pub product_id: i64,
+    #[serde(default)]
+    #[garde(length(min = 1, max = 200), custom(no_nul_opt))]
+    pub name: Option<String>,
+    #[serde(default)]
+    #[garde(range(min = 0))]
+    pub stock: Option<i64>,
+    #[serde(default)]
+    #[garde(range(min = 1))]
+    pub version: Option<i64>,
+}
+
+/// S3. productservice asks searchservice to index a product.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Reindex(pub ProductChange);
+impl Call for Reindex {
+    const PEER: Peer = Peer::Search;
+    const PATH: &'static str = "/reindex";
+    type Reply = Done;
+}
+
+/// S3. productservice asks cacheservice to replace what it holds of a product.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct InvalidateCache(pub ProductChange);
+impl Call for InvalidateCache {
+    const PEER: Peer = Peer::Cache;
+    const PATH: &'static str = "/invalidate_cache";
+    type Reply = Done;
+}
+
+/// S3. productservice asks analyticsservice to record a change.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct LogUpdate(pub ProductChange);
+impl Call for LogUpdate {
+    const PEER: Peer = Peer::Analytics;
+    const PATH: &'static str = "/log_update";
+    type Reply = Done;
+}
+
+/// S5. A quantity of a product, for an order; without an order it cannot be told from the next one like it.
+#[derive(Clone, Debug, Serialize, Deserialize, Validate, ToSchema)]
+pub struct StockRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(range(min = 1))]
+    pub order_id: Option<i64>,
+    #[garde(range(min = 1))]
+    pub product_id: i64,
+    #[garde(range(min = 1, max = 2_147_483_647))]
+    pub quantity: i64,
+}
+
+/// What inventoryservice answers about a product's stock.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct StockReply {
+    #[schema(example = "ok")]
+    pub status: String,
+    pub product_id: i64,
+    pub quantity: i64,
+    /// Reserved of this product now, over all orders.
+    pub total_reserved: i64,
+}
+
+/// S5. orderservice asks inventoryservice to hold stock. Idempotent by order.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct ReserveStock(pub StockRequest);
+impl Call for ReserveStock {
+    const PEER: Peer = Peer::Inventory;
+    const PATH: &'static str = "/reserve_stock";
+    type Reply = StockReply;
+}
+
+/// S5. orderservice asks inventoryservice to give held stock back: the compensation. Idempotent by order.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct CompensateStock(pub StockRequest);
+impl Call for CompensateStock {
+    const PEER: Peer = Peer::Inventory;
+    const PATH: &'static str = "/compensate_stock";
+    type Reply = StockReply;
+}
+
+/// S5. orderservice tells inventoryservice that held stock was sold. Idempotent by order.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct CommitStock(pub StockRequest);
+impl Call for CommitStock {
+    const PEER: Peer = Peer::Inventory;
+    const PATH: &'static str = "/commit_stock";
+    type Reply = StockReply;
+}
+
+/// S5. orderservice asks paymentservice for the saga's payment, which is refused: always 400.
+#[derive(Debug, Serialize)]
+pub struct RefusePayment {
+    pub order_id: i64,
+}
+impl Call for RefusePayment {
+    const PEER: Peer = Peer::Payment;
+    const PATH: &'static str = "/process_payment_fail";
+    type Reply = Done;
+}
+
+/// S5. orderservice asks paymentservice for the saga's payment, which succeeds. At most one per order.
+#[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
+pub struct PayOrder {
+    #[garde(range(min = 1))]
+    pub order_id: i64,
+}
+impl Call for PayOrder {
+    const PEER: Peer = Peer::Payment;
+    const PATH: &'static str = "/pay_order";
+    type Reply = OrderPaid;
+}
+
+/// What paymentservice answers when an order is paid.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct OrderPaid {
+    pub payment_id: String,
+    pub transaction_id: String,
+}
+
+/// S5. orderservice gives an order up: no payment for it from now on, and one that was taken is given back.
+#[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
+pub struct CancelPayment {
+    #[garde(range(min = 1))]
+    pub order_id: i64,
+    #[garde(length(min = 1, max = 200), custom(no_nul))]
+    pub reason: String,
+}
+impl Call for CancelPayment {
+    const PEER: Peer = Peer::Payment;
+    const PATH: &'static str = "/cancel_payment";
+    type Reply = Done;
+}

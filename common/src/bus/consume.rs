@@ -1,0 +1,265 @@
+//! How a handler is declared, run and judged, whatever the transport. A handler is an async fn whose second argument says
+//! which event it takes. What does not parse is dead; an error says whether time may heal it; a panic counts as an error;
+//! a database that is away costs no attempt.
+
+use std::future::Future;
+use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use tracing::Instrument;
+
+use crate::context::{Context, now_us};
+use crate::events::{Event, Queue};
+use crate::{ApiError, db, metrics};
+
+/// Deliveries of one message before it is set aside.
+pub const MAX_ATTEMPTS: u32 = 5;
+
+/// An event that was received, with what travelled in its properties.
+#[derive(Clone, Debug)]
+pub struct Incoming<E> {
+    pub event: E,
+    pub queue: &'static str,
+    pub message_id: String,
+    pub context: Context,
+}
+
+impl<E> Deref for Incoming<E> {
+    type Target = E;
+    fn deref(&self) -> &E {
+        &self.event
+    }
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    Applied,
+    /// It had been applied before; nothing was changed.
+    Duplicate,
+}
+
+/// Why an event could not be applied.
+#[derive(Debug)]
+pub enum HandlerError {
+    /// Time may heal it: tried again after 1, 10, 60 and 60 s, then set aside.
+    Retry(anyhow::Error),
+    /// It cannot be applied, ever: set aside at once.
+    Reject(anyhow::Error),
+    /// The database is away: the event waits, no attempt is counted.
+    Away(anyhow::Error),
+}
+
+impl HandlerError {
+    pub fn retry(error: impl Into<anyhow::Error>) -> HandlerError {
+        HandlerError::Retry(error.into())
+    }
+
+    pub fn reject(error: impl Into<anyhow::Error>) -> HandlerError {
+        HandlerError::Reject(error.into())
+    }
+}
+
+impl From<sqlx::Error> for HandlerError {
+    fn from(error: sqlx::Error) -> HandlerError {
+        if db::is_outage(&error) { HandlerError::Away(error.into()) } else { HandlerError::Retry(error.into()) }
+    }
+}
+
+impl From<ApiError> for HandlerError {
+    fn from(error: ApiError) -> HandlerError {
+        match error {
+            ApiError::Unavailable(_) => HandlerError::Away(error.into()),
+            ApiError::NotFound(_) | ApiError::Invalid(_) | ApiError::Conflict(_) => HandlerError::Reject(error.into()),
+            _ => HandlerError::Retry(error.into()),
+        }
+    }
+}
+
+/// A message as a transport received it.
+#[derive(Clone, Debug)]
+pub(crate) struct Raw {
+    pub message_id: String,
+    pub context: Context,
+    pub published_us: Option<i64>,
+    pub body: Vec<u8>,
+}
+
+/// What a transport has to do with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Done(Handled),
+    Retry(String),
+    Dead(String),
+    Away(String),
+}
+
+type Judged = Pin<Box<dyn Future<Output = Vec<Verdict>> + Send>>;
+type Judge = Arc<dyn Fn(Arc<[Raw]>) -> Judged + Send + Sync>;
+
+/// One queue and the handler that reads it.
+#[derive(Clone)]
+pub(crate) struct Subscription {
+    pub queue: &'static str,
+    /// Messages that are worked on at once; the service's setting if `None`.
+    pub concurrency: Option<u16>,
+    /// Messages that are handed over together; 1 for a handler of single events.
+    pub batch: usize,
+    judge: Judge,
+}
+
+impl Subscription {
+    /// Runs the handler over a batch: one verdict a message, in order.
+    pub(crate) async fn judge(&self, batch: Arc<[Raw]>) -> Vec<Verdict> {
+        let published: Vec<Option<i64>> = batch.iter().map(|raw| raw.published_us).collect();
+        let started = Instant::now();
+        let verdicts = (self.judge)(batch).await;
+        let metrics = metrics::get();
+        metrics.event_handling.with_label_values(&[self.queue]).observe(started.elapsed().as_secs_f64());
+        let age = metrics.event_age.with_label_values(&[self.queue]);
+        for (published, verdict) in published.iter().zip(&verdicts) {
+            if let (Some(us), Verdict::Done(_)) = (published, verdict) {
+                age.observe((now_us() - us).max(0) as f64 / 1e6);
+            }
+        }
+        verdicts
+    }
+}
+
+/// All subscriptions of a service: they stand on one screen.
+pub struct Consumers<S> {
+    state: S,
+    subscriptions: Vec<Subscription>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Consumers<S> {
+    pub fn of(state: S) -> Consumers<S> {
+        Consumers { state, subscriptions: Vec::new() }
+    }
+
+    /// `handler` reads `queue`, one event at a time, as many at once as `CONSUMER_PREFETCH` says.
+    pub fn on<E, F, Fut>(self, queue: Queue<E>, handler: F) -> Self
+    where
+        E: Event,
+        F: Fn(S, Incoming<E>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Handled, HandlerError>> + Send + 'static,
+    {
+        self.add(queue, None, 1, single(handler))
+    }
+
+    /// Like [`Consumers::on`], with `concurrency` events at once: for work that is bounded by the processor.
+    pub fn on_with<E, F, Fut>(self, concurrency: u16, queue: Queue<E>, handler: F) -> Self
+    where
+        E: Event,
+        F: Fn(S, Incoming<E>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Handled, HandlerError>> + Send + 'static,
+    {
+        self.add(queue, Some(concurrency), 1, single(handler))
+    }
+
+    /// `handler` reads up to `size` waiting events together and says of each what became of it.
+    pub fn on_batch<E, F, Fut>(self, queue: Queue<E>, size: usize, handler: F) -> Self
+    where
+        E: Event,
+        F: Fn(S, Vec<Incoming<E>>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<Handled>, HandlerError>> + Send + 'static,
+    {
+        self.add(queue, None, size, handler)
+    }
+
+    fn add<E, F, Fut>(mut self, queue: Queue<E>, concurrency: Option<u16>, batch: usize, handler: F) -> Self
+    where
+        E: Event,
+        F: Fn(S, Vec<Incoming<E>>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<Handled>, HandlerError>> + Send + 'static,
+    {
+        let (state, name) = (self.state.clone(), queue.name);
+        let judge: Judge = Arc::new(move |batch| Box::pin(judge(name, state.clone(), batch, handler.clone())));
+        self.subscriptions.push(Subscription { queue: queue.name, concurrency, batch, judge });
+        self
+    }
+
+    pub(crate) fn into_subscriptions(self) -> Vec<Subscription> {
+        self.subscriptions
+    }
+}
+
+/// A handler of single events as one of batches.
+fn single<S, E, F, Fut>(
+    handler: F,
+) -> impl Fn(S, Vec<Incoming<E>>) -> Pin<Box<dyn Future<Output = Result<Vec<Handled>, HandlerError>> + Send>>
++ Clone
++ Send
++ Sync
++ 'static
+where
+    S: Clone + Send + 'static,
+    E: Event,
+    F: Fn(S, Incoming<E>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Handled, HandlerError>> + Send + 'static,
+{
+    move |state, events| {
+        let handler = handler.clone();
+        Box::pin(async move {
+            let mut handled = Vec::with_capacity(events.len());
+            for event in events {
+                let context = event.context.clone();
+                let span = tracing::info_span!("event", queue = event.queue, request_id = context.workflow);
+                handled.push(context.scope(handler(state.clone(), event)).instrument(span).await?);
+            }
+            Ok(handled)
+        })
+    }
+}
+
+async fn judge<S, E, F, Fut>(queue: &'static str, state: S, batch: Arc<[Raw]>, handler: F) -> Vec<Verdict>
+where
+    S: Clone,
+    E: Event,
+    F: Fn(S, Vec<Incoming<E>>) -> Fut,
+    Fut: Future<Output = Result<Vec<Handled>, HandlerError>>,
+{
+    let mut verdicts = vec![Verdict::Done(Handled::Applied); batch.len()];
+    let mut events = Vec::with_capacity(batch.len());
+    let mut places = Vec::with_capacity(batch.len());
+    for (place, raw) in batch.iter().enumerate() {
+        match serde_json::from_slice::<E>(&raw.body) {
+            Ok(event) => {
+                let (message_id, context) = (raw.message_id.clone(), raw.context.clone());
+                events.push(Incoming { event, queue, message_id, context });
+                places.push(place);
+            }
+            Err(error) => verdicts[place] = Verdict::Dead(format!("does not parse as {}: {error}", E::NAME)),
+        }
+    }
+    if events.is_empty() {
+        return verdicts;
+    }
+    let handled = AssertUnwindSafe(handler(state, events)).catch_unwind().await;
+    let failed = match handled {
+        Ok(Ok(handled)) => {
+            for (place, handled) in places.iter().zip(handled) {
+                verdicts[*place] = Verdict::Done(handled);
+            }
+            return verdicts;
+        }
+        Ok(Err(HandlerError::Retry(error))) => Verdict::Retry(format!("{error:#}")),
+        Ok(Err(HandlerError::Reject(error))) => Verdict::Dead(format!("{error:#}")),
+        Ok(Err(HandlerError::Away(error))) => Verdict::Away(format!("{error:#}")),
+        Err(panic) => Verdict::Retry(format!("the handler panicked: {}", panic_text(&*panic))),
+    };
+    for place in places {
+        verdicts[place] = failed.clone();
+    }
+    verdicts
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}

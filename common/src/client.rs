@@ -1,0 +1,104 @@
+//! Calls a peer over HTTP: one client per process, limits on connecting and on the whole call, and an error that says
+//! whether the peer refused, failed, or could not be asked. What travels along is in [`Context`].
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use crate::ApiError;
+use crate::api::{Call, Peer};
+use crate::config::PeerSettings;
+use crate::context::{ACCEPTED_AT, Context, REQUEST_ID, TRACEPARENT};
+
+/// Shorter than the server's limit on idle connections (5 s), so that no call meets a connection that is being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Calls other services. Cheap to clone.
+#[derive(Clone)]
+pub struct Http {
+    client: reqwest::Client,
+    peers: HashMap<Peer, String>,
+}
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The peer understood and said no (4xx); `body` says why.
+    #[error("{peer} refused with {status}")]
+    Refused { peer: &'static str, status: StatusCode, body: Value },
+    /// Nothing was answered in time: whether it took effect is not known.
+    #[error("{peer} did not answer in time")]
+    Timeout { peer: &'static str },
+    /// It failed (5xx), cannot be reached, or answered what cannot be read.
+    #[error("{peer}: {cause}")]
+    Failed { peer: &'static str, cause: String },
+}
+
+impl Http {
+    /// # Errors
+    /// When the client cannot be built.
+    pub fn new(peers: &PeerSettings) -> anyhow::Result<Http> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(1))
+            .timeout(Duration::from_millis(peers.call_timeout_ms))
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .no_proxy()
+            .build()?;
+        let urls = [
+            (Peer::Payment, &peers.payment_service_url),
+            (Peer::Analytics, &peers.analytics_service_url),
+            (Peer::Email, &peers.email_service_url),
+            (Peer::Search, &peers.search_service_url),
+            (Peer::Cache, &peers.cache_service_url),
+            (Peer::Inventory, &peers.inventory_service_url),
+        ];
+        let peers = urls.into_iter().map(|(peer, url)| (peer, url.trim_end_matches('/').to_owned())).collect();
+        Ok(Http { client, peers })
+    }
+
+    /// Sends `request` to its peer and waits for the reply.
+    ///
+    /// # Errors
+    /// [`CallError`]; after a timeout it is not known whether the call took effect.
+    pub async fn call<C: Call>(&self, request: &C) -> Result<C::Reply, CallError> {
+        let peer = C::PEER.name();
+        let failed = |error: reqwest::Error| {
+            if error.is_timeout() && !error.is_connect() {
+                CallError::Timeout { peer }
+            } else {
+                CallError::Failed { peer, cause: format!("{:#}", anyhow::Error::from(error.without_url())) }
+            }
+        };
+        let context = Context::current();
+        let response = self
+            .client
+            .post(format!("{}{}", self.peers[&C::PEER], C::PATH))
+            .header(REQUEST_ID, context.workflow)
+            .header(TRACEPARENT, context.traceparent)
+            .header(ACCEPTED_AT, context.accepted_us)
+            .json(request)
+            .send()
+            .await
+            .map_err(failed)?;
+        match response.status() {
+            status if status.is_success() => response.json().await.map_err(failed),
+            status if status.is_client_error() => {
+                let body = response.json().await.unwrap_or(Value::Null);
+                Err(CallError::Refused { peer, status, body })
+            }
+            status => Err(CallError::Failed { peer, cause: format!("answered {status}") }),
+        }
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> ApiError {
+        tracing::warn!(%error, "call failed");
+        match error {
+            CallError::Timeout { peer } => ApiError::UpstreamTimeout(peer),
+            CallError::Refused { peer, .. } | CallError::Failed { peer, .. } => ApiError::Upstream(peer),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Settings that every service has, from the environment or the command line; `--help` lists them with their defaults.
+//! Here: `COMM_MODE`, `LISTEN_ADDR`, `JOURNAL_DIR`, `DATABASE_URL` or `POSTGRES_*`, `DB_*`, `AMQP_URL` or `RABBITMQ_*`,
+//! `*_SERVICE_URL`, `CALL_TIMEOUT_MS`, `CONSUMER_PREFETCH`, `OUTBOX_MAX_*`, `LOG_FORMAT`, `RUST_LOG`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::Mode;
+
+/// The command line of a service: the common settings and its own.
+#[derive(Parser)]
+#[command(version, next_line_help = false, max_term_width = 110)]
+pub struct Cli<Own: Args> {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub base: Settings,
+    #[command(flatten)]
+    pub own: Own,
+}
+
+/// For a service without settings of its own.
+#[derive(Args)]
+pub struct NoSettings {}
+
+#[derive(Clone, Copy, Subcommand)]
+pub enum Command {
+    /// Run the service (default)
+    Serve,
+    /// Ask the running service at LISTEN_ADDR whether it is ready; exit code 0 if so
+    Healthcheck,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// Architecture to run in; needed where the binary was built with both
+    #[arg(long, env, global = true)]
+    pub comm_mode: Option<Mode>,
+    /// Address to serve on
+    #[arg(long, env, global = true, default_value = "127.0.0.1:8000")]
+    pub listen_addr: SocketAddr,
+    /// Folder for the journal of final effects; none is written if not set
+    #[arg(long, env, global = true)]
+    pub journal_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    #[command(flatten)]
+    pub broker: BrokerSettings,
+    #[command(flatten)]
+    pub peers: PeerSettings,
+    #[command(flatten)]
+    pub log: LogSettings,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseSettings {
+    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE; or give POSTGRES_HOST and the like
+    #[arg(long, env, hide_env_values = true, global = true)]
+    pub database_url: Option<String>,
+    #[arg(long, env, global = true)]
+    pub postgres_host: Option<String>,
+    #[arg(long, env, global = true, default_value_t = 5432)]
+    pub postgres_port: u16,
+    #[arg(long, env, global = true, default_value = "postgres")]
+    pub postgres_user: String,
+    #[arg(long, env, hide_env_values = true, global = true, default_value = "")]
+    pub postgres_password: String,
+    #[arg(long, env, global = true, default_value = "microservices_db")]
+    pub postgres_db: String,
+    /// Schema of this service; its name if not set
+    #[arg(long, env, global = true)]
+    pub db_schema: Option<String>,
+    /// Connections for requests and consumers; the outbox has two more of its own
+    #[arg(long, env, global = true, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub db_pool_size: u32,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct BrokerSettings {
+    /// amqp://USER:PASSWORD@HOST:PORT/VHOST; or give RABBITMQ_HOST and the like
+    #[arg(long, env, hide_env_values = true, global = true)]
+    pub amqp_url: Option<String>,
+    #[arg(long, env, global = true)]
+    pub rabbitmq_host: Option<String>,
+    #[arg(long, env, global = true, default_value_t = 5672)]
+    pub rabbitmq_port: u16,
+    #[arg(long, env, global = true, default_value = "guest")]
+    pub rabbitmq_user: String,
+    #[arg(long, env, hide_env_values = true, global = true, default_value = "guest")]
+    pub rabbitmq_password: String,
+    #[arg(long, env, global = true, default_value = "%2f")]
+    pub rabbitmq_vhost: String,
+    /// Events that one queue's consumer works on at once
+    #[arg(long, env, global = true, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub consumer_prefetch: u16,
+    /// Events that may wait in the outbox before new work is refused with 503
+    #[arg(long, env, global = true, default_value_t = 100_000)]
+    pub outbox_max_rows: i64,
+    /// Seconds that an event may wait in the outbox before new work is refused with 503
+    #[arg(long, env, global = true, default_value_t = 600)]
+    pub outbox_max_age_seconds: u32,
+}
+
+/// Where the other services are, in sync mode.
+#[derive(Args, Clone, Debug)]
+pub struct PeerSettings {
+    #[arg(long, env, global = true, default_value = "http://paymentservice:8000")]
+    pub payment_service_url: String,
+    #[arg(long, env, global = true, default_value = "http://analyticsservice:8000")]
+    pub analytics_service_url: String,
+    #[arg(long, env, global = true, default_value = "http://emailservice:8000")]
+    pub email_service_url: String,
+    #[arg(long, env, global = true, default_value = "http://searchservice:8000")]
+    pub search_service_url: String,
+    #[arg(long, env, global = true, default_value = "http://cacheservice:8000")]
+    pub cache_service_url: String,
+    #[arg(long, env, global = true, default_value = "http://inventoryservice:8000")]
+    pub inventory_service_url: String,
+    /// Limit for one call to another service
+    #[arg(long, env, global = true, default_value_t = 10_000)]
+    pub call_timeout_ms: u64,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct LogSettings {
+    #[arg(long, env, global = true, default_value = "json")]
+    pub log_format: LogFormat,
+    /// Filter of tracing-subscriber, such as `info,common=debug`
+    #[arg(long, env, global = true, default_value = "info")]
+    pub rust_log: String,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Pretty,
+}
+
+impl DatabaseSettings {
+    /// The address of the database.
+    ///
+    /// # Errors
+    /// One line that names the setting that is missing.
+    pub fn url(&self) -> Result<String, String> {
+        match (&self.database_url, &self.postgres_host) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(host)) => {
+                let (user, password) = (escape(&self.postgres_user), escape(&self.postgres_password));
+                Ok(format!("postgres://{user}:{password}@{host}:{}/{}", self.postgres_port, self.postgres_db))
+            }
+            (None, None) => Err("DATABASE_URL is missing (or POSTGRES_HOST, POSTGRES_USER, POSTGRES_PASSWORD)".into()),
+        }
+    }
+}
+
+impl BrokerSettings {
+    /// The address of the broker.
+    ///
+    /// # Errors
+    /// One line that names the setting that is missing.
+    pub fn url(&self) -> Result<String, String> {
+        match (&self.amqp_url, &self.rabbitmq_host) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(host)) => {
+                let (user, password) = (escape(&self.rabbitmq_user), escape(&self.rabbitmq_password));
+                let vhost = if self.rabbitmq_vhost == "/" { "%2f" } else { &self.rabbitmq_vhost };
+                Ok(format!("amqp://{user}:{password}@{host}:{}/{vhost}", self.rabbitmq_port))
+            }
+            (None, None) => Err("AMQP_URL is missing (or RABBITMQ_HOST, RABBITMQ_USER, RABBITMQ_PASSWORD)".into()),
+        }
+    }
+
+    /// Age at which the oldest waiting event closes the door.
+    pub fn outbox_max_age(&self) -> Duration {
+        Duration::from_secs(self.outbox_max_age_seconds.into())
+    }
+}
+
+/// Percent-encodes what would end the user part of a URL.
+fn escape(part: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    part.bytes().map(|b| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// Reads the command line and the environment of a service.
+///
+/// # Errors
+/// The text to print and the exit code: help and version with 0, one line that names the setting with 2.
+pub fn parse<Own: Args>(name: &'static str) -> Result<Cli<Own>, (String, u8)> {
+    let matches = Cli::<Own>::command().name(name).bin_name(name).try_get_matches();
+    matches.and_then(|m| Cli::from_arg_matches(&m)).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => (error.to_string(), 0),
+        _ => (one_line(name, &error), 2),
+    })
+}
+
+/// clap's message without its hints on several lines, led by the environment's name for the argument.
+fn one_line(service: &str, error: &clap::Error) -> String {
+    let first = error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => {
+            let setting = argument.split(['<', '>']).nth(1).unwrap_or(argument);
+            format!("{service}: {setting}: {first}")
+        }
+        _ => format!("{service}: {first}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Args)]
+    struct Own {
+        #[arg(long, env, default_value_t = 500)]
+        email_delay_ms: u64,
+    }
+
+    fn error_of(args: &[&str]) -> String {
+        match Cli::<Own>::try_parse_from(args) {
+            Ok(cli) => panic!("accepted, with a delay of {}", cli.own.email_delay_ms),
+            Err(error) => one_line("x", &error),
+        }
+    }
+
+    #[test]
+    fn a_malformed_setting_is_named_in_one_line() {
+        for (args, name) in
+            [(["x", "--email-delay-ms=soon"], "EMAIL_DELAY_MS"), (["x", "--listen-addr=here"], "LISTEN_ADDR")]
+        {
+            let line = error_of(&args);
+            assert!(line.starts_with(&format!("x: {name}: ")) && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn parts_make_a_url_and_odd_passwords_survive() {
+        let cli = Cli::<Own>::try_parse_from(["x", "--postgres-host=db", "--postgres-password=a/b@c"]).unwrap();
+        let mut database = cli.base.database;
+        database.database_url = None;
+        assert_eq!(database.url().unwrap(), "postgres://postgres:a%2Fb%40c@db:5432/microservices_db");
+        database.postgres_host = None;
+        assert!(database.url().unwrap_err().contains("DATABASE_URL"));
+    }
+}

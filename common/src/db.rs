@@ -1,0 +1,213 @@
+//! The service's own schema in PostgreSQL: a pool that is opened without waiting for the server, a keeper that
+//! waits for it, migrates, and notices when it is away, so that requests are refused at once instead of queueing.
+
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Executor, Postgres, Transaction};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::DatabaseSettings;
+
+/// A transaction in the service's schema.
+pub type Tx = Transaction<'static, Postgres>;
+
+/// Outbox, inbox and idempotency keys: the same in every service, numbered apart from the service's own.
+static COMMON: Migrator = sqlx::migrate!();
+
+/// A request waits this long for a connection, and then gets 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+const PING_EVERY: Duration = Duration::from_millis(500);
+/// A connection that rested longer is tested before use; a busy one is not, which saves a round trip per request.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// Handle to the service's schema. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pool: PgPool,
+    /// The outbox's own connections: publishing must not wait behind requests.
+    relay: PgPool,
+    ready: watch::Receiver<bool>,
+}
+
+/// The task that keeps [`Db`] honest; see [`Keeper::run`].
+pub struct Keeper {
+    /// Outside the pool, so that a pool that is busy is not taken for a server that is away.
+    options: PgConnectOptions,
+    pool: PgPool,
+    schema: String,
+    migrations: &'static Migrator,
+    ready: watch::Sender<bool>,
+}
+
+impl Db {
+    /// Opens the pools without connecting.
+    ///
+    /// # Errors
+    /// One line, when the settings are missing or malformed.
+    pub fn open(
+        settings: &DatabaseSettings,
+        service: &str,
+        migrations: &'static Migrator,
+    ) -> Result<(Db, Keeper), String> {
+        let schema = settings.db_schema.clone().unwrap_or_else(|| service.to_owned());
+        let options = PgConnectOptions::from_str(&settings.url()?)
+            .map_err(|e| format!("DATABASE_URL: {e}"))?
+            .application_name(service)
+            .options([
+                ("search_path", schema.as_str()),
+                ("statement_timeout", "10s"),
+                ("lock_timeout", "2s"),
+                ("idle_in_transaction_session_timeout", "30s"),
+            ]);
+        // A relay's delete may be lost in a crash: the event is then sent again and recognised. No need to sync the log.
+        let relayed = options.clone().options([("synchronous_commit", "off")]);
+        let pool = |size: u32| {
+            PgPoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > TEST_AFTER_IDLE {
+                            sqlx::Connection::ping(connection).await?;
+                        }
+                        Ok(true)
+                    })
+                })
+        };
+        let (ready, watched) = watch::channel(false);
+        let db = Db {
+            pool: pool(settings.db_pool_size).connect_lazy_with(options.clone()),
+            relay: pool(2).connect_lazy_with(relayed),
+            ready: watched,
+        };
+        let pool = db.relay.clone();
+        Ok((db, Keeper { options, pool, schema, migrations, ready }))
+    }
+
+    /// For single statements.
+    ///
+    /// # Errors
+    /// At once, while the database is away or not migrated yet.
+    pub fn pool(&self) -> Result<&PgPool, sqlx::Error> {
+        if self.is_ready() { Ok(&self.pool) } else { Err(sqlx::Error::PoolClosed) }
+    }
+
+    /// For statements that belong together.
+    ///
+    /// # Errors
+    /// At once while the database is away; within 2 s when no connection is free.
+    pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        self.pool()?.begin().await
+    }
+
+    pub(crate) fn relay(&self) -> &PgPool {
+        &self.relay
+    }
+
+    /// Whether the database answered lately and is migrated.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// Returns when the database is there.
+    pub async fn wait_ready(&self) {
+        // An error means that the keeper has ended, and with it the process.
+        if self.ready.clone().wait_for(|ready| *ready).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        self.relay.close().await;
+        self.pool.close().await;
+    }
+}
+
+impl Keeper {
+    /// Waits for the server, migrates, then looks after it until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut waiting = false;
+        loop {
+            let cause = tokio::select! {
+                () = stop.cancelled() => return,
+                cause = self.keep() => cause,
+            };
+            if self.ready.send_replace(false) || !waiting {
+                let host = self.options.get_host();
+                let port = self.options.get_port();
+                tracing::warn!(cause = format!("{cause:#}"), "waiting for PostgreSQL at {host}:{port}");
+                waiting = true;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+        }
+    }
+
+    /// Connects, migrates, and pings until that fails: the reason.
+    async fn keep(&self) -> anyhow::Error {
+        match self.watch().await {
+            Ok(never) => match never {},
+            Err(cause) => cause,
+        }
+    }
+
+    async fn watch(&self) -> anyhow::Result<Infallible> {
+        use sqlx::{ConnectOptions, Connection};
+        let mut connection = tokio::time::timeout(ACQUIRE_TIMEOUT, self.options.connect()).await??;
+        self.migrate().await?;
+        if !self.ready.send_replace(true) {
+            tracing::info!(schema = self.schema, "database is ready");
+        }
+        loop {
+            tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping()).await??;
+            tokio::time::sleep(PING_EVERY).await;
+        }
+    }
+
+    async fn migrate(&self) -> anyhow::Result<()> {
+        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+            .bind(&self.schema)
+            .fetch_one(&self.pool)
+            .await?;
+        if !exists {
+            // Two instances that start together race for it: the loser's error is no news.
+            let create = format!(r#"CREATE SCHEMA IF NOT EXISTS "{}""#, self.schema.replace('"', "\"\""));
+            self.pool.execute(sqlx::AssertSqlSafe(create)).await?;
+        }
+        let mut common = Migrator { migrations: COMMON.migrations.clone(), ..Migrator::DEFAULT };
+        common.dangerous_set_table_name("_common_migrations");
+        common.run(&self.pool).await?;
+        self.migrations.run(&self.pool).await?;
+        Ok(())
+    }
+}
+
+/// Whether time may heal it: the server is away, starting, full, or a lock was not to be had.
+pub fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // PostgreSQL, appendix A: 08 connection, 40 rollback (deadlock), 53 resources, 55P03 lock, 57 intervention.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "55P03"
+        }),
+        _ => false,
+    }
+}
+
+/// Whether the statement broke the unique constraint or index `name`.
+pub fn violates(error: &sqlx::Error, name: &str) -> bool {
+    matches!(error, sqlx::Error::Database(e) if e.is_unique_violation() && e.constraint() == Some(name))
+}

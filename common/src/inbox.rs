@@ -1,0 +1,25 @@
+//! Each event applied once: the id of a message is stored in the transaction of its effect, so that a second delivery of
+//! the same message finds it. Handlers have a natural key as well (user, order, version); this is the second lock.
+
+use crate::bus::Incoming;
+use crate::db::{Db, Tx};
+
+/// Opens the transaction in which an event is applied; `None` if it was applied before.
+///
+/// # Errors
+/// As the database.
+pub async fn begin<E>(db: &Db, event: &Incoming<E>) -> Result<Option<Tx>, sqlx::Error> {
+    let mut tx = db.begin().await?;
+    let first = sqlx::query("INSERT INTO inbox (queue, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(event.queue)
+        .bind(&event.message_id)
+        .execute(&mut *tx)
+        .await?;
+    Ok((first.rows_affected() == 1).then_some(tx))
+}
+
+/// Forgets messages after 7 days: longer than any queue keeps one waiting.
+pub(crate) async fn prune(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM inbox WHERE applied_at < now() - interval '7 days'").execute(pool).await?;
+    Ok(())
+}

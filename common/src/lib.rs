@@ -1,0 +1,39 @@
+//! What the ten services share. In reading order:
+//!
+//! 1. the two contracts: [`api`] (calls, sync mode) and [`events`] (events, async mode);
+//! 2. what a service uses to talk: [`client`] and [`bus`], [`outbox`], [`inbox`];
+//! 3. what stands around a service: [`service`], [`web`], [`idempotency`], [`db`], [`config`];
+//! 4. what is measured: [`effects`], [`metrics`], [`journal`], with the [`context`] that travels along.
+
+pub mod api;
+pub mod events;
+
+pub mod bus;
+#[cfg(feature = "http")]
+pub mod client;
+pub mod inbox;
+pub mod outbox;
+
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod idempotency;
+pub mod mode;
+pub mod service;
+pub mod tasks;
+pub mod web;
+
+pub mod context;
+pub mod effects;
+pub mod journal;
+pub mod metrics;
+pub mod telemetry;
+
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use context::Context;
+pub use db::{Db, Tx};
+pub use error::ApiError;
+pub use mode::Mode;
+pub use service::{About, Deps, Service};

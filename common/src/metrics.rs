@@ -1,0 +1,149 @@
+//! The metrics of CONTRACT section 6 under their exact names, one registry per process.
+
+use std::sync::LazyLock;
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::Mode;
+
+/// Upper bounds in seconds: fine below 10 ms, and close above the waits that the scenarios contain (0.5, 2, 10 s).
+const HTTP_BUCKETS: &[f64] = &[
+    0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
+    0.4, 0.5, 0.51, 0.53, 0.56, 0.6, 0.75, 1.0, 1.5, 2.0, 2.05, 2.1, 2.25, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 10.25, 11.0,
+    12.5, 15.0, 20.0, 25.0, 30.0,
+];
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// The metrics of this process.
+pub fn get() -> &'static Metrics {
+    &METRICS
+}
+
+/// Handles to every metric; labels in the order of the contract.
+pub struct Metrics {
+    registry: Registry,
+    /// `method, handler, status`
+    pub http_requests: IntCounterVec,
+    /// `method, handler`
+    pub http_duration: HistogramVec,
+    /// `method, handler`
+    pub http_in_progress: IntGaugeVec,
+    /// `scenario, effect, outcome`
+    pub workflow_completion: HistogramVec,
+    /// `event, outcome`
+    pub events_published: IntCounterVec,
+    /// `queue, outcome`
+    pub events_consumed: IntCounterVec,
+    /// `queue`
+    pub event_handling: HistogramVec,
+    /// `queue`
+    pub event_age: HistogramVec,
+    pub outbox_pending: IntGauge,
+    pub outbox_oldest: Gauge,
+    build_info: GaugeVec,
+}
+
+impl Metrics {
+    fn new() -> Metrics {
+        let registry = Registry::new();
+        let wide = wide_buckets();
+        let metrics = Metrics {
+            http_requests: counter(
+                &registry,
+                "http_requests_total",
+                "HTTP requests answered",
+                &["method", "handler", "status"],
+            ),
+            http_duration: histogram(
+                &registry,
+                "http_request_duration_seconds",
+                "From the request's head to the answer",
+                &["method", "handler"],
+                HTTP_BUCKETS,
+            ),
+            http_in_progress: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("http_requests_in_progress", "HTTP requests at work"),
+                    &["method", "handler"],
+                ),
+            ),
+            workflow_completion: histogram(
+                &registry,
+                "workflow_completion_seconds",
+                "From accepting the request to the end of a final effect",
+                &["scenario", "effect", "outcome"],
+                &wide,
+            ),
+            events_published: counter(
+                &registry,
+                "events_published_total",
+                "Events handed to the broker",
+                &["event", "outcome"],
+            ),
+            events_consumed: counter(&registry, "events_consumed_total", "Events settled", &["queue", "outcome"]),
+            event_handling: histogram(
+                &registry,
+                "event_handling_seconds",
+                "Time in the handler",
+                &["queue"],
+                HTTP_BUCKETS,
+            ),
+            event_age: histogram(&registry, "event_age_seconds", "From publish to handled", &["queue"], &wide),
+            outbox_pending: register(&registry, IntGauge::new("outbox_pending", "Events not yet confirmed")),
+            outbox_oldest: register(&registry, Gauge::new("outbox_oldest_seconds", "Age of the oldest such event")),
+            build_info: register(
+                &registry,
+                GaugeVec::new(Opts::new("build_info", "Version and mode that run"), &["version", "mode"]),
+            ),
+            registry,
+        };
+        if let Err(error) = metrics.registry.register(Box::new(ProcessCollector::for_self())) {
+            tracing::error!(%error, "process metrics are not available");
+        }
+        metrics
+    }
+
+    /// Says which build runs, in which mode.
+    pub fn set_build(&self, version: &str, mode: Mode) {
+        self.build_info.with_label_values(&[version, mode.as_str()]).set(1.0);
+    }
+
+    /// Everything in the Prometheus text format.
+    ///
+    /// # Errors
+    /// When a collector fails to encode.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// 1 ms to 10 min with 20 bounds per factor of ten, so that an interpolated quantile is off by 6 % at most.
+fn wide_buckets() -> Vec<f64> {
+    let mut bounds: Vec<f64> = (0..=115).map(|i| 0.001 * 10f64.powf(f64::from(i) / 20.0)).collect();
+    bounds.iter_mut().for_each(|b| *b = (*b * 1e6).round() / 1e6);
+    bounds.push(600.0);
+    bounds
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+}
+
+/// Names and labels are constants of this file: a collision is a defect that every start would show.
+fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    let metric = metric.expect("metric is well-formed");
+    registry.register(Box::new(metric.clone())).expect("metric is registered once");
+    metric
+}

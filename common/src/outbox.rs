@@ -1,0 +1,196 @@
+//! Events that must not be lost: written in the transaction of the effect they announce, sent by a relay that deletes a row
+//! only when the broker has confirmed it. While the broker is away work is still accepted, up to a bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::bus::{Bus, Message};
+use crate::config::BrokerSettings;
+use crate::context::Context;
+use crate::db::Tx;
+use crate::events::Event;
+use crate::{ApiError, Db, metrics};
+
+/// Events that one turn of the relay sends.
+const BATCH: i64 = 200;
+/// What a commit did not announce in this process (another instance, a crash) is found this late.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a handler leaves its events. Cheap to clone.
+#[derive(Clone)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    wake: Notify,
+    full: AtomicBool,
+}
+
+/// Sends what stands in the outbox.
+pub(crate) struct Relay {
+    db: Db,
+    bus: Bus,
+    outbox: Outbox,
+    max_rows: i64,
+    max_age: Duration,
+}
+
+type Row = (i64, Uuid, String, String, String, Json<Context>, Vec<u8>, time::OffsetDateTime);
+
+impl Outbox {
+    pub(crate) fn new(db: Db, bus: Bus, settings: &BrokerSettings) -> (Outbox, Relay) {
+        let outbox = Outbox { shared: Arc::new(Shared { wake: Notify::new(), full: AtomicBool::new(false) }) };
+        let (max_rows, max_age) = (settings.outbox_max_rows, settings.outbox_max_age());
+        (outbox.clone(), Relay { db, bus, outbox, max_rows, max_age })
+    }
+
+    /// Leaves `event` in the transaction that makes it true, as part of the current workflow.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`] when too much is waiting for the broker already.
+    pub async fn add<E: Event>(&self, tx: &mut PgConnection, event: &E) -> Result<(), ApiError> {
+        self.add_in(tx, event, Context::current()).await
+    }
+
+    /// [`Outbox::add`] as part of the workflow `context`.
+    ///
+    /// # Errors
+    /// As [`Outbox::add`].
+    pub async fn add_in<E: Event>(&self, tx: &mut PgConnection, event: &E, context: Context) -> Result<(), ApiError> {
+        if self.shared.full.load(Ordering::Relaxed) {
+            return Err(ApiError::Unavailable("too many events wait for the broker".into()));
+        }
+        let message = Message::of(event, context)?;
+        sqlx::query(
+            "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(message.id)
+        .bind(message.event.as_ref())
+        .bind(message.exchange.as_ref())
+        .bind(message.routing_key.as_ref())
+        .bind(Json(&message.context))
+        .bind(&message.body)
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Commits, and wakes the relay for the events that are visible now.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn commit(&self, tx: Tx) -> Result<(), sqlx::Error> {
+        tx.commit().await?;
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+}
+
+impl Relay {
+    /// Sends until `stop`, and then a last time.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut measure = tokio::time::interval(MEASURE_EVERY);
+        measure.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.outbox.shared.wake.notified() => self.send_all().await,
+                () = tokio::time::sleep(POLL_EVERY) => self.send_all().await,
+                _ = measure.tick() => self.measure().await,
+            }
+        }
+        self.send_all().await;
+        self.measure().await;
+    }
+
+    async fn send_all(&self) {
+        if !self.db.is_ready() || !self.bus.is_connected() {
+            return;
+        }
+        loop {
+            match send_batch(self.db.relay(), &self.bus).await {
+                Ok(sent) if sent == BATCH as usize => {}
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "events wait in the outbox");
+                    // The supervisor and the keeper are at work on the cause.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Keeps the gauges, and closes the door when too much is waiting.
+    async fn measure(&self) {
+        if !self.db.is_ready() {
+            return;
+        }
+        let waiting: Result<(i64, f64), _> = sqlx::query_as(
+            "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM outbox",
+        )
+        .fetch_one(self.db.relay())
+        .await;
+        match waiting {
+            Ok((rows, oldest)) => {
+                let full = rows >= self.max_rows || oldest >= self.max_age.as_secs_f64();
+                if full && !self.outbox.shared.full.swap(full, Ordering::Relaxed) {
+                    tracing::error!(rows, oldest_seconds = oldest, "outbox is full: new work is refused");
+                }
+                self.outbox.shared.full.store(full, Ordering::Relaxed);
+                metrics::get().outbox_pending.set(rows);
+                metrics::get().outbox_oldest.set(oldest);
+            }
+            Err(error) => tracing::debug!(%error, "outbox cannot be measured"),
+        }
+    }
+}
+
+/// Sends the oldest waiting events together and deletes those that were confirmed: how many there were.
+/// Several relays share the rows; what a crash leaves undeleted is sent again and recognised by its id.
+async fn send_batch(pool: &PgPool, bus: &Bus) -> anyhow::Result<usize> {
+    let waiting: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM outbox)").fetch_one(pool).await?;
+    if !waiting {
+        return Ok(0);
+    }
+    let mut tx = pool.begin().await?;
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT seq, message_id, event, exchange, routing_key, context, body, created_at
+         FROM outbox ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED",
+    )
+    .bind(BATCH)
+    .fetch_all(&mut *tx)
+    .await?;
+    let taken = rows.len();
+    let sent = join_all(rows.into_iter().map(|row| async {
+        let (seq, message) = message(row);
+        (seq, bus.send(message).await)
+    }))
+    .await;
+    let confirmed: Vec<i64> = sent.iter().filter(|(_, sent)| sent.is_ok()).map(|(seq, _)| *seq).collect();
+    if !confirmed.is_empty() {
+        sqlx::query("DELETE FROM outbox WHERE seq = ANY($1)").bind(&confirmed).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    match sent.into_iter().find_map(|(_, sent)| sent.err()) {
+        Some(error) => Err(error.into()),
+        None => Ok(taken),
+    }
+}
+
+fn message((seq, id, event, exchange, routing_key, context, body, created_at): Row) -> (i64, Message) {
+    let published_us = (created_at.unix_timestamp_nanos() / 1000) as i64;
+    let (event, exchange, routing_key) = (event.into(), exchange.into(), routing_key.into());
+    let notes = Vec::new();
+    (seq, Message { id, event, exchange, routing_key, context: context.0, published_us, body, notes })
+}

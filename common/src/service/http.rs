@@ -1,0 +1,210 @@
+//! The server: one way of every request, its limits, and the paths that every service has.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::About;
+use crate::bus::Bus;
+use crate::bus::consume::panic_text;
+use crate::context::{Context, REQUEST_ID};
+use crate::web::BODY_LIMIT;
+use crate::{ApiError, Db, Mode, metrics};
+
+/// A client that sends its head slower than this is cut off; so is a connection that rests as long.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What `/ready` looks at; `None` is not needed.
+#[derive(Clone, Default)]
+pub(super) struct Health {
+    pub db: Option<Db>,
+    pub consuming: Option<watch::Receiver<bool>>,
+    pub publisher: Option<Bus>,
+}
+
+impl Health {
+    fn missing(&self) -> Vec<&'static str> {
+        let db = self.db.as_ref().is_some_and(|db| !db.is_ready());
+        let consumers = self.consuming.as_ref().is_some_and(|consuming| !*consuming.borrow());
+        let broker = self.publisher.as_ref().is_some_and(|bus| !bus.is_connected());
+        [(db, "database"), (consumers, "consumers"), (broker, "broker")]
+            .into_iter()
+            .filter_map(|(missing, what)| missing.then_some(what))
+            .collect()
+    }
+}
+
+/// The service's routes with everything around them.
+pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Health) -> Router {
+    let (routes, mut api) = routes.split_for_parts();
+    api.info.title = format!("{} ({mode})", about.name);
+    api.info.version = about.version.into();
+    api.info.description = Some(about.description.into());
+    let root = json!({
+        "service": about.name, "version": about.version, "mode": mode.as_str(),
+        "scenarios": about.scenarios, "description": about.description,
+    });
+    let alive = json!({"status": "ok", "service": about.name, "mode": mode.as_str(), "version": about.version});
+    let docs = utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", api);
+    routes
+        .route("/", get(move || async { Json(root) }))
+        .route("/health", get(move || async { Json(alive) }))
+        .route("/ready", get(ready).with_state((about.name, health)))
+        .route("/metrics", get(scrape))
+        .merge(docs)
+        .fallback(|| async { ApiError::NotFound("no such path".into()) })
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn(way_of_a_request))
+}
+
+async fn ready(State((service, health)): State<(&'static str, Health)>) -> Response {
+    let missing = health.missing();
+    if missing.is_empty() {
+        return Json(json!({"status": "ready", "service": service})).into_response();
+    }
+    ApiError::Unavailable(format!("waiting for: {}", missing.join(", ")).into()).into_response()
+}
+
+async fn scrape() -> Result<Response, ApiError> {
+    let text = metrics::get().render().map_err(|error| ApiError::Internal(error.into()))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+/// Counts, times and names a request, and runs it in a task of its own: work that was begun is finished even if the client
+/// goes away, and a panic is an answer, not a dropped connection.
+async fn way_of_a_request(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = method_label(request.method());
+    let handler: Arc<str> = request.extensions().get::<MatchedPath>().map_or("unmatched".into(), |p| p.as_str().into());
+    let metrics = metrics::get();
+    let in_progress = metrics.http_in_progress.with_label_values(&[method, &handler]);
+    in_progress.inc();
+    let context = Context::received(|name| request.headers().get(name).and_then(|value| value.to_str().ok()));
+    let id = HeaderValue::try_from(&context.workflow);
+    let span = tracing::info_span!("request", request_id = context.workflow, method, handler = &*handler);
+
+    let mut task = JoinSet::new();
+    task.spawn(context.scope(next.run(request)).instrument(span.clone()));
+    let finished = tokio::time::timeout(REQUEST_TIMEOUT, task.join_next()).await;
+    let mut response = span.in_scope(|| match finished {
+        Ok(Some(Ok(response))) => response,
+        Ok(Some(Err(error))) => {
+            let text = error.try_into_panic().map(|panic| panic_text(&*panic).to_owned());
+            ApiError::Internal(anyhow::anyhow!("a handler panicked: {}", text.unwrap_or_default())).into_response()
+        }
+        Ok(None) | Err(_) => ApiError::Unavailable("the request took longer than 30 s".into()).into_response(),
+    });
+    task.detach_all();
+
+    in_progress.dec();
+    let (mut digits, status) = ([0; 3], response.status().as_u16());
+    metrics.http_requests.with_label_values(&[method, &handler, three_digits(status, &mut digits)]).inc();
+    metrics.http_duration.with_label_values(&[method, &handler]).observe(started.elapsed().as_secs_f64());
+    if let Ok(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// A method that a client made up must not make a label of its own.
+fn method_label(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "PATCH" => "PATCH",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
+    for (place, divisor) in digits.iter_mut().zip([100, 10, 1]) {
+        *place = b'0' + (status / divisor % 10) as u8;
+    }
+    std::str::from_utf8(digits).unwrap_or("000")
+}
+
+/// Accepts until `stop`, then lets what runs end.
+pub(super) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, most likely: those that are served give theirs back.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        let service = TowerToHyperService::new(app.clone());
+        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended early");
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    while connections.join_next().await.is_some() {}
+}
+
+/// Asks `/ready` of the service at `addr`, without a client library: the image has no shell and the async one no client.
+#[expect(clippy::print_stderr, reason = "the container runtime shows it")]
+pub(super) fn healthcheck(addr: SocketAddr) -> ExitCode {
+    let host = if addr.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], addr.port())) } else { addr };
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&host, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    match ask() {
+        Ok(answer) if answer.starts_with(&format!("HTTP/1.1 {}", StatusCode::OK.as_u16())) => ExitCode::SUCCESS,
+        Ok(answer) => {
+            eprintln!("not ready: {}", answer.lines().last().unwrap_or_default());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{host}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

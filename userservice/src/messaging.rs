@@ -1,0 +1,52 @@
+//! S1 in async mode: `POST /register` answers 202 as soon as user and event are stored; emailservice hears of it.
+//! Twin: `sync.rs` waits for emailservice and answers 201.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use common::error::Problems;
+use common::events::UserRegistered;
+use common::idempotency::{Claim, IdempotencyKey};
+use common::outbox::Outbox;
+use common::web::{Answer, Json};
+use common::{ApiError, Db, Deps, Service};
+use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::users::{self, NewUser};
+
+#[derive(Clone)]
+struct App {
+    db: Db,
+    outbox: Outbox,
+}
+
+pub fn service(deps: &Deps) -> Service {
+    let app = App { db: deps.db(), outbox: deps.outbox() };
+    Service::new(OpenApiRouter::new().routes(routes!(register)).with_state(app).merge(users::routes(deps.db())))
+        .publishes::<UserRegistered>()
+}
+
+/// Register a user; the welcome e-mail follows
+#[utoipa::path(post, path = "/register", request_body = NewUser, params(IdempotencyKey),
+    responses((status = 202, description = "Registered; the event is durably on its way", body = serde_json::Value), Problems))]
+async fn register(
+    State(app): State<App>,
+    key: IdempotencyKey,
+    Json(new): Json<NewUser>,
+) -> Result<Answer, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let ticket = match key.claim(&mut tx, "register", &new).await? {
+        Claim::Answered(answer) => return Ok(answer),
+        Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
+    };
+    let user = users::insert(&mut tx, &new.email).await?;
+    app.outbox.add(&mut tx, &UserRegistered { user_id: user.id, email: user.email.clone() }).await?;
+
+    let body = json!({"id": user.id, "email": user.email, "message": "User registered, welcome e-mail follows",
+                      "event_published": true});
+    let answer = Answer::new(StatusCode::ACCEPTED, body)?;
+    ticket.answered_in(&mut tx, &answer).await?;
+    app.outbox.commit(tx).await?;
+    Ok(answer)
+}

@@ -1,0 +1,61 @@
+//! S1 in sync mode: `POST /register` answers 201 when emailservice has sent the mail.
+//! Twin: `messaging.rs` answers 202 at once and leaves an event.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use common::api::SendWelcomeEmail;
+use common::client::Http;
+use common::error::Problems;
+use common::idempotency::{Claim, IdempotencyKey};
+use common::web::{Answer, Json};
+use common::{ApiError, Db, Deps, Service};
+use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::users::{self, NewUser};
+
+#[derive(Clone)]
+struct App {
+    db: Db,
+    http: Http,
+}
+
+pub fn service(deps: &Deps) -> Service {
+    let app = App { db: deps.db(), http: deps.http.clone() };
+    Service::new(OpenApiRouter::new().routes(routes!(register)).with_state(app).merge(users::routes(deps.db())))
+}
+
+/// Register a user; the answer waits for the welcome e-mail
+#[utoipa::path(post, path = "/register", request_body = NewUser, params(IdempotencyKey),
+    responses((status = 201, description = "Registered; `warnings` if the e-mail failed", body = serde_json::Value), Problems))]
+async fn register(
+    State(app): State<App>,
+    key: IdempotencyKey,
+    Json(new): Json<NewUser>,
+) -> Result<Answer, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let (user, ticket) = match key.claim(&mut tx, "register", &new).await? {
+        Claim::Answered(answer) => return Ok(answer),
+        Claim::Interrupted(ticket, subject) => (users::find(&mut tx, subject.id()?).await?, ticket),
+        Claim::Fresh(ticket) => {
+            let user = users::insert(&mut tx, &new.email).await?;
+            ticket.begun(&mut tx, user.id).await?;
+            (user, ticket)
+        }
+    };
+    tx.commit().await?;
+
+    let mail = SendWelcomeEmail { email: user.email.clone(), user_id: user.id };
+    let body = match app.http.call(&mail).await {
+        Ok(_) => json!({"id": user.id, "email": user.email, "message": "User registered, welcome e-mail sent"}),
+        Err(error) => {
+            tracing::warn!(%error, user_id = user.id, "user is registered without a welcome e-mail");
+            json!({"id": user.id, "email": user.email, "message": "User registered",
+                   "warnings": ["the welcome e-mail could not be sent"]})
+        }
+    };
+    let answer = Answer::new(StatusCode::CREATED, body)?;
+    ticket.answered(&app.db, &answer).await?;
+    Ok(answer)
+}
