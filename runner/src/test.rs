@@ -1,7 +1,61 @@
+//! `./study test`: every test of the project, against a PostgreSQL and a RabbitMQ started for this run on free ports.
+//! What cargo prints goes through untouched, and so does its exit code.
+
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-#[derive(clap::Args)]
-pub struct TestArgs {}
-pub fn run(_root: &Path, _args: &TestArgs) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::local::process::{cargo, exit_code, run_to_end};
+use crate::local::state::State;
+use crate::local::{Mode, Stack, StackOptions};
+
+#[derive(Args)]
+pub struct TestArgs {
+    /// Only tests whose name contains one of these; after `--` also options of the test binaries (`--nocapture`).
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILTER")]
+    filter: Vec<String>,
+}
+
+pub fn run(root: &Path, args: &TestArgs) -> Result<ExitCode> {
+    let all = root.join(".study/test");
+    remove_left_over(&all)?;
+    let dir = all.join(std::process::id().to_string());
+    let options =
+        StackOptions { dir: Some(dir.clone()), fresh: true, servers_only: true, ..StackOptions::default() };
+    let servers = Stack::start(Mode::Async, &options)?;
+    let result = cargo_test(root, &servers, args);
+    let stopped = servers.stop();
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    stopped?;
+    result
+}
+
+fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode> {
+    // The scenario tests start the services' binaries, which `cargo test` alone would not promise to build. The same
+    // features, so that nothing is built twice.
+    let build = ["build", "--workspace", "--all-features", "--locked"];
+    let status = run_to_end(cargo(root).args(build))?;
+    if !status.success() {
+        return Ok(exit_code(status));
+    }
+    let mut test = cargo(root);
+    test.args(["test", "--workspace", "--all-features", "--locked", "--"]).args(&args.filter);
+    test.env("DATABASE_URL", servers.database_url());
+    test.envs(servers.amqp_url().map(|url| ("AMQP_URL", url)));
+    test.envs(servers.management_url().map(|url| ("RABBITMQ_MANAGEMENT_URL", url)));
+    Ok(exit_code(run_to_end(&mut test)?))
+}
+
+/// Data of runs that were killed and could not clean up.
+fn remove_left_over(all: &Path) -> Result<()> {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        if State::read(&entry.path())?.is_none_or(|state| !state.alive()) {
+            fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }

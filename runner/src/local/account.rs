@@ -34,8 +34,9 @@ impl Account {
             return Ok(Self::CALLER);
         }
         let (uid, gid) = match owner.uid() {
-            0 => stand_in(&fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?)
-                .context("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it")?,
+            0 => stand_in(&fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?).context(
+                "PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it",
+            )?,
             uid => (uid, owner.gid()),
         };
         let mut pass = false;
@@ -64,7 +65,8 @@ impl Account {
     /// Gives a file or folder to this account.
     pub fn own(&self, path: &Path) -> Result<()> {
         let Some((uid, gid)) = self.switch else { return Ok(()) };
-        chown(path, Some(uid), Some(gid)).with_context(|| format!("cannot give {} to user {uid}", path.display()))
+        chown(path, Some(uid), Some(gid))
+            .with_context(|| format!("cannot give {} to user {uid}", path.display()))
     }
 }
 

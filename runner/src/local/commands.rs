@@ -45,8 +45,11 @@ fn folders() -> Result<Vec<PathBuf>> {
     let mut folders = vec![root.clone()];
     for depth in 0..2 {
         let known = folders.clone();
-        for folder in known.iter().filter(|folder| folder.components().count() == root.components().count() + depth) {
-            folders.extend(std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()));
+        for folder in
+            known.iter().filter(|folder| folder.components().count() == root.components().count() + depth)
+        {
+            folders
+                .extend(std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()));
         }
     }
     folders.retain(|folder| State::path(folder).is_file());
@@ -78,8 +81,11 @@ pub fn down() -> Result<()> {
 /// What a supervisor left that was itself killed: services first, then the servers they need.
 fn end_orphans(state: &State) -> Result<()> {
     for service in [true, false] {
-        let orphans: Vec<&Entry> =
-            state.processes.iter().filter(|entry| entry.service == service && entry.identity.alive()).collect();
+        let orphans: Vec<&Entry> = state
+            .processes
+            .iter()
+            .filter(|entry| entry.service == service && entry.identity.alive())
+            .collect();
         for orphan in &orphans {
             let signal = if orphan.stop_signal == Signal::INT.as_raw() { Signal::INT } else { Signal::TERM };
             process::signal(orphan.identity.pid, signal);
@@ -143,7 +149,10 @@ pub fn status() -> Result<ExitCode> {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        say(&format!("{table}\nThe ten {} services together: {total:.1} MiB; the last was ready after {slowest} ms.\n", state.mode))?;
+        say(&format!(
+            "{table}\nThe ten {} services together: {total:.1} MiB; the last was ready after {slowest} ms.\n",
+            state.mode
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -185,7 +194,9 @@ pub fn overview(states: &[State]) -> String {
     table.load_style(STYLE).set_header(header);
     for (name, known) in &ports {
         let mut row = vec![(*name).to_owned()];
-        row.extend(states.iter().map(|state| known.get(&state.mode).map_or(String::new(), |port| format!("http://127.0.0.1:{port}"))));
+        row.extend(states.iter().map(|state| {
+            known.get(&state.mode).map_or(String::new(), |port| format!("http://127.0.0.1:{port}"))
+        }));
         table.add_row(row);
     }
     let mut text = format!("{table}\nEach has /docs, /health, /ready, /metrics.\n");
@@ -193,12 +204,16 @@ pub fn overview(states: &[State]) -> String {
         text += &format!("PostgreSQL ({}): {}\n", state.mode, state.database_url);
         if let (Some(management), Some(prometheus)) = (&state.management_url, state.prometheus_port) {
             let page = management.replace("guest:guest@", "");
-            text += &format!("RabbitMQ management: {page} (guest, guest); metrics: http://127.0.0.1:{prometheus}/metrics\n");
+            text += &format!(
+                "RabbitMQ management: {page} (guest, guest); metrics: http://127.0.0.1:{prometheus}/metrics\n"
+            );
         }
     }
     text += "\nTry:\n";
     for state in states {
-        let port = |name: &str| state.processes.iter().find(|entry| entry.name == name).map_or(0, |entry| entry.port);
+        let port = |name: &str| {
+            state.processes.iter().find(|entry| entry.name == name).map_or(0, |entry| entry.port)
+        };
         let json = "-H 'content-type: application/json'";
         text += &format!(
             "  curl -i http://127.0.0.1:{}/register {json} -d '{{\"email\":\"ada@example.com\"}}'   # {}\n",
@@ -222,13 +237,17 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
         None => None,
     };
     let mut files = Vec::new();
-    for mode in [Mode::Sync, Mode::Async].into_iter().filter(|mode| args.mode.is_none_or(|wanted| wanted == *mode)) {
+    for mode in
+        [Mode::Sync, Mode::Async].into_iter().filter(|mode| args.mode.is_none_or(|wanted| wanted == *mode))
+    {
         let folder = root.join(mode.to_string()).join("logs");
         let wanted = name.as_ref().map_or_else(
             || services::SERVICES.iter().map(|service| service.name.to_owned()).collect(),
             |name| vec![name.clone()],
         );
-        files.extend(wanted.into_iter().map(|name| (format!("{mode} {name}"), folder.join(format!("{name}.log")))));
+        files.extend(
+            wanted.into_iter().map(|name| (format!("{mode} {name}"), folder.join(format!("{name}.log")))),
+        );
     }
     files.retain(|(_, file)| file.is_file());
     if files.is_empty() {

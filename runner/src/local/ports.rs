@@ -32,8 +32,9 @@ impl Ports {
     /// CONTRACT section 1, plus the two that Erlang needs.
     pub fn contract(mode: Mode, offset: u16) -> Result<Self> {
         let at = |port: u16| {
-            port.checked_add(offset)
-                .with_context(|| format!("--port-offset {offset} moves port {port} past 65535: use at most 39861"))
+            port.checked_add(offset).with_context(|| {
+                format!("--port-offset {offset} moves port {port} past 65535: use at most 39861")
+            })
         };
         let (postgres, first) = match mode {
             Mode::Sync => (5432, 8001),
@@ -100,7 +101,10 @@ impl Ports {
         if busy.is_empty() {
             return Ok(());
         }
-        bail!("{}; end it or move everything with --port-offset N", busy.join("\nstudy: "))
+        bail!(
+            "{}\nstudy: end what holds a port, or move everything with --port-offset N",
+            busy.join("\nstudy: ")
+        )
     }
 }
 
@@ -174,6 +178,9 @@ mod tests {
         ports.check(Mode::Sync).unwrap();
         ports.postgres = listener.local_addr().unwrap().port();
         let error = ports.check(Mode::Sync).unwrap_err().to_string();
-        assert!(error.contains(&format!("needed by PostgreSQL (sync), is held by pid {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("needed by PostgreSQL (sync), is held by pid {}", std::process::id())),
+            "{error}"
+        );
     }
 }

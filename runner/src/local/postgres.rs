@@ -23,7 +23,11 @@ pub const SUPERUSER: &str = "postgres";
 /// `durable` is false only for tests, whose data are thrown away.
 pub fn start(dir: &Path, port: u16, log: PathBuf, durable: bool) -> Result<Process> {
     let data = dir.join("postgres");
-    DirBuilder::new().recursive(true).mode(0o700).create(&data).with_context(|| format!("cannot create {}", data.display()))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&data)
+        .with_context(|| format!("cannot create {}", data.display()))?;
     let account = Account::for_servers(&data)?;
     account.own(&data)?;
     let programs = programs(fs::read_to_string(data.join("PG_VERSION")).ok().as_deref())?;
@@ -48,7 +52,15 @@ fn initialize(programs: &Path, data: &Path, account: &Account, durable: bool) ->
     fs::write(&password, SUPERUSER)?;
     account.own(&password)?;
     let mut command = account.command(&programs.join("initdb"), "TERM");
-    command.arg("-D").arg(data).args(["-U", SUPERUSER, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8"]);
+    command.arg("-D").arg(data).args([
+        "-U",
+        SUPERUSER,
+        "-A",
+        "scram-sha-256",
+        "-E",
+        "UTF8",
+        "--locale=C.UTF-8",
+    ]);
     command.arg("--pwfile").arg(&password);
     if !durable {
         command.arg("--no-sync");
@@ -107,14 +119,22 @@ pub fn wait(process: &mut Process, limit: Duration) -> Result<()> {
     loop {
         process.check()?;
         let answer = runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(2), async { PgConnection::connect(&url).await?.close().await }).await
+            tokio::time::timeout(Duration::from_secs(2), async {
+                PgConnection::connect(&url).await?.close().await
+            })
+            .await
         });
         match answer {
             Ok(Ok(())) => break,
             Ok(Err(error)) if Instant::now() > deadline => {
-                bail!("PostgreSQL does not answer ({error}); its log ends:{}", process::tail(&process.log, 12))
+                bail!(
+                    "PostgreSQL does not answer ({error}); its log ends:{}",
+                    process::tail(&process.log, 12)
+                )
             }
-            Err(_) if Instant::now() > deadline => bail!("PostgreSQL does not answer on port {}", process.port),
+            Err(_) if Instant::now() > deadline => {
+                bail!("PostgreSQL does not answer on port {}", process.port)
+            }
             _ => signals::pause(Duration::from_millis(30))?,
         }
     }

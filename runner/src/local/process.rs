@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use super::account::Account;
 use super::signals;
 
 /// Until a stop is asked for again by force.
@@ -37,7 +38,9 @@ impl Process {
             .stderr(file)
             .process_group(0)
             .spawn()
-            .with_context(|| format!("cannot start {name} (is `setpriv`, of the package util-linux, there?)"))?;
+            .with_context(|| {
+                format!("cannot start {name} (is `setpriv`, of the package util-linux, there?)")
+            })?;
         let started = Instant::now();
         Ok(Self { name: name.to_owned(), port, log, started, ready_after: None, stop, child })
     }
@@ -58,7 +61,12 @@ impl Process {
     /// An error that names it and shows the end of its log, if it has ended.
     pub fn check(&mut self) -> Result<()> {
         let Some(status) = self.exited() else { return Ok(()) };
-        anyhow::bail!("{} ended by itself ({status}); its log ({}) ends:{}", self.name, self.log.display(), tail(&self.log, 12))
+        anyhow::bail!(
+            "{} ended by itself ({status}); its log ({}) ends:{}",
+            self.name,
+            self.log.display(),
+            tail(&self.log, 12)
+        )
     }
 
     pub fn ask_to_stop(&mut self) {
@@ -119,4 +127,44 @@ pub fn tail(log: &Path, lines: usize) -> String {
 pub fn on_path(name: &str) -> Option<PathBuf> {
     let path: OsString = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// A cargo command in the project's folder, to be given to [`run_to_end`].
+pub fn cargo(root: &Path) -> Command {
+    let mut command = Account::CALLER.command(Path::new("cargo"), "TERM");
+    command.current_dir(root);
+    command
+}
+
+/// Runs a command of this terminal to its end. A signal that reaches us is handed to its whole process group, so
+/// that what it started ends too; then the error is [`signals::Interrupted`].
+pub fn run_to_end(command: &mut Command) -> Result<ExitStatus> {
+    let name = command.get_args().last().unwrap_or_default().to_owned();
+    let mut child = command
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot run {}", name.display()))?;
+    let mut forced_at = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return if signals::interrupted() { Err(signals::Interrupted.into()) } else { Ok(status) };
+        }
+        if signals::interrupted() {
+            let force = *forced_at.get_or_insert_with(|| {
+                signal_group(child.id(), Signal::INT);
+                Instant::now() + Duration::from_secs(10)
+            });
+            if Instant::now() > force || signals::received() > 1 {
+                signal_group(child.id(), Signal::KILL);
+            }
+        }
+        signals::rest(POLL);
+    }
+}
+
+/// That of a child, for our own end; 1 if a signal ended it.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(1))
 }

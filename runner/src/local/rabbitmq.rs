@@ -54,7 +54,10 @@ pub fn start(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<[Process; 2
         .env("ERL_EPMD_PORT", ports.epmd.to_string())
         .env("RABBITMQ_NODENAME", "study@localhost")
         .env("RABBITMQ_DIST_PORT", ports.node.to_string())
-        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}")
+        .env(
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+            "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+        )
         .env("RABBITMQ_LOGS", "-");
     for (name, place) in [
         ("RABBITMQ_CONF_ENV_FILE", "none.conf"),
@@ -67,7 +70,8 @@ pub fn start(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<[Process; 2
     ] {
         command.env(name, home.join(place));
     }
-    let broker = Process::spawn("rabbitmq", ports.amqp, logs.join("rabbitmq.log"), Signal::TERM, &mut command)?;
+    let broker =
+        Process::spawn("rabbitmq", ports.amqp, logs.join("rabbitmq.log"), Signal::TERM, &mut command)?;
     Ok([epmd, broker])
 }
 
@@ -85,7 +89,10 @@ fn configuration(ports: &RabbitPorts) -> String {
 fn clear_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["RABBITMQ_", "ERL_", "CONF_ENV_FILE", "NOTIFY_SOCKET"].iter().any(|prefix| text.starts_with(prefix)) {
+        if ["RABBITMQ_", "ERL_", "CONF_ENV_FILE", "NOTIFY_SOCKET"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
             command.env_remove(&name);
         }
     }

@@ -46,9 +46,21 @@ pub struct Setting<'a> {
 
 /// Settings of the caller's shell that would point a service elsewhere; delays and the like may come from there.
 const NOT_INHERITED: [&str; 15] = [
-    "COMM_MODE", "LISTEN_ADDR", "DB_SCHEMA", "DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER",
-    "POSTGRES_PASSWORD", "POSTGRES_DB", "AMQP_URL", "RABBITMQ_HOST", "RABBITMQ_PORT", "RABBITMQ_USER",
-    "RABBITMQ_PASSWORD", "RABBITMQ_VHOST",
+    "COMM_MODE",
+    "LISTEN_ADDR",
+    "DB_SCHEMA",
+    "DATABASE_URL",
+    "POSTGRES_HOST",
+    "POSTGRES_PORT",
+    "POSTGRES_USER",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_DB",
+    "AMQP_URL",
+    "RABBITMQ_HOST",
+    "RABBITMQ_PORT",
+    "RABBITMQ_USER",
+    "RABBITMQ_PASSWORD",
+    "RABBITMQ_VHOST",
 ];
 
 pub fn start(service: &Service, port: u16, setting: &Setting<'_>) -> Result<Process> {
@@ -58,7 +70,13 @@ pub fn start(service: &Service, port: u16, setting: &Setting<'_>) -> Result<Proc
     }
     let mut command = Account::CALLER.command(&program, "TERM");
     tell(&mut command, service, port, setting);
-    Process::spawn(service.name, port, setting.logs.join(format!("{}.log", service.name)), Signal::TERM, &mut command)
+    Process::spawn(
+        service.name,
+        port,
+        setting.logs.join(format!("{}.log", service.name)),
+        Signal::TERM,
+        &mut command,
+    )
 }
 
 fn tell(command: &mut Command, service: &Service, port: u16, setting: &Setting<'_>) {
@@ -105,7 +123,11 @@ pub fn wait(services: &mut [Process], limit: Duration) -> Result<()> {
         let Some((service, answer)) = missing else { return Ok(()) };
         if Instant::now() > deadline {
             let end = process::tail(&service.log, 12);
-            bail!("{} is not ready after {limit:?}: {answer}; its log ({}) ends:{end}", service.name, service.log.display());
+            bail!(
+                "{} is not ready after {limit:?}: {answer}; its log ({}) ends:{end}",
+                service.name,
+                service.log.display()
+            );
         }
         signals::pause(Duration::from_millis(20))?;
     }
@@ -116,5 +138,7 @@ pub fn find(name: &str) -> Result<&'static Service> {
     SERVICES
         .iter()
         .find(|service| service.name == name || service.name.strip_suffix("service") == Some(name))
-        .with_context(|| format!("there is no service {name}: {}", SERVICES.map(|service| service.name).join(", ")))
+        .with_context(|| {
+            format!("there is no service {name}: {}", SERVICES.map(|service| service.name).join(", "))
+        })
 }

@@ -28,6 +28,8 @@ pub struct StackOptions {
     pub dir: Option<PathBuf>,
     /// Begin with empty databases, and do not keep them.
     pub fresh: bool,
+    /// Servers on free ports, no services, nothing safe on disk: for tests.
+    pub servers_only: bool,
     /// Servers that run already, instead of own ones: for tests. Ports are then free ones.
     pub given: Option<Given>,
     /// Where the services' binaries are; beside the running program if not said.
@@ -72,7 +74,8 @@ impl Stack {
             None => state_folder()?.join(mode.to_string()),
         };
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let lock = File::create(dir.join("lock")).with_context(|| format!("cannot write in {}", dir.display()))?;
+        let lock =
+            File::create(dir.join("lock")).with_context(|| format!("cannot write in {}", dir.display()))?;
         if lock.try_lock().is_err() {
             bail!("{mode} is running already: see `./study status`, end it with `./study down`");
         }
@@ -84,9 +87,9 @@ impl Stack {
             remove_data(&dir)?;
         }
         fs::create_dir_all(dir.join("logs"))?;
-        let ports = match options.given {
-            Some(_) => Ports::free(mode)?,
-            None => Ports::contract(mode, options.port_offset)?,
+        let ports = match options.given.is_some() || options.servers_only {
+            true => Ports::free(mode)?,
+            false => Ports::contract(mode, options.port_offset)?,
         };
         let programs = match &options.programs {
             Some(programs) => programs.clone(),
@@ -111,12 +114,18 @@ impl Stack {
             self.servers.extend(rabbitmq::start(&self.dir, ports, &logs)?);
             self.save()?;
         }
-        self.servers.push(postgres::start(&self.dir, self.ports.postgres, logs.join("postgresql.log"), true)?);
+        self.servers.push(postgres::start(
+            &self.dir,
+            self.ports.postgres,
+            logs.join("postgresql.log"),
+            !self.options.servers_only,
+        )?);
         self.save()
     }
 
     fn wait_for_servers(&mut self) -> Result<()> {
-        for server in &mut self.servers {
+        // The database is first to answer: only then is its time a true one.
+        for server in self.servers.iter_mut().rev() {
             match (server.name.as_str(), &self.ports.rabbitmq) {
                 ("postgresql", _) => postgres::wait(server, SERVER_LIMIT)?,
                 ("rabbitmq", Some(ports)) => rabbitmq::wait(server, ports, SERVER_LIMIT)?,
@@ -171,7 +180,13 @@ impl Stack {
     fn database_server(&self) -> String {
         match &self.options.given {
             Some(given) => without_path(&given.database_url).to_owned(),
-            None => without_path(&postgres::url(postgres::SUPERUSER, postgres::SUPERUSER, self.ports.postgres, "")).to_owned(),
+            None => without_path(&postgres::url(
+                postgres::SUPERUSER,
+                postgres::SUPERUSER,
+                self.ports.postgres,
+                "",
+            ))
+            .to_owned(),
         }
     }
 
@@ -203,7 +218,11 @@ impl Stack {
 
     /// `(name, pid)` of everything that runs, servers first: for whoever measures or disturbs it.
     pub fn pids(&self) -> Vec<(String, u32)> {
-        self.servers.iter().chain(&self.services).map(|process| (process.name.clone(), process.pid())).collect()
+        self.servers
+            .iter()
+            .chain(&self.services)
+            .map(|process| (process.name.clone(), process.pid()))
+            .collect()
     }
 
     /// An error if anything has ended by itself.
@@ -228,7 +247,8 @@ impl Stack {
         Ok(State {
             mode: self.mode,
             supervisor: Identity::of(std::process::id()).context("/proc is not readable")?,
-            ready: !self.services.is_empty() && self.services.iter().all(|service| service.ready_after.is_some()),
+            ready: !self.services.is_empty()
+                && self.services.iter().all(|service| service.ready_after.is_some()),
             processes: servers.chain(services).collect(),
             database_url: self.database_url(),
             management_url: self.management_url(),
@@ -255,7 +275,10 @@ impl Stack {
             self.servers.iter_mut().for_each(Process::kill);
         } else {
             // Not epmd: the broker says goodbye to it.
-            self.servers.iter_mut().skip(usize::from(self.ports.rabbitmq.is_some())).for_each(Process::ask_to_stop);
+            self.servers
+                .iter_mut()
+                .skip(usize::from(self.ports.rabbitmq.is_some()))
+                .for_each(Process::ask_to_stop);
             self.servers.iter_mut().skip(1).for_each(|server| server.wait_or_kill(SERVER_LIMIT));
             self.servers.iter_mut().for_each(Process::ask_to_stop);
             self.servers.iter_mut().for_each(|server| server.wait_or_kill(SERVER_LIMIT));
@@ -289,8 +312,9 @@ impl Drop for Stack {
 
 /// Several modes at once, each step for all before the next: one waits while the other works.
 pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
-    let mut stacks: Vec<Stack> = modes.iter().map(|mode| Stack::claim(*mode, options)).collect::<Result<_>>()?;
-    if options.given.is_none() {
+    let mut stacks: Vec<Stack> =
+        modes.iter().map(|mode| Stack::claim(*mode, options)).collect::<Result<_>>()?;
+    if options.given.is_none() && !options.servers_only {
         for stack in &stacks {
             stack.ports.check(stack.mode)?;
         }
@@ -302,6 +326,9 @@ pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
     stacks.iter_mut().try_for_each(Stack::start_servers)?;
     stacks.iter_mut().try_for_each(Stack::wait_for_servers)?;
     step.done();
+    if options.servers_only {
+        return Ok(stacks);
+    }
     let names: Vec<String> = modes.iter().map(Mode::to_string).collect();
     let step = Step::start(format!("ten services, {}", names.join(" and ")));
     stacks.iter_mut().try_for_each(Stack::start_services)?;
@@ -327,7 +354,10 @@ impl Given {
         if mode == Mode::Sync {
             return Ok(());
         }
-        http::delete(&http::agent(Duration::from_secs(30)), &format!("{}/api/vhosts/{name}", self.management_url))
+        http::delete(
+            &http::agent(Duration::from_secs(30)),
+            &format!("{}/api/vhosts/{name}", self.management_url),
+        )
     }
 }
 
