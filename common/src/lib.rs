@@ -19,6 +19,7 @@ pub mod db;
 pub mod error;
 pub mod idempotency;
 pub mod mode;
+pub mod saga;
 pub mod service;
 pub mod tasks;
 pub mod web;

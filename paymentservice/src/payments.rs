@@ -1,0 +1,240 @@
+//! Payments: `processing` until taken, each state guarded by the one before. Nothing here knows the mode.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use common::error::Problems;
+use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
+use common::web::{Answer, OptionalJson, Path};
+use common::{ApiError, Db};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// How long it takes to take a payment
+    #[arg(long, env, default_value_t = 2000)]
+    pub payment_delay_ms: u64,
+    /// How long the payment step of an order's saga takes, whether it fails or not
+    #[arg(long, env, default_value_t = 0)]
+    pub saga_payment_delay_ms: u64,
+    #[command(flatten)]
+    pub saga: SagaSettings,
+}
+
+/// What `POST /process_payment` takes; `{}` is valid.
+#[derive(Clone, Debug, Serialize, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewPayment {
+    #[garde(range(min = 0.01, max = 1e9))]
+    #[schema(minimum = 0.01, maximum = 1e9)]
+    pub amount: f64,
+    /// Three capital letters, ISO 4217
+    #[garde(pattern("^[A-Z]{3}$"))]
+    #[schema(pattern = "^[A-Z]{3}$")]
+    pub currency: String,
+    #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
+    pub order_id: Option<i64>,
+}
+
+impl Default for NewPayment {
+    fn default() -> NewPayment {
+        NewPayment { amount: 100.0, currency: "USD".into(), order_id: None }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
+pub struct Payment {
+    pub payment_id: String,
+    /// `processing`, `success`, `failed`; `refunded` when its order was given up
+    pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub amount: f64,
+    pub currency: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_id: Option<i64>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// The bank of the study: it takes a while.
+#[derive(Clone)]
+pub struct Bank {
+    payment_delay: Duration,
+    saga_delay: Duration,
+}
+
+impl Bank {
+    pub fn new(settings: &Settings) -> Bank {
+        Bank {
+            payment_delay: Duration::from_millis(settings.payment_delay_ms),
+            saga_delay: Duration::from_millis(settings.saga_payment_delay_ms),
+        }
+    }
+
+    /// Takes a payment: the id of the transaction.
+    pub async fn charge(&self) -> String {
+        tokio::time::sleep(self.payment_delay).await;
+        transaction_id()
+    }
+
+    /// Answers the saga's request for a payment, whatever the answer is.
+    pub async fn decide(&self) {
+        tokio::time::sleep(self.saga_delay).await;
+    }
+}
+
+fn transaction_id() -> String {
+    format!("txn_{}", Uuid::new_v4().simple())
+}
+
+/// A payment that is to be taken.
+///
+/// # Errors
+/// As the database.
+pub async fn insert(tx: &mut PgConnection, new: &NewPayment) -> Result<Payment, sqlx::Error> {
+    sqlx::query_as(
+        "INSERT INTO payments (payment_id, status, amount, currency, order_id)
+         VALUES ($1, 'processing', $2, $3, $4) RETURNING *",
+    )
+    .bind(format!("pay_{}", Uuid::now_v7().simple()))
+    .bind(new.amount)
+    .bind(&new.currency)
+    .bind(new.order_id)
+    .fetch_one(tx)
+    .await
+}
+
+/// # Errors
+/// 404 when there is none.
+pub async fn find(tx: &mut PgConnection, payment_id: &str) -> Result<Payment, ApiError> {
+    let found = sqlx::query_as("SELECT * FROM payments WHERE payment_id = $1").bind(payment_id).fetch_optional(tx);
+    found.await?.ok_or_else(|| ApiError::not_found("payment", payment_id))
+}
+
+/// Ends a payment that was processing; `false` if it had ended before.
+///
+/// # Errors
+/// As the database.
+pub async fn complete(tx: &mut PgConnection, payment_id: &str, transaction_id: &str) -> Result<bool, sqlx::Error> {
+    let ended = sqlx::query(
+        "UPDATE payments SET status = 'success', transaction_id = $2, updated_at = now()
+         WHERE payment_id = $1 AND status = 'processing'",
+    )
+    .bind(payment_id)
+    .bind(transaction_id)
+    .execute(tx)
+    .await?;
+    Ok(ended.rows_affected() == 1)
+}
+
+/// Notes a payment in the audit; `false` if it was noted before.
+///
+/// # Errors
+/// As the database.
+pub async fn audit(
+    tx: &mut PgConnection,
+    payment_id: &str,
+    transaction_id: &str,
+    status: &str,
+) -> Result<bool, sqlx::Error> {
+    let noted = sqlx::query(
+        "INSERT INTO payment_audit (payment_id, transaction_id, status) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(payment_id)
+    .bind(transaction_id)
+    .bind(status)
+    .execute(tx)
+    .await?;
+    Ok(noted.rows_affected() == 1)
+}
+
+/// The payment of an order: taken now, or what became of it before. Keyed by the order.
+///
+/// # Errors
+/// As the database.
+pub async fn pay_order(tx: &mut PgConnection, order_id: i64) -> Result<Payment, sqlx::Error> {
+    let new = NewPayment::default();
+    sqlx::query(
+        "INSERT INTO payments (payment_id, status, amount, currency, order_id, saga, transaction_id)
+         VALUES ($1, 'success', $2, $3, $4, true, $5) ON CONFLICT (order_id) WHERE saga DO NOTHING",
+    )
+    .bind(format!("pay_{}", Uuid::now_v7().simple()))
+    .bind(new.amount)
+    .bind(new.currency)
+    .bind(order_id)
+    .bind(transaction_id())
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query_as("SELECT * FROM payments WHERE saga AND order_id = $1").bind(order_id).fetch_one(tx).await
+}
+
+/// The order was given up: a payment that was taken is given back, and one that comes later finds this row.
+///
+/// # Errors
+/// As the database.
+pub async fn cancel_order(tx: &mut PgConnection, order_id: i64, reason: &str) -> Result<(), sqlx::Error> {
+    let new = NewPayment::default();
+    sqlx::query(
+        "INSERT INTO payments (payment_id, status, amount, currency, order_id, saga, reason)
+         VALUES ($1, 'failed', $2, $3, $4, true, $5)
+         ON CONFLICT (order_id) WHERE saga DO UPDATE
+         SET status = 'refunded', reason = $5, updated_at = now() WHERE payments.status = 'success'",
+    )
+    .bind(format!("pay_{}", Uuid::now_v7().simple()))
+    .bind(new.amount)
+    .bind(new.currency)
+    .bind(order_id)
+    .bind(reason)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The paths that are the same in both modes.
+pub fn routes(db: Db, bank: Bank) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(get))
+        .with_state(db)
+        .merge(OpenApiRouter::new().routes(routes!(process_payment_fail)).with_state(bank))
+}
+
+/// One payment
+#[utoipa::path(get, path = "/payments/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = Payment), Problems))]
+async fn get(State(db): State<Db>, Path(id): Path<String>) -> Result<Json<Payment>, ApiError> {
+    if !id.starts_with("pay_") || !id.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(ApiError::not_found("payment", id.escape_default()));
+    }
+    let mut connection = db.pool()?.acquire().await?;
+    Ok(Json(find(&mut connection, &id).await?))
+}
+
+/// A payment that is refused: always 400, and nothing is stored
+#[utoipa::path(post, path = "/process_payment_fail", request_body = NewPayment,
+    responses((status = 400, description = "Refused", body = serde_json::Value, content_type = "application/problem+json"), Problems))]
+async fn process_payment_fail(
+    State(bank): State<Bank>,
+    OptionalJson(payment): OptionalJson<NewPayment>,
+) -> Result<Answer, ApiError> {
+    if payment.order_id.is_some() {
+        bank.decide().await;
+    }
+    let refusal = json!({"status": "failed", "reason": INSUFFICIENT_FUNDS});
+    let mut body = refusal.clone();
+    body["detail"] = refusal;
+    Answer::new(StatusCode::BAD_REQUEST, body)
+}

@@ -1,0 +1,116 @@
+//! S2 in sync mode: `POST /process_payment` answers 200 when the payment was taken, 2 s later. In S5 orderservice calls.
+//! Twin: `messaging.rs` answers 202 at once and takes the payment from a queue.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use common::api::{Call, CancelPayment, Done, OrderPaid, PayOrder};
+use common::error::Problems;
+use common::idempotency::{Claim, IdempotencyKey};
+use common::web::{Answer, Json, OptionalJson};
+use common::{ApiError, Db, Deps, Service, effects};
+use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::payments::{self, Bank, NewPayment, Settings};
+
+#[derive(Clone)]
+struct App {
+    db: Db,
+    bank: Bank,
+}
+
+pub fn service(deps: &Deps, settings: &Settings) -> Service {
+    let app = App { db: deps.db(), bank: Bank::new(settings) };
+    let routes = OpenApiRouter::new()
+        .routes(routes!(process_payment))
+        .routes(routes!(pay_order))
+        .routes(routes!(cancel_payment))
+        .with_state(app.clone())
+        .merge(payments::routes(deps.db(), app.bank.clone()));
+    Service::new(routes).every(Duration::from_secs(10), "interrupted payments", move || end_interrupted(app.db.clone()))
+}
+
+/// Take a payment; the answer waits for it
+#[utoipa::path(post, path = "/process_payment", request_body = NewPayment, params(IdempotencyKey),
+    responses((status = 200, description = "Taken", body = serde_json::Value), Problems))]
+async fn process_payment(
+    State(app): State<App>,
+    key: IdempotencyKey,
+    OptionalJson(new): OptionalJson<NewPayment>,
+) -> Result<Answer, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let (payment, ticket) = match key.claim(&mut tx, "process_payment", &new).await? {
+        Claim::Answered(answer) => return Ok(answer),
+        Claim::Interrupted(ticket, subject) => (payments::find(&mut tx, subject.as_str()).await?, ticket),
+        Claim::Fresh(ticket) => {
+            let payment = payments::insert(&mut tx, &new).await?;
+            ticket.begun(&mut tx, &payment.payment_id).await?;
+            (payment, ticket)
+        }
+    };
+    tx.commit().await?;
+
+    let transaction_id = app.bank.charge().await;
+    let mut tx = app.db.begin().await?;
+    let taken = payments::complete(&mut tx, &payment.payment_id, &transaction_id).await?;
+    if taken {
+        payments::audit(&mut tx, &payment.payment_id, &transaction_id, "success").await?;
+    }
+    let payment = payments::find(&mut tx, &payment.payment_id).await?;
+    let answer = match payment.status.as_str() {
+        "success" => Answer::new(
+            StatusCode::OK,
+            json!({"status": "success", "transaction_id": payment.transaction_id, "payment_id": payment.payment_id,
+                   "amount": payment.amount, "currency": payment.currency}),
+        )?,
+        _ => Answer::new(StatusCode::BAD_REQUEST, json!({"status": "failed", "reason": payment.reason}))?,
+    };
+    ticket.answered_in(&mut tx, &answer).await?;
+    tx.commit().await?;
+    if taken {
+        effects::PAYMENT.completed("success");
+    }
+    Ok(answer)
+}
+
+/// The payment of an order, once
+#[utoipa::path(post, path = PayOrder::PATH, request_body = PayOrder,
+    responses((status = 200, body = OrderPaid), Problems))]
+async fn pay_order(State(app): State<App>, Json(order): Json<PayOrder>) -> Result<axum::Json<OrderPaid>, ApiError> {
+    app.bank.decide().await;
+    let mut tx = app.db.begin().await?;
+    let payment = payments::pay_order(&mut tx, order.order_id).await?;
+    tx.commit().await?;
+    let payment_id = payment.payment_id;
+    match payment.transaction_id.filter(|_| payment.status == "success") {
+        Some(transaction_id) => Ok(axum::Json(OrderPaid { payment_id, transaction_id })),
+        None => Err(ApiError::Conflict("the order was given up".into())),
+    }
+}
+
+/// No payment for an order any more; one that was taken is given back
+#[utoipa::path(post, path = CancelPayment::PATH, request_body = CancelPayment,
+    responses((status = 200, body = Done), Problems))]
+async fn cancel_payment(
+    State(app): State<App>,
+    Json(order): Json<CancelPayment>,
+) -> Result<axum::Json<Done>, ApiError> {
+    let mut tx = app.db.begin().await?;
+    payments::cancel_order(&mut tx, order.order_id, &order.reason).await?;
+    tx.commit().await?;
+    Ok(axum::Json(Done::ok()))
+}
+
+/// No request lasts longer than 30 s: what has been processing for 60 s was cut off by a crash.
+async fn end_interrupted(db: Db) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE payments SET status = 'failed', reason = 'Interrupted', updated_at = now()
+         WHERE status = 'processing' AND created_at < now() - interval '60 seconds'",
+    )
+    .execute(db.pool()?)
+    .await?;
+    Ok(())
+}
