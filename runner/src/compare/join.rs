@@ -1,0 +1,199 @@
+//! What came of every request: k6's answers joined with the services' journals by the workflow's id. Nothing here is
+//! assumed: lost is what was accepted and lacks a final effect, twice is what has one more than once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::figures::Figures;
+use super::journal::Entry;
+use super::samples::Answer;
+use super::scenario::Scenario;
+
+/// How many cases of a kind are named in the results.
+const EXAMPLES: usize = 5;
+
+/// One scenario in one mode.
+#[derive(Debug, Default, Serialize)]
+pub struct Outcome {
+    pub requests: u64,
+    /// Time to acknowledge of the expected answers, as k6 measured it.
+    pub acknowledge: Figures,
+    /// From accepting the request to the end of the last final effect, as the services noted it.
+    pub complete: Figures,
+    pub expected: u64,
+    /// By status, or by the check that failed.
+    pub unexpected: BTreeMap<String, u64>,
+    /// Accepted, but a final effect is missing.
+    pub open: u64,
+    /// Workflows in which a final effect happened more than once.
+    pub twice: u64,
+    /// Begun although k6 has no accepting answer: a time-out, or a refusal that was none.
+    pub unacknowledged: u64,
+    pub dropped: u64,
+    /// How the final effects ended, as `effect: outcome`.
+    pub effects: BTreeMap<String, u64>,
+    pub examples: Vec<String>,
+}
+
+impl Outcome {
+    pub fn unexpected_total(&self) -> u64 {
+        self.unexpected.values().sum()
+    }
+}
+
+/// What the journals say of one workflow: for each final effect when it happened, and with what outcome.
+#[derive(Default)]
+struct Seen<'a> {
+    accepted_us: Option<i64>,
+    done_us: BTreeMap<&'a str, Vec<(i64, &'a str)>>,
+}
+
+enum Fate {
+    Complete { micros: u64 },
+    Open { why: String },
+}
+
+impl Seen<'_> {
+    fn fate(&self, scenario: Scenario) -> Fate {
+        let missing: Vec<&str> = scenario
+            .final_effects()
+            .iter()
+            .filter(|effect| !self.done_us.contains_key(**effect))
+            .copied()
+            .collect();
+        if !missing.is_empty() {
+            return Fate::Open { why: format!("lacks {}", missing.join(", ")) };
+        }
+        let last = self.done_us.values().filter_map(|times| times.iter().min()).max();
+        match (last, self.accepted_us) {
+            (Some((last, _)), Some(accepted)) if *last >= accepted => {
+                Fate::Complete { micros: last.abs_diff(accepted) }
+            }
+            _ => Fate::Open { why: "is done before it was accepted".into() },
+        }
+    }
+
+    fn twice(&self) -> Option<&str> {
+        self.done_us.iter().find(|(_, times)| times.len() > 1).map(|(effect, _)| *effect)
+    }
+}
+
+fn by_workflow(entries: &[Entry]) -> HashMap<&str, Seen<'_>> {
+    let mut seen: HashMap<&str, Seen<'_>> = HashMap::new();
+    for entry in entries {
+        let workflow = seen.entry(&entry.workflow).or_default();
+        let accepted = workflow.accepted_us.get_or_insert(entry.accepted_us);
+        *accepted = entry.accepted_us.min(*accepted);
+        workflow.done_us.entry(&entry.effect).or_default().push((entry.done_us, &entry.outcome));
+    }
+    seen
+}
+
+/// How many accepted workflows still lack a final effect.
+pub fn open(answers: &[Answer], entries: &[Entry]) -> u64 {
+    let seen = by_workflow(entries);
+    let is_open = |answer: &&Answer| match seen.get(answer.workflow.as_str()) {
+        Some(workflow) => matches!(workflow.fate(answer.scenario), Fate::Open { .. }),
+        None => true,
+    };
+    answers.iter().filter(|answer| answer.expected).filter(is_open).count() as u64
+}
+
+/// One run: `prefix` is how its workflows' ids begin, so that a warm-up in the same journals does not count.
+pub fn join(
+    prefix: &str,
+    answers: &[Answer],
+    failed_checks: &HashMap<String, String>,
+    dropped: &BTreeMap<Scenario, u64>,
+    entries: &[Entry],
+) -> Result<BTreeMap<Scenario, Outcome>> {
+    let mut seen = by_workflow(entries);
+    seen.retain(|workflow, _| workflow.starts_with(prefix));
+    let mut outcomes = BTreeMap::new();
+    for scenario in Scenario::ALL {
+        let mine: Vec<&Answer> = answers.iter().filter(|answer| answer.scenario == scenario).collect();
+        let lost_before_start = dropped.get(&scenario).copied().unwrap_or(0);
+        if mine.is_empty() && lost_before_start == 0 {
+            continue;
+        }
+        let mut outcome =
+            Outcome { requests: mine.len() as u64, dropped: lost_before_start, ..Outcome::default() };
+        let (mut acknowledged, mut completed) = (Vec::new(), Vec::new());
+        for answer in mine {
+            match judge(answer, failed_checks) {
+                None => {
+                    outcome.expected += 1;
+                    acknowledged.push(answer.micros);
+                }
+                Some(what) => *outcome.unexpected.entry(what).or_default() += 1,
+            }
+            let fate = seen.remove(answer.workflow.as_str()).map(|workflow| {
+                outcome.note(&answer.workflow, &workflow);
+                workflow.fate(scenario)
+            });
+            match fate {
+                _ if !answer.expected => outcome.unacknowledged += u64::from(fate.is_some()),
+                Some(Fate::Complete { micros }) => completed.push(micros),
+                Some(Fate::Open { why }) => outcome.open(&answer.workflow, &why),
+                None => outcome.open(&answer.workflow, "left no trace"),
+            }
+        }
+        outcome.acknowledge = Figures::of(acknowledged)?;
+        outcome.complete = Figures::of(completed)?;
+        outcomes.insert(scenario, outcome);
+    }
+    // Begun, but k6 gave up before it had an answer to note.
+    for (workflow, seen) in &seen {
+        let scenario =
+            entries.iter().find(|entry| entry.workflow == **workflow).map(|entry| entry.scenario.as_str());
+        let Some(outcome) =
+            scenario.and_then(Scenario::parse).and_then(|scenario| outcomes.get_mut(&scenario))
+        else {
+            continue;
+        };
+        outcome.unacknowledged += 1;
+        outcome.note(workflow, seen);
+    }
+    Ok(outcomes)
+}
+
+/// `None` if the answer is as expected, else what is wrong with it.
+fn judge(answer: &Answer, failed_checks: &HashMap<String, String>) -> Option<String> {
+    match (answer.expected, answer.status, failed_checks.get(&answer.workflow)) {
+        (true, _, None) => None,
+        (true, status, Some(check)) => Some(format!("{status}, fails: {check}")),
+        (false, 0, _) => Some("no answer".into()),
+        (false, status, _) => Some(status.to_string()),
+    }
+}
+
+impl Outcome {
+    fn example(&mut self, text: String) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(text);
+        }
+    }
+
+    fn open(&mut self, workflow: &str, why: &str) {
+        self.open += 1;
+        self.example(format!("{workflow} {why}"));
+    }
+
+    fn note(&mut self, workflow: &str, seen: &Seen<'_>) {
+        for (effect, times) in &seen.done_us {
+            for (_, outcome) in times {
+                *self.effects.entry(format!("{effect}: {outcome}")).or_default() += 1;
+            }
+        }
+        if let Some(effect) = seen.twice() {
+            self.twice += 1;
+            self.example(format!("{workflow} has {effect} more than once"));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;

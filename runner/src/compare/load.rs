@@ -1,0 +1,239 @@
+//! Runs k6 with one of the project's scripts and reads its samples from its standard output while it runs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::profile::{Delays, Load};
+use super::progress::Phase;
+use super::samples::{Answer, Sample, parse};
+use super::scenario::Scenario;
+use crate::local::account::Account;
+use crate::local::process::{on_path, signal_group};
+use crate::local::{Mode, Stack, project_root, signals, state_folder};
+use rustix::process::Signal;
+
+/// Everything k6 told about one run.
+#[derive(Debug, Default)]
+pub struct Samples {
+    pub answers: Vec<Answer>,
+    /// Workflow -> the first check that its answer failed.
+    pub failed_checks: HashMap<String, String>,
+    pub dropped: BTreeMap<Scenario, u64>,
+}
+
+pub struct K6 {
+    program: PathBuf,
+    pub version: String,
+}
+
+pub struct Run<'a> {
+    pub mode: Mode,
+    pub load: &'a Load,
+    pub delays: &'a Delays,
+    pub port_offset: u16,
+    /// How the ids of its workflows begin.
+    pub id: &'a str,
+    /// Where its log and summary go.
+    pub folder: &'a Path,
+    pub name: &'a str,
+}
+
+impl K6 {
+    /// The one that `./study` installed, else the one on PATH.
+    pub fn find() -> Result<Self> {
+        let own = state_folder()?.join("venv/bin/k6");
+        let program = if own.is_file() { Some(own) } else { on_path("k6") };
+        let program =
+            program.context("k6 is not installed: run ./study, which gets it, or put k6 on PATH")?;
+        let output = Command::new(&program).arg("version").output();
+        let output = output.with_context(|| format!("{} does not run", program.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.split_whitespace().nth(1).unwrap_or("unknown").to_owned();
+        Ok(Self { program, version })
+    }
+
+    fn command(&self, run: &Run<'_>) -> Result<Command> {
+        let script = project_root()?.join(format!("k6-tests/script-{}.js", run.mode));
+        let mut command = Account::CALLER.command(&self.program, "KILL");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("K6_")) {
+            command.env_remove(name);
+        }
+        // Samples to standard output: no file of gigabytes, and the counts can be shown while it runs.
+        command.args([
+            "run",
+            "--quiet",
+            "--no-color",
+            "--no-usage-report",
+            "--address",
+            "",
+            "--out",
+            "json=-",
+        ]);
+        let rates = serde_json::to_string(&run.load.rates)?;
+        let summary = run.summary().to_string_lossy().into_owned();
+        let own = [
+            ("LOAD", "open".to_owned()),
+            ("RATES", rates),
+            ("DURATION", format!("{}s", run.load.seconds)),
+            ("RUN_ID", run.id.to_owned()),
+            ("BASE_URL", "http://127.0.0.1".to_owned()),
+            ("PORT_OFFSET", run.port_offset.to_string()),
+            ("PROFILE", String::new()),
+            ("SUMMARY_FILE", summary),
+        ];
+        let delays = run.delays.0.iter().map(|(name, value)| (*name, value.clone()));
+        for (name, value) in own.into_iter().chain(delays) {
+            command.arg("-e").arg(format!("{name}={value}"));
+        }
+        command.arg(script);
+        Ok(command)
+    }
+
+    /// Loads the stack until the load's time is over and every answer is there.
+    pub fn run(&self, run: &Run<'_>, stack: &mut Stack, phase: &mut Phase) -> Result<Samples> {
+        let log = run.log();
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = self.command(run)?;
+        // A process group of its own: Ctrl-C reaches us, and we end it.
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).process_group(0).spawn();
+        let mut child = Running(child.context("cannot start k6")?);
+        let samples = Arc::new(Mutex::new(Samples::default()));
+        let reader = child.read(&samples)?;
+        let status = loop {
+            if let Some(status) = child.0.try_wait()? {
+                break status;
+            }
+            stack.check()?;
+            phase.tick(&lock(&samples).progress());
+            signals::pause(Duration::from_millis(200))?;
+        };
+        if reader.join().is_err() {
+            bail!("the thread that reads k6's samples panicked");
+        }
+        let samples = std::mem::take(&mut *lock(&samples));
+        // 99: a check failed. The table says which, with more detail.
+        if !matches!(status.code(), Some(0 | 99)) {
+            bail!("k6 ended with {status}: {} (log: {})", last_complaint(&log), log.display());
+        }
+        run.compare_with_summary(&samples)?;
+        Ok(samples)
+    }
+}
+
+impl Run<'_> {
+    fn summary(&self) -> PathBuf {
+        self.folder.join(format!("k6-{}-summary.json", self.name))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join(format!("k6-{}.log", self.name))
+    }
+
+    /// k6 counts its answers itself: a sample that got lost on the way to us would be a hole in the results.
+    fn compare_with_summary(&self, samples: &Samples) -> Result<()> {
+        let path = self.summary();
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("k6 wrote no summary to {}", path.display()))?;
+        let summary: Summary =
+            serde_json::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?;
+        for row in summary.scenarios {
+            let read = samples.answers.iter().filter(|answer| answer.scenario == row.scenario).count() as u64;
+            if read != row.requests {
+                bail!(
+                    "k6 counted {} answers in {}, but {read} samples came through",
+                    row.requests,
+                    row.scenario
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    scenarios: Vec<SummaryRow>,
+}
+
+#[derive(Deserialize)]
+struct SummaryRow {
+    scenario: Scenario,
+    requests: u64,
+}
+
+/// Ends k6 on every way out.
+struct Running(Child);
+
+impl Running {
+    fn read(&mut self, samples: &Arc<Mutex<Samples>>) -> Result<JoinHandle<()>> {
+        let output = self.0.stdout.take().context("k6 has no standard output")?;
+        let samples = Arc::clone(samples);
+        let read = move || {
+            for line in BufReader::with_capacity(1 << 16, output).lines() {
+                match line {
+                    Ok(line) => lock(&samples).take(parse(&line)),
+                    Err(_) => break,
+                }
+            }
+        };
+        Ok(std::thread::Builder::new().name("k6".into()).spawn(read)?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            signal_group(self.0.id(), Signal::KILL);
+            self.0.wait().ok();
+        }
+    }
+}
+
+/// A reader that panicked is reported where it is joined.
+fn lock(samples: &Mutex<Samples>) -> std::sync::MutexGuard<'_, Samples> {
+    samples.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Samples {
+    fn take(&mut self, sample: Option<Sample>) {
+        match sample {
+            Some(Sample::Answer(answer)) => self.answers.push(answer),
+            Some(Sample::FailedCheck { workflow, check }) => {
+                self.failed_checks.entry(workflow).or_insert(check);
+            }
+            Some(Sample::Dropped { scenario, count }) => *self.dropped.entry(scenario).or_default() += count,
+            None => {}
+        }
+    }
+
+    pub fn progress(&self) -> String {
+        let unexpected = self.answers.iter().filter(|answer| !answer.expected).count();
+        let dropped: u64 = self.dropped.values().sum();
+        let mut text = format!("{} answers", self.answers.len());
+        for (count, what) in [(unexpected as u64, "unexpected"), (dropped, "not offered in time")] {
+            if count > 0 {
+                text += &format!(", {count} {what}");
+            }
+        }
+        text
+    }
+}
+
+/// What k6 said last at level error, without its time and level.
+fn last_complaint(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let last = text.lines().rfind(|line| line.contains("level=error")).or(text.lines().next_back());
+    let line = last.unwrap_or("it said nothing");
+    let message = line.split_once("msg=").map_or(line, |(_, message)| message);
+    message.trim_matches('"').to_owned()
+}
