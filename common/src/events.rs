@@ -160,3 +160,15 @@ event! {
     ClickTracked { event_id: Uuid, user_id: i64, page: String, #[serde(skip_serializing_if = "Option::is_none")] session_id: Option<String> }
     -> Route::Queue(CLICK_TRACKED_QUEUE.name)
 }
+
+/// What the receivers of S3 store is the same in both modes.
+impl From<&ProductUpdated> for crate::api::ProductChange {
+    fn from(product: &ProductUpdated) -> Self {
+        Self {
+            product_id: product.product_id,
+            name: Some(product.name.clone()),
+            stock: Some(product.stock),
+            version: Some(product.version),
+        }
+    }
+}

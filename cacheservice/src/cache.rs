@@ -1,0 +1,67 @@
+//! The cache: products by id in the memory of this process, bounded. Nothing here knows the mode.
+
+use axum::Json;
+use axum::extract::State;
+use common::ApiError;
+use common::api::ProductChange;
+use common::error::Problems;
+use common::web::Path;
+use moka::future::Cache;
+use moka::ops::compute::Op;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Products that are kept; the least used go first.
+const CAPACITY: u64 = 100_000;
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CachedProduct {
+    #[serde(rename = "id")]
+    product_id: i64,
+    name: String,
+    stock: i64,
+    version: i64,
+}
+
+/// Products by id. Cheap to clone.
+#[derive(Clone)]
+pub struct Products(Cache<i64, CachedProduct>);
+
+impl Products {
+    #[expect(clippy::new_without_default, reason = "an empty cache is made once, on purpose")]
+    pub fn new() -> Products {
+        Products(Cache::new(CAPACITY))
+    }
+
+    /// Replaces a product unless a newer one is there: whether it was applied. A change that does not say what the product
+    /// is now only removes what is there.
+    pub async fn apply(&self, change: &ProductChange) -> bool {
+        let ProductChange { product_id, name: Some(name), stock: Some(stock), version } = change.clone() else {
+            self.0.invalidate(&change.product_id).await;
+            return true;
+        };
+        let computed = self.0.entry(product_id).and_compute_with(|there| {
+            let known = there.map_or(0, |entry| entry.into_value().version);
+            let version = version.unwrap_or(known + 1);
+            let newer = version > known;
+            std::future::ready(if newer { Op::Put(CachedProduct { product_id, name, stock, version }) } else { Op::Nop })
+        });
+        use moka::ops::compute::CompResult;
+        matches!(computed.await, CompResult::Inserted(_) | CompResult::ReplacedWith(_))
+    }
+}
+
+/// The paths that only look, the same in both modes.
+pub fn routes(products: Products) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(get)).with_state(products)
+}
+
+/// One product, if it is in the cache
+#[utoipa::path(get, path = "/cache/products/{id}", params(("id" = i64, Path)),
+    responses((status = 200, body = CachedProduct), Problems))]
+async fn get(State(products): State<Products>, Path(id): Path<i64>) -> Result<Json<CachedProduct>, ApiError> {
+    let found = products.0.get(&id).await;
+    Ok(Json(found.ok_or_else(|| ApiError::NotFound(format!("product {id} is not in the cache").into()))?))
+}

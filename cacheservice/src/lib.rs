@@ -1,0 +1,25 @@
+//! S3, receiver: a cache of the products in the memory of this process.
+//!
+//! | | sync | async |
+//! |---|---|---|
+//! | serves | `POST /invalidate_cache`, `GET /cache/products/{id}` | `GET /cache/products/{id}` |
+//! | consumes | - | `ProductUpdated` |
+//! | stores | nothing durable | nothing durable |
+
+use common::About;
+
+pub mod cache;
+#[cfg(feature = "async")]
+pub mod messaging;
+#[cfg(feature = "sync")]
+pub mod sync;
+
+
+pub const ABOUT: About = About {
+    name: env!("CARGO_PKG_NAME"),
+    version: env!("CARGO_PKG_VERSION"),
+    description: "Keeps the products in memory",
+    scenarios: &["S3"],
+    migrations: None,
+    modes: common::modes!(),
+};

@@ -1,0 +1,64 @@
+//! S3 in async mode: a change is stored together with one event, which a fanout exchange copies to three queues.
+//! Twin: `sync.rs` calls the three services before it answers.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use common::error::Problems;
+use common::events::ProductUpdated;
+use common::outbox::Outbox;
+use common::web::{Answer, Json, Path};
+use common::{ApiError, Db, Deps, Service};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::products::{self, NewProduct, Product, ProductUpdate};
+
+#[derive(Clone)]
+struct App {
+    db: Db,
+    outbox: Outbox,
+}
+
+pub fn service(deps: &Deps) -> Service {
+    let app = App { db: deps.db(), outbox: deps.outbox() };
+    let routes = OpenApiRouter::new().routes(routes!(create)).routes(routes!(update)).with_state(app);
+    Service::new(routes.merge(products::routes(deps.db()))).publishes::<ProductUpdated>()
+}
+
+/// Change a product; search, cache and analytics follow
+#[utoipa::path(put, path = "/products/{id}", params(("id" = i64, Path)), request_body = ProductUpdate,
+    responses((status = 200, description = "Stored; the event is durably on its way", body = Value), Problems))]
+async fn update(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(change): Json<ProductUpdate>,
+) -> Result<Answer, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let product = products::update(&mut tx, id, &change).await?;
+    let body = told(&app.outbox, &mut tx, product).await?;
+    app.outbox.commit(tx).await?;
+    Answer::new(StatusCode::OK, body)
+}
+
+/// Store a product; search, cache and analytics follow
+#[utoipa::path(post, path = "/products", request_body = NewProduct,
+    responses((status = 201, description = "Stored; the event is durably on its way", body = Value), Problems))]
+async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<Answer, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let product = products::insert(&mut tx, &new).await?;
+    let location = format!("/products/{}", product.id);
+    let body = told(&app.outbox, &mut tx, product).await?;
+    app.outbox.commit(tx).await?;
+    Ok(Answer::new(StatusCode::CREATED, body)?.at(location))
+}
+
+/// Leaves the event for the three receivers: the answer's body.
+async fn told(outbox: &Outbox, tx: &mut PgConnection, product: Product) -> Result<Value, ApiError> {
+    let body = json!({"id": product.id, "name": product.name, "stock": product.stock, "version": product.version,
+                      "event_published": true});
+    let Product { id: product_id, name, stock, version, .. } = product;
+    outbox.add(tx, &ProductUpdated { product_id, name, stock, version }).await?;
+    Ok(body)
+}

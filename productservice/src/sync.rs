@@ -1,0 +1,82 @@
+//! S3 in sync mode: a change is stored, then three services are called one after the other, then the answer.
+//! Twin: `messaging.rs` publishes one event and answers at once.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use common::api::{InvalidateCache, LogUpdate, ProductChange, Reindex};
+use common::client::{CallError, Http};
+use common::error::Problems;
+use common::web::{Answer, Json, Path};
+use common::{ApiError, Db, Deps, Service};
+use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::products::{self, NewProduct, Product, ProductUpdate};
+
+#[derive(Clone)]
+struct App {
+    db: Db,
+    http: Http,
+}
+
+pub fn service(deps: &Deps) -> Service {
+    let app = App { db: deps.db(), http: deps.http.clone() };
+    let routes = OpenApiRouter::new().routes(routes!(create)).routes(routes!(update)).with_state(app);
+    Service::new(routes.merge(products::routes(deps.db())))
+}
+
+/// Change a product; the answer waits for search, cache and analytics
+#[utoipa::path(put, path = "/products/{id}", params(("id" = i64, Path)), request_body = ProductUpdate,
+    responses((status = 200, description = "Stored; `warnings` if a receiver failed", body = Value), Problems))]
+async fn update(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(change): Json<ProductUpdate>,
+) -> Result<Answer, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let product = products::update(&mut tx, id, &change).await?;
+    tx.commit().await?;
+    Answer::new(StatusCode::OK, told(&app.http, product).await)
+}
+
+/// Store a product; the answer waits for search, cache and analytics
+#[utoipa::path(post, path = "/products", request_body = NewProduct,
+    responses((status = 201, description = "Stored; `warnings` if a receiver failed", body = Value), Problems))]
+async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<Answer, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let product = products::insert(&mut tx, &new).await?;
+    tx.commit().await?;
+    let location = format!("/products/{}", product.id);
+    Ok(Answer::new(StatusCode::CREATED, told(&app.http, product).await)?.at(location))
+}
+
+/// Tells the three receivers, one after the other: the answer's body.
+async fn told(http: &Http, product: Product) -> Value {
+    let change = ProductChange {
+        product_id: product.id,
+        name: Some(product.name.clone()),
+        stock: Some(product.stock),
+        version: Some(product.version),
+    };
+    let told = [
+        http.call(&Reindex(change.clone())).await,
+        http.call(&InvalidateCache(change.clone())).await,
+        http.call(&LogUpdate(change)).await,
+    ];
+    let warnings: Vec<String> = told.into_iter().filter_map(|told| told.err().map(warning)).collect();
+    let mut body = json!({"id": product.id, "name": product.name, "stock": product.stock, "version": product.version});
+    if !warnings.is_empty() {
+        body["warnings"] = warnings.into();
+    }
+    body
+}
+
+fn warning(error: CallError) -> String {
+    tracing::warn!(%error, "a receiver does not know of the change");
+    match error {
+        CallError::Refused { peer, .. } | CallError::Timeout { peer } | CallError::Failed { peer, .. } => {
+            format!("{peer} could not be told")
+        }
+    }
+}

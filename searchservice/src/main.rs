@@ -1,0 +1,19 @@
+//! searchservice as a process: settings, then the mode's wiring, then serve.
+
+use std::process::ExitCode;
+
+use common::Mode;
+use common::config::NoSettings;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    common::service::main(searchservice::ABOUT, |mode, deps, NoSettings {}| match mode {
+        #[cfg(feature = "sync")]
+        Mode::Sync => searchservice::sync::service(&deps),
+        #[cfg(feature = "async")]
+        Mode::Async => searchservice::messaging::service(&deps),
+        #[cfg(not(all(feature = "sync", feature = "async")))]
+        other => unreachable!("built without {other}"),
+    })
+    .await
+}
