@@ -1,5 +1,7 @@
 //! The cache: products by id in the memory of this process, bounded. Nothing here knows the mode.
 
+use std::cmp::Ordering;
+
 use axum::Json;
 use axum::extract::State;
 use common::ApiError;
@@ -25,6 +27,16 @@ pub struct CachedProduct {
     version: i64,
 }
 
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    Now,
+    /// This very version is there.
+    Before,
+    /// A newer one is there.
+    Outdated,
+}
+
 /// Products by id. Cheap to clone.
 #[derive(Clone)]
 pub struct Products(Cache<i64, CachedProduct>);
@@ -35,21 +47,27 @@ impl Products {
         Products(Cache::new(CAPACITY))
     }
 
-    /// Replaces a product unless a newer one is there: whether it was applied. A change that does not say what the product
-    /// is now only removes what is there.
-    pub async fn apply(&self, change: &ProductChange) -> bool {
+    /// Replaces a product unless a newer one is there. A change that does not say what the product is now only removes what
+    /// is there.
+    pub async fn apply(&self, change: &ProductChange) -> Applied {
         let ProductChange { product_id, name: Some(name), stock: Some(stock), version } = change.clone() else {
             self.0.invalidate(&change.product_id).await;
-            return true;
+            return Applied::Now;
         };
-        let computed = self.0.entry(product_id).and_compute_with(|there| {
+        let mut applied = Applied::Now;
+        let decide = |there: Option<moka::Entry<i64, CachedProduct>>| {
             let known = there.map_or(0, |entry| entry.into_value().version);
             let version = version.unwrap_or(known + 1);
-            let newer = version > known;
-            std::future::ready(if newer { Op::Put(CachedProduct { product_id, name, stock, version }) } else { Op::Nop })
-        });
-        use moka::ops::compute::CompResult;
-        matches!(computed.await, CompResult::Inserted(_) | CompResult::ReplacedWith(_))
+            applied = match version.cmp(&known) {
+                Ordering::Greater => Applied::Now,
+                Ordering::Equal => Applied::Before,
+                Ordering::Less => Applied::Outdated,
+            };
+            let put = || Op::Put(CachedProduct { product_id, name, stock, version });
+            std::future::ready(if applied == Applied::Now { put() } else { Op::Nop })
+        };
+        self.0.entry(product_id).and_compute_with(decide).await;
+        applied
     }
 }
 

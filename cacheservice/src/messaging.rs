@@ -5,7 +5,7 @@ use common::bus::{Consumers, Handled, HandlerError, Incoming};
 use common::events::{CACHE_PRODUCT_UPDATES_QUEUE, ProductUpdated};
 use common::{Deps, Service, effects};
 
-use crate::cache::{self, Products};
+use crate::cache::{self, Applied, Products};
 
 #[derive(Clone)]
 struct App {
@@ -20,7 +20,10 @@ pub fn service(_: &Deps) -> Service {
 
 /// Keyed by the product's version: an older one, and the same one again, change nothing.
 async fn invalidate_cache(app: App, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
-    let applied = app.products.apply(&(&product.event).into()).await;
-    effects::CACHE.completed(if applied { "cached" } else { "outdated" });
+    match app.products.apply(&(&product.event).into()).await {
+        Applied::Now => effects::CACHE.completed("cached"),
+        Applied::Outdated => effects::CACHE.completed("outdated"),
+        Applied::Before => return Ok(Handled::Duplicate),
+    }
     Ok(Handled::Applied)
 }

@@ -9,7 +9,7 @@ use common::{ApiError, Deps, Service, effects};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::cache::{self, Products};
+use crate::cache::{self, Applied, Products};
 
 #[derive(Clone)]
 struct App {
@@ -29,7 +29,10 @@ async fn invalidate_cache(
     State(app): State<App>,
     Json(change): Json<ProductChange>,
 ) -> Result<axum::Json<Done>, ApiError> {
-    let applied = app.products.apply(&change).await;
-    effects::CACHE.completed(if applied { "cached" } else { "outdated" });
+    match app.products.apply(&change).await {
+        Applied::Now => effects::CACHE.completed("cached"),
+        Applied::Outdated => effects::CACHE.completed("outdated"),
+        Applied::Before => {}
+    }
     Ok(axum::Json(Done::ok()))
 }

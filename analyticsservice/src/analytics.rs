@@ -1,0 +1,127 @@
+//! Clicks, stored once by the id of their event, and the history of product updates. Nothing here knows the mode.
+
+use std::collections::HashSet;
+
+use axum::Json;
+use axum::extract::State;
+use common::api::ProductChange;
+use common::error::Problems;
+use common::events::ClickTracked;
+use common::web::{Page, Query, no_nul, no_nul_opt};
+use common::{ApiError, Db};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+/// What `POST /track_click` takes.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewClick {
+    #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
+    pub user_id: i64,
+    #[garde(length(chars, min = 1, max = 2048), custom(no_nul))]
+    #[schema(min_length = 1, max_length = 2048, example = "/products/1")]
+    pub page: String,
+    #[garde(length(chars, min = 1, max = 255), custom(no_nul_opt))]
+    #[schema(min_length = 1, max_length = 255)]
+    pub session_id: Option<String>,
+}
+
+impl NewClick {
+    /// The click as it is stored, with an id of its own.
+    pub fn tracked(self) -> ClickTracked {
+        ClickTracked { event_id: Uuid::now_v7(), user_id: self.user_id, page: self.page, session_id: self.session_id }
+    }
+}
+
+/// Stores clicks in one statement: the ids of those that were not there.
+///
+/// # Errors
+/// As the database.
+pub async fn store(tx: &mut PgConnection, clicks: &[&ClickTracked]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let stored: Vec<Uuid> = sqlx::query_scalar(
+        "INSERT INTO clicks (event_id, user_id, page, session_id)
+         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[])
+         ON CONFLICT (event_id) DO NOTHING RETURNING event_id",
+    )
+    .bind(clicks.iter().map(|c| c.event_id).collect::<Vec<_>>())
+    .bind(clicks.iter().map(|c| c.user_id).collect::<Vec<_>>())
+    .bind(clicks.iter().map(|c| c.page.as_str()).collect::<Vec<_>>())
+    .bind(clicks.iter().map(|c| c.session_id.as_deref()).collect::<Vec<_>>())
+    .fetch_all(tx)
+    .await?;
+    Ok(stored.into_iter().collect())
+}
+
+/// Records a change of a product; `false` if this version was recorded before.
+///
+/// # Errors
+/// As the database.
+pub async fn record(tx: &mut PgConnection, change: &ProductChange) -> Result<bool, sqlx::Error> {
+    let recorded = sqlx::query(
+        "INSERT INTO product_updates (product_id, version, name, stock)
+         SELECT $1, coalesce($2, 1 + coalesce((SELECT max(version) FROM product_updates WHERE product_id = $1), 0)), $3, $4
+         ON CONFLICT ON CONSTRAINT product_updates_version_key DO NOTHING",
+    )
+    .bind(change.product_id)
+    .bind(change.version)
+    .bind(&change.name)
+    .bind(change.stock)
+    .execute(tx)
+    .await?;
+    Ok(recorded.rows_affected() == 1)
+}
+
+#[derive(Debug, Serialize, sqlx::FromRow, ToSchema)]
+pub struct ProductUpdate {
+    pub product_id: i64,
+    pub version: i64,
+    pub name: Option<String>,
+    pub stock: Option<i64>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub recorded_at: OffsetDateTime,
+}
+
+#[derive(Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Filter {
+    /// Only the updates of this product
+    #[garde(skip)]
+    product_id: Option<i64>,
+    /// 1 to 1000
+    #[serde(default = "Page::default_limit")]
+    #[garde(range(min = 1, max = 1000))]
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: i64,
+}
+
+/// The paths that only look, the same in both modes.
+pub fn routes(db: Db) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(count)).routes(routes!(updates)).with_state(db)
+}
+
+/// Clicks that are stored
+#[utoipa::path(get, path = "/clicks/count", responses((status = 200, body = Value, example = json!({"count": 42})), Problems))]
+async fn count(State(db): State<Db>) -> Result<Json<Value>, ApiError> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM clicks").fetch_one(db.pool()?).await?;
+    Ok(Json(json!({"count": count})))
+}
+
+/// The newest updates of products
+#[utoipa::path(get, path = "/product_updates", params(Filter), responses((status = 200, body = [ProductUpdate]), Problems))]
+async fn updates(State(db): State<Db>, Query(filter): Query<Filter>) -> Result<Json<Vec<ProductUpdate>>, ApiError> {
+    let updates = sqlx::query_as(
+        "SELECT product_id, version, name, stock, recorded_at FROM product_updates
+         WHERE $1::bigint IS NULL OR product_id = $1 ORDER BY id DESC LIMIT $2",
+    )
+    .bind(filter.product_id)
+    .bind(filter.limit);
+    Ok(Json(updates.fetch_all(db.pool()?).await?))
+}

@@ -1,0 +1,26 @@
+//! S6, high-throughput ingestion: track clicks. And a receiver of S3: record product updates.
+//!
+//! | | sync | async |
+//! |---|---|---|
+//! | serves | `POST /track_click` → 200 when it is stored, `POST /log_update`, `GET /clicks/count`, `GET /product_updates` | `POST /track_click` → 200 when the broker has it, the same lists |
+//! | publishes | - | `ClickTracked`, straight to the broker: no database in the way |
+//! | consumes | - | `ClickTracked` in batches, `ProductUpdated` |
+//! | stores | clicks, product updates | the same |
+
+use common::About;
+use sqlx::migrate::Migrator;
+pub mod analytics;
+#[cfg(feature = "async")]
+pub mod messaging;
+#[cfg(feature = "sync")]
+pub mod sync;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+pub const ABOUT: About = About {
+    name: env!("CARGO_PKG_NAME"),
+    version: env!("CARGO_PKG_VERSION"),
+    description: "Counts clicks and records product updates",
+    scenarios: &["S3", "S6"],
+    migrations: Some(&MIGRATIONS),
+    modes: common::modes!(),
+};
