@@ -18,7 +18,7 @@ pub mod state;
 pub mod supervise;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -53,4 +53,9 @@ pub fn project_root() -> Result<PathBuf> {
 /// Where everything lies that a run leaves behind; ignored by git.
 pub fn state_folder() -> Result<PathBuf> {
     Ok(project_root()?.join(".study"))
+}
+
+/// The usual reason for a file of ours that cannot be written.
+fn not_ours(path: &Path) -> String {
+    format!("cannot write {} (if an earlier run was root's, remove .study as root)", path.display())
 }

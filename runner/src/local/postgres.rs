@@ -167,11 +167,7 @@ pub fn prepare(server: &str, database: &str) -> Result<()> {
             "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE CREATE, TEMPORARY ON DATABASE {database} FROM PUBLIC;"
         );
         for service in SERVICES {
-            // PostgreSQL asks for the right to create a schema even where IF NOT EXISTS finds it.
-            sql += &format!(
-                "CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0}; GRANT CREATE ON DATABASE {database} TO {0};",
-                service.name
-            );
+            sql += &format!("CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0};", service.name);
         }
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
         connection.close().await

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::account::Account;
-use super::signals;
+use super::{not_ours, signals};
 
 /// Until a stop is asked for again by force.
 const POLL: Duration = Duration::from_millis(20);
@@ -31,7 +31,7 @@ pub struct Process {
 
 impl Process {
     pub fn spawn(name: &str, port: u16, log: PathBuf, stop: Signal, command: &mut Command) -> Result<Self> {
-        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let file = File::create(&log).with_context(|| not_ours(&log))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)

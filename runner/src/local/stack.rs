@@ -11,7 +11,7 @@ use super::process::Process;
 use super::progress::Step;
 use super::services::{self, SERVICES};
 use super::state::{Entry, Identity, State};
-use super::{Mode, http, postgres, rabbitmq, state_folder};
+use super::{Mode, http, not_ours, postgres, rabbitmq, state_folder};
 
 const SERVER_LIMIT: Duration = Duration::from_secs(90);
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -74,8 +74,7 @@ impl Stack {
             None => state_folder()?.join(mode.to_string()),
         };
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let lock =
-            File::create(dir.join("lock")).with_context(|| format!("cannot write in {}", dir.display()))?;
+        let lock = File::create(dir.join("lock")).with_context(|| not_ours(&dir))?;
         if lock.try_lock().is_err() {
             bail!("{mode} is running already: see `./study status`, end it with `./study down`");
         }

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::progress::Step;
 use super::state::State;
-use super::{Mode, Stack, StackOptions, commands, process, signals, stack, state_folder};
+use super::{Mode, Stack, StackOptions, commands, not_ours, process, signals, stack, state_folder};
 
 #[derive(Args)]
 pub struct UpArgs {
@@ -89,7 +89,7 @@ fn detach(which: Which, port_offset: u16) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let name = which.to_possible_value().context("a mode without a name")?.get_name().to_owned();
     let log = folder.join(format!("supervisor-{name}.log"));
-    let output = OpenOptions::new().create(true).append(true).open(&log)?;
+    let output = OpenOptions::new().create(true).append(true).open(&log).with_context(|| not_ours(&log))?;
     let mut from = output.metadata()?.len();
     let mut child = Command::new(std::env::current_exe()?)
         .args(["up", &name, "--supervisor", "--port-offset", &port_offset.to_string()])
