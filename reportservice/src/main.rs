@@ -1,0 +1,19 @@
+//! reportservice as a process: settings, then the mode's wiring, then serve.
+
+use std::process::ExitCode;
+
+use common::Mode;
+
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    common::service::main(reportservice::ABOUT, |mode, deps, settings: reportservice::hashing::Settings| match mode {
+        #[cfg(feature = "sync")]
+        Mode::Sync => reportservice::sync::service(&deps, &settings),
+        #[cfg(feature = "async")]
+        Mode::Async => reportservice::messaging::service(&deps, &settings),
+        #[cfg(not(all(feature = "sync", feature = "async")))]
+        other => unreachable!("built without {other}"),
+    })
+    .await
+}

@@ -1,0 +1,75 @@
+//! S4 in async mode: `POST /generate_report` answers 202 at once; a worker computes the report from a queue.
+//! Twin: `sync.rs` answers when the report is computed.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use common::bus::{Consumers, Handled, HandlerError, Incoming};
+use common::error::Problems;
+use common::events::{GenerateReportJob, REPORT_JOBS_QUEUE};
+use common::idempotency::{Claim, IdempotencyKey};
+use common::outbox::Outbox;
+use common::web::{Answer, OptionalJson};
+use common::{ApiError, Db, Deps, Service, effects, inbox};
+use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::hashing::{Hashing, Settings};
+use crate::reports::{self, NewReport};
+
+#[derive(Clone)]
+struct App {
+    db: Db,
+    outbox: Outbox,
+    hashing: Hashing,
+}
+
+pub fn service(deps: &Deps, settings: &Settings) -> Service {
+    let app = App { db: deps.db(), outbox: deps.outbox(), hashing: Hashing::new(settings) };
+    let routes = OpenApiRouter::new().routes(routes!(generate_report)).with_state(app.clone());
+    // As many at once as there are threads: the others wait in the queue, where they can be seen.
+    let consumers = Consumers::of(app).on_with(settings.report_workers, REPORT_JOBS_QUEUE, compute_report);
+    Service::new(routes.merge(reports::routes(deps.db()))).publishes::<GenerateReportJob>().consumes(consumers)
+}
+
+/// Accept a report; it is computed in the background
+#[utoipa::path(post, path = "/generate_report", request_body = NewReport, params(IdempotencyKey),
+    responses((status = 202, description = "Accepted; see `Location`", body = serde_json::Value), Problems))]
+async fn generate_report(
+    State(app): State<App>,
+    key: IdempotencyKey,
+    OptionalJson(new): OptionalJson<NewReport>,
+) -> Result<Answer, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let ticket = match key.claim(&mut tx, "generate_report", &new).await? {
+        Claim::Answered(answer) => return Ok(answer),
+        Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
+    };
+    let job = reports::insert(&mut tx, &new).await?;
+    let queued = GenerateReportJob { job_id: job.job_id.clone(), report_type: job.report_type };
+    app.outbox.add(&mut tx, &queued).await?;
+
+    let body = json!({"job_id": job.job_id, "status": "queued", "message": "Report is queued"});
+    let answer = Answer::new(StatusCode::ACCEPTED, body)?.at(format!("/jobs/{}", job.job_id));
+    ticket.answered_in(&mut tx, &answer).await?;
+    app.outbox.commit(tx).await?;
+    Ok(answer)
+}
+
+/// Keyed by the job: one that is completed stays as it is; one that a crash cut off is computed anew.
+async fn compute_report(app: App, job: Incoming<GenerateReportJob>) -> Result<Handled, HandlerError> {
+    let worker = app.hashing.worker().await.map_err(HandlerError::Retry)?;
+    if !reports::begin(&app.db, &job.job_id).await? {
+        return Ok(Handled::Duplicate);
+    }
+    let seed = format!("{}:{}", job.job_id, job.report_type);
+    let report = worker.compute(seed).await.map_err(HandlerError::Retry)?;
+    let Some(mut tx) = inbox::begin(&app.db, &job).await? else { return Ok(Handled::Duplicate) };
+    let first = reports::complete(&mut tx, &job.job_id, &report).await?;
+    tx.commit().await?;
+    if !first {
+        return Ok(Handled::Duplicate);
+    }
+    effects::REPORT.completed("completed");
+    Ok(Handled::Applied)
+}

@@ -1,0 +1,129 @@
+//! Report jobs: queued, running, then completed or failed. Nothing here knows the mode.
+
+use axum::Json;
+use axum::extract::State;
+use common::error::Problems;
+use common::web::{Path, no_nul};
+use common::{ApiError, Db};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::hashing::Report;
+
+/// What `POST /generate_report` takes; the body may be missing.
+#[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewReport {
+    #[garde(length(chars, min = 1, max = 100), custom(no_nul))]
+    #[schema(min_length = 1, max_length = 100)]
+    pub report_type: String,
+}
+
+impl Default for NewReport {
+    fn default() -> NewReport {
+        NewReport { report_type: "standard".into() }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
+pub struct Job {
+    pub job_id: String,
+    pub report_type: String,
+    /// `queued`, `running`, `completed`, `failed`
+    pub status: String,
+    /// The last hash of the chain, in hexadecimal
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<i64>,
+    /// From acceptance to the start of the computation
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub computation_time_seconds: Option<f64>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+const COLUMNS: &str = "job_id, report_type, status, report_hash, iterations, computation_time_seconds, created_at,
+    extract(epoch FROM started_at - created_at)::float8 AS queued_seconds";
+
+/// A job that is to be computed.
+///
+/// # Errors
+/// As the database.
+pub async fn insert(tx: &mut PgConnection, new: &NewReport) -> Result<Job, sqlx::Error> {
+    let insert = format!(
+        "INSERT INTO report_jobs (job_id, report_type, status) VALUES ($1, $2, 'queued') RETURNING {COLUMNS}"
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(insert))
+        .bind(format!("job_{}", Uuid::now_v7().simple()))
+        .bind(&new.report_type)
+        .fetch_one(tx)
+        .await
+}
+
+/// # Errors
+/// 404 when there is none.
+pub async fn find(tx: &mut PgConnection, job_id: &str) -> Result<Job, ApiError> {
+    let select = format!("SELECT {COLUMNS} FROM report_jobs WHERE job_id = $1");
+    let found = sqlx::query_as(sqlx::AssertSqlSafe(select)).bind(job_id).fetch_optional(tx).await?;
+    found.ok_or_else(|| ApiError::not_found("job", job_id))
+}
+
+/// The computation begins, or begins anew after a crash; `false` if the job is completed.
+///
+/// # Errors
+/// 404 when there is none.
+pub async fn begin(db: &Db, job_id: &str) -> Result<bool, ApiError> {
+    let begun = sqlx::query(
+        "UPDATE report_jobs SET status = 'running', started_at = now() WHERE job_id = $1 AND status <> 'completed'",
+    )
+    .bind(job_id)
+    .execute(db.pool()?)
+    .await?;
+    if begun.rows_affected() == 0 {
+        find(&mut *db.pool()?.acquire().await?, job_id).await?;
+    }
+    Ok(begun.rows_affected() == 1)
+}
+
+/// Stores a report; `false` if the job had one.
+///
+/// # Errors
+/// As the database.
+pub async fn complete(tx: &mut PgConnection, job_id: &str, report: &Report) -> Result<bool, sqlx::Error> {
+    let completed = sqlx::query(
+        "UPDATE report_jobs SET status = 'completed', report_hash = $2, iterations = $3, computation_time_seconds = $4,
+         finished_at = now() WHERE job_id = $1 AND status <> 'completed'",
+    )
+    .bind(job_id)
+    .bind(&report.hash)
+    .bind(report.iterations.cast_signed())
+    .bind(report.seconds)
+    .execute(tx)
+    .await?;
+    Ok(completed.rows_affected() == 1)
+}
+
+/// The paths that only look, the same in both modes.
+pub fn routes(db: Db) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(get)).with_state(db)
+}
+
+/// One job
+#[utoipa::path(get, path = "/jobs/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = Job), Problems))]
+async fn get(State(db): State<Db>, Path(id): Path<String>) -> Result<Json<Job>, ApiError> {
+    if !id.starts_with("job_") || !id.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(ApiError::not_found("job", id.escape_default()));
+    }
+    let mut connection = db.pool()?.acquire().await?;
+    Ok(Json(find(&mut connection, &id).await?))
+}
