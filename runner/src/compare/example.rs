@@ -12,7 +12,7 @@ use super::result::{Comparison, ModeResult};
 use super::scenario::Scenario;
 use crate::local::Mode;
 
-pub fn comparison() -> Comparison {
+pub(super) fn comparison() -> Comparison {
     let modes = [Mode::Sync, Mode::Async].map(mode).into();
     Comparison {
         started: "2026-01-02 03:04 UTC".into(),

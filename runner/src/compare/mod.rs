@@ -76,7 +76,8 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
         out,
     };
     eprintln!("comparing on {}", study.host.line());
-    let modes = args.modes.into_iter().map(|mode| study.measure(mode)).collect::<Result<Vec<_>>>()?;
+    let modes = args.modes.into_iter().map(|mode| study.measure(mode)).collect::<Result<Vec<_>>>();
+    let modes = modes.inspect_err(|_| study.remove_empty_folders())?;
     let comparison = Comparison {
         started: now.format(format_description!("[year]-[month]-[day] [hour]:[minute] UTC"))?,
         profile: args.profile,
@@ -153,6 +154,15 @@ impl Study {
         })
     }
 
+    /// What failed before the first figure (a busy port) leaves nothing to look at.
+    fn remove_empty_folders(&self) {
+        for mode in [Mode::Sync, Mode::Async].map(|mode| mode.to_string()) {
+            fs::remove_dir(self.out.join(&mode).join("journal")).ok();
+            fs::remove_dir(self.out.join(&mode)).ok();
+        }
+        fs::remove_dir(&self.out).ok();
+    }
+
     fn offer(&self, load: &Load, name: &str, id: &str, stack: &mut Stack, folder: &Path) -> Result<Samples> {
         let mode = stack.mode();
         let mut phase = Phase::start(format!("{mode}: {name}"), Some(load.seconds));
@@ -195,6 +205,7 @@ fn report(comparison: &Comparison, out: &Path) -> Result<()> {
     stdout().write_all(text.as_bytes())?;
     match comparison.problems.len() {
         0 => Ok(()),
+        1 => bail!("1 problem: the figures above must not be used as they are"),
         count => bail!("{count} problems: the figures above must not be used as they are"),
     }
 }

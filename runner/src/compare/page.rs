@@ -97,7 +97,7 @@ mod tests {
         let page = render(&example::comparison()).unwrap();
         assert_eq!(page.matches("<svg role").count(), 6);
         for wanted in
-            ["S5: order saga", "S2 sync: 1 applied twice", "EMAIL_DELAY_MS=500", "S4 1/14s", "S6 100/s"]
+            ["S5: order saga", "S2 sync: 1 applied twice", "EMAIL_DELAY_MS=500", "S4 1&#x2f;14s", "S6 100/s"]
         {
             assert!(page.contains(wanted), "{wanted} is missing");
         }
