@@ -23,6 +23,9 @@ impl SagaSettings {
 
 /// Why a payment of the study is refused.
 pub const INSUFFICIENT_FUNDS: &str = "Insufficient funds";
+/// Why no stock can be held.
+pub const UNKNOWN_PRODUCT: &str = "Unknown product";
+pub const INSUFFICIENT_STOCK: &str = "Insufficient stock";
 
 fn share(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;

@@ -1,0 +1,199 @@
+//! Stock and reservations. Each step is keyed by the order and guarded by the state it expects, so that it counts once in
+//! whatever order and however often it comes. Nothing here knows the mode.
+
+use axum::Json;
+use axum::extract::State;
+use common::error::Problems;
+use common::saga::{INSUFFICIENT_STOCK, UNKNOWN_PRODUCT};
+use common::web::{Page, Path, Query};
+use common::{ApiError, Db};
+use serde::Serialize;
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+#[derive(Debug, Serialize, sqlx::FromRow, ToSchema)]
+pub struct Stock {
+    pub product_id: i64,
+    pub stock: i64,
+    /// Held for orders that have not ended
+    pub reserved: i64,
+}
+
+/// What became of a request to hold stock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reservation {
+    /// It is held, now or since before.
+    Held,
+    /// It cannot be: the reason. `first` if that was found now.
+    Rejected { reason: String, first: bool },
+    /// The order's reservation has ended already.
+    Ended,
+}
+
+/// Holds stock for an order.
+///
+/// # Errors
+/// As the database.
+pub async fn reserve(
+    tx: &mut PgConnection,
+    order_id: Option<i64>,
+    product_id: i64,
+    quantity: i64,
+) -> Result<Reservation, sqlx::Error> {
+    let inserted: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO reservations (order_id, product_id, quantity, state) VALUES ($1, $2, $3, 'reserved')
+         ON CONFLICT (order_id) DO NOTHING RETURNING id",
+    )
+    .bind(order_id)
+    .bind(product_id)
+    .bind(quantity)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(id) = inserted else { return earlier(tx, order_id).await };
+    let held = sqlx::query(
+        "UPDATE inventory SET reserved = reserved + $2 WHERE product_id = $1 AND stock - reserved >= $2",
+    )
+    .bind(product_id)
+    .bind(quantity)
+    .execute(&mut *tx)
+    .await?;
+    if held.rows_affected() == 1 {
+        return Ok(Reservation::Held);
+    }
+    let known = find(tx, product_id).await?.is_some();
+    let reason = if known { INSUFFICIENT_STOCK } else { UNKNOWN_PRODUCT };
+    // Kept, so that the order gets the same answer when it asks again.
+    sqlx::query("UPDATE reservations SET state = 'rejected', reason = $2 WHERE id = $1")
+        .bind(id)
+        .bind(reason)
+        .execute(tx)
+        .await?;
+    Ok(Reservation::Rejected { reason: reason.into(), first: true })
+}
+
+/// What an order's reservation came to before.
+async fn earlier(tx: &mut PgConnection, order_id: Option<i64>) -> Result<Reservation, sqlx::Error> {
+    let (state, reason): (String, Option<String>) =
+        sqlx::query_as("SELECT state, reason FROM reservations WHERE order_id = $1").bind(order_id).fetch_one(tx).await?;
+    Ok(match state.as_str() {
+        "reserved" => Reservation::Held,
+        "rejected" => Reservation::Rejected { reason: reason.unwrap_or_default(), first: false },
+        _ => Reservation::Ended,
+    })
+}
+
+/// How a reservation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The payment failed: free again. This is the compensation.
+    Released,
+    /// It was paid: gone from the stock.
+    Committed,
+    /// The order was given up: free again, even what was sold; a reservation that comes later finds the tombstone.
+    Cancelled,
+}
+
+/// Ends an order's reservation; `false` if there was nothing to end.
+///
+/// # Errors
+/// As the database.
+pub async fn end(tx: &mut PgConnection, order_id: i64, end: End) -> Result<bool, sqlx::Error> {
+    let (state, from) = match end {
+        End::Released => ("released", &["reserved"][..]),
+        End::Committed => ("committed", &["reserved"][..]),
+        End::Cancelled => ("released", &["reserved", "committed"][..]),
+    };
+    let ended: Option<(i64, i64, String)> = sqlx::query_as(
+        "UPDATE reservations r SET state = $2 FROM (SELECT id, state FROM reservations WHERE order_id = $1 FOR UPDATE) old
+         WHERE r.id = old.id AND old.state = ANY($3) RETURNING r.product_id, r.quantity, old.state",
+    )
+    .bind(order_id)
+    .bind(state)
+    .bind(from)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some((product_id, quantity, before)) = ended else {
+        return if end == End::Committed { Ok(false) } else { entomb(tx, order_id).await };
+    };
+    let move_stock = match (before.as_str(), end) {
+        ("committed", _) => "UPDATE inventory SET stock = stock + $2 WHERE product_id = $1",
+        (_, End::Committed) => {
+            "UPDATE inventory SET stock = stock - $2, reserved = reserved - $2 WHERE product_id = $1"
+        }
+        _ => "UPDATE inventory SET reserved = reserved - $2 WHERE product_id = $1",
+    };
+    sqlx::query(move_stock).bind(product_id).bind(quantity).execute(tx).await?;
+    Ok(true)
+}
+
+/// Keeps a reservation from being made after it was released; `false` if there is a row for the order.
+async fn entomb(tx: &mut PgConnection, order_id: i64) -> Result<bool, sqlx::Error> {
+    let entombed = sqlx::query(
+        "INSERT INTO reservations (order_id, quantity, state) VALUES ($1, 0, 'released') ON CONFLICT (order_id) DO NOTHING",
+    );
+    Ok(entombed.bind(order_id).execute(tx).await?.rows_affected() == 1)
+}
+
+/// Releases one reservation that was made without an order; `false` if there is none like it.
+///
+/// # Errors
+/// As the database.
+pub async fn release_anonymous(tx: &mut PgConnection, product_id: i64, quantity: i64) -> Result<bool, sqlx::Error> {
+    let released = sqlx::query(
+        "UPDATE reservations SET state = 'released' WHERE id = (
+             SELECT id FROM reservations
+             WHERE order_id IS NULL AND state = 'reserved' AND product_id = $1 AND quantity = $2
+             ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)",
+    );
+    if released.bind(product_id).bind(quantity).execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query("UPDATE inventory SET reserved = reserved - $2 WHERE product_id = $1")
+        .bind(product_id)
+        .bind(quantity)
+        .execute(tx)
+        .await?;
+    Ok(true)
+}
+
+/// The stock of a product, if it is known.
+///
+/// # Errors
+/// As the database.
+pub async fn find(tx: &mut PgConnection, product_id: i64) -> Result<Option<Stock>, sqlx::Error> {
+    let select = sqlx::query_as("SELECT product_id, stock, reserved FROM inventory WHERE product_id = $1");
+    select.bind(product_id).fetch_optional(tx).await
+}
+
+/// The paths that are the same in both modes.
+pub fn routes(db: Db) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(reset)).with_state(db)
+}
+
+/// The stock of all products
+#[utoipa::path(get, path = "/inventory", params(Page), responses((status = 200, body = [Stock]), Problems))]
+async fn list(State(db): State<Db>, Query(page): Query<Page>) -> Result<Json<Vec<Stock>>, ApiError> {
+    let stock =
+        sqlx::query_as("SELECT product_id, stock, reserved FROM inventory ORDER BY product_id DESC LIMIT $1");
+    Ok(Json(stock.bind(page.limit).fetch_all(db.pool()?).await?))
+}
+
+/// The stock of one product
+#[utoipa::path(get, path = "/inventory/{product_id}", params(("product_id" = i64, Path)),
+    responses((status = 200, body = Stock), Problems))]
+async fn get(State(db): State<Db>, Path(product_id): Path<i64>) -> Result<Json<Stock>, ApiError> {
+    let mut connection = db.pool()?.acquire().await?;
+    let stock = find(&mut connection, product_id).await?;
+    Ok(Json(stock.ok_or_else(|| ApiError::not_found("product", product_id))?))
+}
+
+/// Bring the stock of every product back to what it started with; reservations stay
+#[utoipa::path(post, path = "/reset_stock", responses((status = 200, body = [Stock]), Problems))]
+async fn reset(State(db): State<Db>) -> Result<Json<Vec<Stock>>, ApiError> {
+    let stock = sqlx::query_as(
+        "UPDATE inventory SET stock = greatest(seed_stock, reserved) RETURNING product_id, stock, reserved",
+    );
+    Ok(Json(stock.fetch_all(db.pool()?).await?))
+}
