@@ -12,17 +12,18 @@ use crate::local::signals;
 
 pub fn run(root: &Path) -> Result<ExitCode> {
     let mut failed = Vec::new();
+    let ended = |ok: bool| if ok { Verdict::Ok } else { Verdict::Failed };
     for (name, args) in cargo_steps() {
         let mut command = cargo(root);
         command.args(&args);
         if name == "documentation" {
             command.env("RUSTDOCFLAGS", "-D warnings");
         }
-        step(&name, &mut failed, || Ok(run_to_end(&mut command)?.success()))?;
+        step(&name, &mut failed, || Ok(ended(run_to_end(&mut command)?.success())))?;
     }
     step("dependencies: bans, licences, sources", &mut failed, || {
         let args = ["deny", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
-        Ok(run_to_end(cargo(root).args(args))?.success())
+        Ok(ended(run_to_end(cargo(root).args(args))?.success()))
     })?;
     step("dependencies: advisories", &mut failed, || advisories(root))?;
     if failed.is_empty() {
@@ -50,13 +51,25 @@ fn cargo_steps() -> Vec<(String, Vec<&'static str>)> {
     steps
 }
 
-fn step(name: &str, failed: &mut Vec<String>, run: impl FnOnce() -> Result<bool>) -> Result<()> {
+/// How a step ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Failed,
+    NotChecked,
+}
+
+fn step(name: &str, failed: &mut Vec<String>, run: impl FnOnce() -> Result<Verdict>) -> Result<()> {
     eprintln!("study check: {name} ...");
     let started = Instant::now();
-    let ok = run()?;
-    let end = if ok { "ok" } else { "FAILED" };
+    let verdict = run()?;
+    let end = match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Failed => "FAILED",
+        Verdict::NotChecked => "NOT CHECKED",
+    };
     eprintln!("study check: {name}: {end} ({:.1} s)", started.elapsed().as_secs_f64());
-    if !ok {
+    if verdict == Verdict::Failed {
         failed.push(name.to_owned());
     }
     if signals::interrupted() { Err(signals::Interrupted.into()) } else { Ok(()) }
@@ -64,27 +77,27 @@ fn step(name: &str, failed: &mut Vec<String>, run: impl FnOnce() -> Result<bool>
 
 /// The list of known holes is fetched anew each time. Where it cannot be reached, an older copy is asked; without
 /// one that is said and is no failure, but a hole that is found always is.
-fn advisories(root: &Path) -> Result<bool> {
+fn advisories(root: &Path) -> Result<Verdict> {
+    let verdict = |ok: bool| if ok { Verdict::Ok } else { Verdict::Failed };
     let (ok, said) = ask(root, &[])?;
     if ok || !said.contains("failed to fetch advisory database") {
         eprint!("{said}");
-        return Ok(ok);
+        return Ok(verdict(ok));
     }
-    let (ok, said) = ask(root, &["--disable-fetch"])?;
-    if said.contains("failed to load advisory database") {
-        eprintln!(
-            "study check: NOT CHECKED: the advisory database cannot be reached from here, and there is no copy"
-        );
-        return Ok(true);
+    let (ok, said) = ask(root, &["--offline"])?;
+    // Said only if there was a copy to ask.
+    if !["advisories ok", "advisories FAILED"].iter().any(|verdict| said.contains(verdict)) {
+        eprintln!("the advisory database cannot be reached from here, and there is no older copy");
+        return Ok(Verdict::NotChecked);
     }
     eprint!("{said}");
-    eprintln!("study check: the advisory database cannot be reached from here: an older copy was used");
-    Ok(ok)
+    eprintln!("the advisory database cannot be reached from here: an older copy was asked");
+    Ok(verdict(ok))
 }
 
 fn ask(root: &Path, args: &[&str]) -> Result<(bool, String)> {
     let mut command = Command::new("cargo");
-    command.args(["deny", "check", "--hide-inclusion-graph"]).args(args).arg("advisories");
+    command.arg("deny").args(args).args(["check", "--hide-inclusion-graph", "advisories"]);
     let output = command.current_dir(root).stdin(Stdio::null()).output().context("cannot run cargo deny")?;
     let said = [output.stdout, output.stderr].concat();
     Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
