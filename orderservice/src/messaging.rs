@@ -1,0 +1,126 @@
+//! S5 in async mode: the order is announced; stock and payment react, and the order ends with what they announce. Nobody
+//! coordinates. Twin: `sync.rs` takes the saga's steps itself.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use common::bus::{Consumers, Handled, HandlerError, Incoming};
+use common::error::Problems;
+use common::events::{
+    ORDER_PAYMENT_FAILED_QUEUE, ORDER_PAYMENT_SUCCEEDED_QUEUE, OrderCancelled, OrderCreated, PaymentFailed,
+    PaymentSucceeded, STOCK_REJECTED_QUEUE, StockRejected,
+};
+use common::idempotency::{Claim, IdempotencyKey};
+use common::outbox::Outbox;
+use common::web::{Answer, Json};
+use common::{ApiError, Db, Deps, Service, effects, inbox};
+use time::OffsetDateTime;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::orders::{self, End, NewOrder, Order, Settings};
+
+#[derive(Clone)]
+struct App {
+    db: Db,
+    outbox: Outbox,
+    settings: Settings,
+}
+
+pub fn service(deps: &Deps, settings: &Settings) -> Service {
+    let app = App { db: deps.db(), outbox: deps.outbox(), settings: settings.clone() };
+    let routes = OpenApiRouter::new().routes(routes!(create_order)).with_state(app.clone());
+    Service::new(routes.merge(orders::routes(deps.db())))
+        .publishes::<OrderCreated>()
+        .publishes::<OrderCancelled>()
+        .consumes(
+            Consumers::of(app.clone())
+                .on(STOCK_REJECTED_QUEUE, reject_order)
+                .on(ORDER_PAYMENT_FAILED_QUEUE, fail_order)
+                .on(ORDER_PAYMENT_SUCCEEDED_QUEUE, complete_order),
+        )
+        .every(Duration::from_secs(5), "sweeper", move || sweep(app.clone()))
+}
+
+/// Order a product; the saga follows
+#[utoipa::path(post, path = "/create_order", request_body = NewOrder, params(IdempotencyKey),
+    responses((status = 202, description = "Accepted; see `Location`", body = Order), Problems))]
+async fn create_order(
+    State(app): State<App>,
+    key: IdempotencyKey,
+    Json(new): Json<NewOrder>,
+) -> Result<Answer, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let ticket = match key.claim(&mut tx, "create_order", &new).await? {
+        Claim::Answered(answer) => return Ok(answer),
+        Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
+    };
+    let order = orders::insert(&mut tx, &new).await?;
+    app.outbox.add(&mut tx, &created(&order)).await?;
+
+    let location = format!("/orders/{}", order.id);
+    let answer = Answer::new(StatusCode::ACCEPTED, order)?.at(location);
+    ticket.answered_in(&mut tx, &answer).await?;
+    app.outbox.commit(tx).await?;
+    Ok(answer)
+}
+
+/// Keyed by the order: only a pending one ends.
+async fn reject_order(app: App, stock: Incoming<StockRejected>) -> Result<Handled, HandlerError> {
+    let reason = stock.reason.clone();
+    end(&app, &stock, stock.order_id, End::Failed { reason: &reason, compensated: false }).await
+}
+
+/// Keyed by the order: only a pending one ends.
+async fn fail_order(app: App, payment: Incoming<PaymentFailed>) -> Result<Handled, HandlerError> {
+    let reason = payment.reason.clone();
+    end(&app, &payment, payment.order_id, End::Failed { reason: &reason, compensated: true }).await
+}
+
+/// Keyed by the order: only a pending one ends.
+async fn complete_order(app: App, payment: Incoming<PaymentSucceeded>) -> Result<Handled, HandlerError> {
+    end(&app, &payment, payment.order_id, End::Completed).await
+}
+
+async fn end<E: Sync>(app: &App, event: &Incoming<E>, order_id: i64, end: End<'_>) -> Result<Handled, HandlerError> {
+    let Some(mut tx) = inbox::begin(&app.db, event).await? else { return Ok(Handled::Duplicate) };
+    let first = orders::end(&mut tx, order_id, end).await?;
+    tx.commit().await?;
+    if !first {
+        return Ok(Handled::Duplicate);
+    }
+    effects::ORDER.completed(if matches!(end, End::Completed) { "completed" } else { "failed" });
+    Ok(Handled::Applied)
+}
+
+fn created(order: &Order) -> OrderCreated {
+    OrderCreated { order_id: order.id, product_id: order.product_id, quantity: order.quantity }
+}
+
+/// Announces again what has been pending for too long, and gives up what has been for much longer.
+async fn sweep(app: App) -> Result<(), ApiError> {
+    if !app.db.is_ready() {
+        return Ok(());
+    }
+    let mut tx = app.db.begin().await?;
+    let given_up_before = OffsetDateTime::now_utc() - Duration::from_secs(app.settings.saga_give_up_seconds.into());
+    let mut cancelled = Vec::new();
+    for order in orders::take_overdue(&mut tx, &app.settings).await? {
+        if order.created_at > given_up_before {
+            tracing::warn!(order_id = order.id, "order is pending for long and announced again");
+            app.outbox.add_in(&mut tx, &created(&order), order.context).await?;
+            continue;
+        }
+        tracing::error!(order_id = order.id, "order is given up");
+        let reason = "Order given up: it was pending for too long".to_owned();
+        orders::end(&mut tx, order.id, End::Failed { reason: &reason, compensated: true }).await?;
+        app.outbox.add_in(&mut tx, &OrderCancelled { order_id: order.id, reason }, order.context.clone()).await?;
+        cancelled.push(order.context);
+    }
+    app.outbox.commit(tx).await?;
+    for context in cancelled {
+        effects::ORDER.completed_in(&context, "cancelled");
+    }
+    Ok(())
+}

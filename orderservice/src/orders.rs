@@ -1,0 +1,153 @@
+//! Orders: pending until their saga ends them, once. Nothing here knows the mode.
+
+use axum::Json;
+use axum::extract::State;
+use common::error::Problems;
+use common::saga::SagaSettings;
+use common::web::{Page, Path, Query};
+use common::{ApiError, Context, Db};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    #[command(flatten)]
+    pub saga: SagaSettings,
+    /// Seconds after which a pending order is taken up again
+    #[arg(long, env, default_value_t = 60)]
+    pub saga_retry_seconds: u32,
+    /// Seconds after which a pending order is given up (async mode; in sync mode it is given up when taken up again)
+    #[arg(long, env, default_value_t = 600)]
+    pub saga_give_up_seconds: u32,
+}
+
+/// What `POST /create_order` takes.
+#[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrder {
+    #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
+    pub product_id: i64,
+    #[serde(default = "one")]
+    #[garde(range(min = 1, max = 2_147_483_647))]
+    #[schema(minimum = 1, maximum = 2_147_483_647_i64, default = 1)]
+    pub quantity: i64,
+}
+
+fn one() -> i64 {
+    1
+}
+
+#[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
+pub struct Order {
+    pub id: i64,
+    pub product_id: i64,
+    pub quantity: i64,
+    /// `pending`, `failed`, `completed`
+    pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip)]
+    pub compensated: bool,
+    #[serde(skip)]
+    #[sqlx(json)]
+    pub context: Context,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// How an order ends.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    Completed,
+    /// `compensated`: stock was held for it and has been released.
+    Failed {
+        reason: &'a str,
+        compensated: bool,
+    },
+}
+
+/// Stores a pending order of the current workflow.
+///
+/// # Errors
+/// As the database.
+pub async fn insert(tx: &mut PgConnection, new: &NewOrder) -> Result<Order, sqlx::Error> {
+    sqlx::query_as("INSERT INTO orders (product_id, quantity, context) VALUES ($1, $2, $3) RETURNING *")
+        .bind(new.product_id)
+        .bind(new.quantity)
+        .bind(sqlx::types::Json(Context::current()))
+        .fetch_one(tx)
+        .await
+}
+
+/// # Errors
+/// 404 when there is none.
+pub async fn find(tx: &mut PgConnection, id: i64) -> Result<Order, ApiError> {
+    let found = sqlx::query_as("SELECT * FROM orders WHERE id = $1").bind(id).fetch_optional(tx).await?;
+    found.ok_or_else(|| ApiError::not_found("order", id))
+}
+
+/// Ends a pending order; `false` if it had ended.
+///
+/// # Errors
+/// 404 when there is none.
+pub async fn end(tx: &mut PgConnection, id: i64, end: End<'_>) -> Result<bool, ApiError> {
+    let (status, reason, compensated) = match end {
+        End::Completed => ("completed", None, false),
+        End::Failed { reason, compensated } => ("failed", Some(reason), compensated),
+    };
+    let ended = sqlx::query(
+        "UPDATE orders SET status = $2, reason = $3, compensated = $4 WHERE id = $1 AND status = 'pending'",
+    )
+    .bind(id)
+    .bind(status)
+    .bind(reason)
+    .bind(compensated)
+    .execute(&mut *tx)
+    .await?;
+    if ended.rows_affected() == 0 {
+        find(tx, id).await?;
+    }
+    Ok(ended.rows_affected() == 1)
+}
+
+/// Orders that have been pending for too long, taken for one more try. Several instances share them.
+///
+/// # Errors
+/// As the database.
+pub async fn take_overdue(tx: &mut PgConnection, settings: &Settings) -> Result<Vec<Order>, sqlx::Error> {
+    sqlx::query_as(
+        "UPDATE orders SET tried_at = now() WHERE id IN (
+             SELECT id FROM orders WHERE status = 'pending' AND tried_at < now() - make_interval(secs => $1)
+             ORDER BY tried_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+         RETURNING *",
+    )
+    .bind(f64::from(settings.saga_retry_seconds))
+    .fetch_all(tx)
+    .await
+}
+
+/// The paths that only look, the same in both modes.
+pub fn routes(db: Db) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).with_state(db)
+}
+
+/// The newest orders
+#[utoipa::path(get, path = "/orders", params(Page), responses((status = 200, body = [Order]), Problems))]
+async fn list(State(db): State<Db>, Query(page): Query<Page>) -> Result<Json<Vec<Order>>, ApiError> {
+    let orders = sqlx::query_as("SELECT * FROM orders ORDER BY id DESC LIMIT $1").bind(page.limit);
+    Ok(Json(orders.fetch_all(db.pool()?).await?))
+}
+
+/// One order
+#[utoipa::path(get, path = "/orders/{id}", params(("id" = i64, Path)),
+    responses((status = 200, body = Order), Problems))]
+async fn get(State(db): State<Db>, Path(id): Path<i64>) -> Result<Json<Order>, ApiError> {
+    let mut connection = db.pool()?.acquire().await?;
+    Ok(Json(find(&mut connection, id).await?))
+}
