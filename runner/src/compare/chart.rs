@@ -69,7 +69,8 @@ pub fn axis(comparison: &Comparison) -> (f64, f64) {
         return (1.0, 10.0);
     }
     let ten = |exponent: f64| 10f64.powf(exponent);
-    (ten(low.max(0.001).log10().floor()), ten((high * 1.05).log10().ceil()))
+    // The figure stands left of its dot: room for it there.
+    (ten((low.max(0.001) / 4.5).log10().floor()), ten((high * 1.05).log10().ceil()))
 }
 
 fn paint(svg: &mut String, rows: &[Row<'_>], low: f64, high: f64) -> Result<(), Box<dyn std::error::Error>> {
@@ -122,13 +123,7 @@ impl Row<'_> {
         }
         chart.draw_series([Circle::new((p50, y), 5, self.color.filled())])?;
         let value = EmptyElement::at((p50, y)) + Text::new(short(Some(p50)), (-10, 0), text(HPos::Right));
-        // Left of the dot, unless the dot is at the left end.
-        let value_right = EmptyElement::at((p99, y)) + Text::new(short(Some(p50)), (10, 0), text(HPos::Left));
-        if p50 / low > 8.0 {
-            chart.draw_series([value])?
-        } else {
-            chart.draw_series([value_right])?
-        };
+        chart.draw_series([value])?;
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ fn wrap(paragraph: &str) -> String {
         text += word;
         width += length;
     }
-    text + "\n"
+    text.replace('\u{a0}', " ") + "\n"
 }
 
 /// One sentence or two per scenario, from the figures alone.
@@ -103,7 +103,8 @@ fn sentence(comparison: &Comparison, scenario: Scenario) -> Option<String> {
 
 /// Medians in ms. Less than a tenth (or than a third of a millisecond) is nothing that one run can tell apart.
 fn versus(sync: f64, events: f64, verb: &str, (sooner, later): (&str, &str)) -> String {
-    let (a, b) = (short(Some(events)), short(Some(sync)));
+    // A figure and its unit stay on one line, here and on the page.
+    let [a, b] = [events, sync].map(|value| short(Some(value)).replace(' ', "\u{a0}"));
     let ratio = sync.max(events) / sync.min(events).max(0.001);
     if ratio < 1.1 || (sync - events).abs() < 0.3 {
         return format!("{verb} as fast ({a}, sync {b})");
@@ -120,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_words_follow_the_figures() {
-        let say = |sync, events| versus(sync, events, "completed", ("sooner", "later"));
+        let say =
+            |sync, events| versus(sync, events, "completed", ("sooner", "later")).replace('\u{a0}', " ");
         assert_eq!(say(2004.0, 6.1), "completed 329 times sooner (6.10 ms, sync 2.00 s)");
         assert_eq!(say(2004.0, 2011.0), "completed as fast (2.01 s, sync 2.00 s)");
         assert_eq!(say(5.0, 30.0), "completed 6.0 times later (30.0 ms, sync 5.00 ms)");
