@@ -1,6 +1,6 @@
 //! `down`, `status` and `logs`: from another terminal, by what the state files say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -66,10 +66,12 @@ pub fn down() -> Result<()> {
         return say("Nothing is running.\n");
     }
     let step = Step::start("everything ended");
-    for (_, state) in found.iter().filter(|(_, state)| state.supervisor.alive()) {
-        process::signal(state.supervisor.pid, Signal::TERM);
+    // Both modes may have the same one, and a second signal would mean: without waiting.
+    let supervisors: HashSet<Identity> = found.iter().map(|(_, state)| state.supervisor).collect();
+    for supervisor in supervisors.iter().filter(|supervisor| supervisor.alive()) {
+        process::signal(supervisor.pid, Signal::TERM);
     }
-    wait_for_end(&mut found.iter().map(|(_, state)| state.supervisor), DOWN_LIMIT)?;
+    wait_for_end(&mut supervisors.into_iter(), DOWN_LIMIT)?;
     for (folder, state) in &found {
         end_orphans(state)?;
         State::remove(folder);
