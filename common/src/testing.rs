@@ -1,0 +1,324 @@
+//! For tests: a service started as its `main` starts it, on a free port, with a schema and a virtual host of its own, against
+//! the real PostgreSQL and RabbitMQ of `DATABASE_URL`, `AMQP_URL` and `RABBITMQ_MANAGEMENT_URL` (`./study test` starts them).
+//! A missing one fails the test and says so. Waiting is for a condition with a deadline.
+
+use std::future::Future;
+use std::time::Duration;
+
+use clap::Args;
+pub use reqwest::Method;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::config::{Cli, Settings};
+use crate::service::{self, About, Deps, Service};
+use crate::{Context, Mode};
+
+/// Longest wait for a condition. Generous: it is only ever waited for in full when a test fails.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The servers that tests run against, with a schema and a virtual host of this test's own.
+pub struct Sandbox {
+    pub schema: String,
+    pub vhost: String,
+    database_url: String,
+    amqp_base: String,
+    management: String,
+    client: reqwest::Client,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+    pub text: String,
+}
+
+/// A service that runs in this process.
+pub struct TestApp {
+    pub base: String,
+    client: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    ended: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where tests learn of the servers")]
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run `./study test`, which starts PostgreSQL and RabbitMQ, or set it to a running one")
+    })
+}
+
+impl Sandbox {
+    /// A fresh schema name (the service makes the schema) and a fresh virtual host.
+    pub async fn new() -> Sandbox {
+        let name = format!("t{}", Uuid::now_v7().simple());
+        let amqp = variable("AMQP_URL");
+        let (amqp_base, _) = amqp.rsplit_once('/').expect("AMQP_URL ends with /VHOST");
+        let sandbox = Sandbox {
+            schema: name.clone(),
+            vhost: name,
+            database_url: variable("DATABASE_URL"),
+            amqp_base: amqp_base.to_owned(),
+            management: variable("RABBITMQ_MANAGEMENT_URL"),
+            client: client(),
+        };
+        sandbox.manage(Method::PUT, &format!("vhosts/{}", sandbox.vhost), Value::Null).await;
+        sandbox
+    }
+
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// Settings as a service gets them, plus `more` command-line arguments such as `--email-delay-ms=0`.
+    pub fn settings<Own: Args>(&self, mode: Mode, more: &[&str]) -> (Settings, Own) {
+        let own = [
+            "test".to_owned(),
+            format!("--comm-mode={mode}"),
+            "--listen-addr=127.0.0.1:0".to_owned(),
+            format!("--database-url={}", self.database_url),
+            format!("--db-schema={}", self.schema),
+            format!("--amqp-url={}/{}", self.amqp_base, self.vhost),
+            "--rust-log=warn".to_owned(),
+            "--log-format=pretty".to_owned(),
+        ];
+        let arguments = own.into_iter().chain(more.iter().map(|m| (*m).to_owned()));
+        let cli: Cli<Own> = clap::Parser::try_parse_from(arguments).expect("settings of the test");
+        (cli.base, cli.own)
+    }
+
+    /// Starts a service and waits until it is ready.
+    pub async fn start<Own: Args>(
+        &self,
+        about: About,
+        mode: Mode,
+        more: &[&str],
+        build: impl FnOnce(Deps, Own) -> Service,
+    ) -> TestApp {
+        let app = self.start_unready(about, mode, more, build).await;
+        eventually("the service is ready", async || app.get("/ready").await.status == 200).await;
+        app
+    }
+
+    /// Starts a service that may lack what it needs.
+    pub async fn start_unready<Own: Args>(
+        &self,
+        about: About,
+        mode: Mode,
+        more: &[&str],
+        build: impl FnOnce(Deps, Own) -> Service,
+    ) -> TestApp {
+        let (settings, own) = self.settings::<Own>(mode, more);
+        let running = service::start(about, &settings, |_, deps| build(deps, own)).await.expect("the service starts");
+        let base = format!("http://{}", running.addr);
+        let (stop, stopped) = oneshot::channel::<()>();
+        #[expect(clippy::disallowed_methods, reason = "TestApp::stop awaits it")]
+        let ended = tokio::spawn(running.until(async move {
+            stopped.await.ok();
+        }));
+        TestApp { base, client: client(), stop: Some(stop), ended }
+    }
+
+    /// A pool in this test's schema, to look at what a service stored.
+    pub async fn pool(&self) -> sqlx::PgPool {
+        let options: sqlx::postgres::PgConnectOptions = self.database_url.parse().expect("DATABASE_URL");
+        let options = options.options([("search_path", self.schema.as_str())]);
+        sqlx::PgPool::connect_with(options).await.expect("the database answers")
+    }
+
+    /// Publishes an event as another service would, with the given message id.
+    pub async fn publish<E: crate::events::Event>(&self, event: &E, message_id: &str) {
+        let message = crate::bus::Message::of(event, Context::fresh()).expect("event is JSON");
+        let text = String::from_utf8(message.body).expect("JSON is text");
+        self.publish_raw(&message.exchange, &message.routing_key, &text, message_id).await;
+    }
+
+    /// Publishes whatever text, through the management API; fails if no queue takes it.
+    pub async fn publish_raw(&self, exchange: &str, routing_key: &str, payload: &str, message_id: &str) {
+        let exchange = if exchange.is_empty() { "amq.default" } else { exchange };
+        let body = json!({
+            "properties": {"delivery_mode": 2, "message_id": message_id},
+            "routing_key": routing_key, "payload": payload, "payload_encoding": "string",
+        });
+        let reply =
+            self.manage(Method::POST, &format!("exchanges/{}/{exchange}/publish", self.vhost), body).await;
+        assert_eq!(reply["routed"], true, "no queue takes {exchange}/{routing_key}");
+    }
+
+    /// The messages of a queue, which stay there. Queues that do not exist are empty.
+    pub async fn messages(&self, queue: &str) -> Vec<Value> {
+        let body = json!({"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"});
+        match self.manage(Method::POST, &format!("queues/{}/{queue}/get", self.vhost), body).await {
+            Value::Array(messages) => messages,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The event bodies of a queue.
+    pub async fn events(&self, queue: &str) -> Vec<Value> {
+        let messages = self.messages(queue).await;
+        let payload = |m: &Value| serde_json::from_str(m["payload"].as_str().unwrap_or_default()).unwrap_or(Value::Null);
+        messages.iter().map(payload).collect()
+    }
+
+    /// Asks the broker's management API.
+    pub async fn manage(&self, method: Method, path: &str, body: Value) -> Value {
+        let mut request = self.client.request(method, format!("{}/api/{path}", self.management));
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let reply = request.send().await.expect("the management API answers");
+        reply.json().await.unwrap_or(Value::Null)
+    }
+
+    /// Removes what the test made on the broker.
+    pub async fn close(self) {
+        self.manage(Method::DELETE, &format!("vhosts/{}", self.vhost), Value::Null).await;
+    }
+}
+
+impl TestApp {
+    pub async fn get(&self, path: &str) -> Reply {
+        self.request(Method::GET, path, &[], None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        self.request(Method::POST, path, &[], Some(body.to_string())).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Reply {
+        self.request(Method::PUT, path, &[], Some(body.to_string())).await
+    }
+
+    /// `POST` with an `Idempotency-Key`.
+    pub async fn post_keyed(&self, path: &str, key: &str, body: Value) -> Reply {
+        self.request(Method::POST, path, &[("idempotency-key", key)], Some(body.to_string())).await
+    }
+
+    pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Reply {
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.body(body.unwrap_or_default()).send().await.expect("the service answers");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("the answer is text");
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Reply { status, headers, body, text }
+    }
+
+    /// Ends the service as SIGTERM does, and waits until it has.
+    pub async fn stop(mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.send(()).ok();
+        }
+        self.ended.await.expect("the service does not panic").expect("the service ends in order");
+    }
+}
+
+impl Reply {
+    /// Fails unless this is a problem (RFC 9457) with this status; its `errors` name `field`, if one is given.
+    pub fn assert_problem(&self, status: u16, field: Option<&str>) {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.text);
+        assert_eq!(self.body["status"], status, "{}", self.text);
+        for member in ["type", "title", "detail"] {
+            assert!(self.body[member].is_string(), "{member} is missing: {}", self.text);
+        }
+        if let Some(field) = field {
+            let errors = self.body["errors"].as_array().unwrap_or_else(|| panic!("no errors: {}", self.text));
+            assert!(errors.iter().any(|e| e["field"] == field), "{field} is not named: {}", self.text);
+        }
+    }
+}
+
+/// The bad input that every JSON path must refuse: malformed, too large, not an object. `path` takes `POST` (or `method`).
+pub async fn assert_refuses_bad_bodies(app: &TestApp, method: Method, path: &str) {
+    let send = async |body: String| app.request(method.clone(), path, &[], Some(body)).await;
+    for malformed in ["{", "{\"a\":1,}", "nonsense", "\u{0}", "{\"a\":\"\u{1}\"}"] {
+        send(malformed.into()).await.assert_problem(400, None);
+    }
+    for no_object in ["[]", "1", "\"text\"", "null", "true"] {
+        send(no_object.into()).await.assert_problem(422, None);
+    }
+    send(format!("{{\"pad\":\"{}\"}}", "x".repeat(65 * 1024))).await.assert_problem(413, None);
+    send(format!("{{\"deep\":{}{}}}", "[".repeat(20_000), "]".repeat(20_000))).await.assert_problem(422, None);
+    send("[".repeat(20_000)).await.assert_problem(400, None);
+    send("{\"unknown_field\":1}".into()).await.assert_problem(422, Some("unknown_field"));
+}
+
+/// What every service serves, whatever its scenario.
+pub async fn assert_serves_common_paths(app: &TestApp, about: &About, mode: Mode) {
+    let health = app.get("/health").await;
+    assert_eq!((health.status, &health.body["status"]), (200, &json!("ok")));
+    assert_eq!((&health.body["service"], &health.body["mode"]), (&json!(about.name), &json!(mode.as_str())));
+    let root = app.get("/").await;
+    for member in ["service", "version", "mode", "scenarios", "description"] {
+        assert!(!root.body[member].is_null(), "{member} is missing: {}", root.text);
+    }
+    let document = app.get("/openapi.json").await;
+    assert!(document.body["openapi"].is_string() && document.body["paths"].is_object(), "{}", document.text);
+    let docs = app.get("/docs").await;
+    assert_eq!(docs.status, 200);
+    assert!(docs.text.contains("swagger") && !docs.text.contains("https://"), "{}", docs.text);
+    let metrics = app.get("/metrics").await;
+    for name in ["http_requests_total{", "http_request_duration_seconds_bucket{", "http_requests_in_progress{",
+        "build_info{", "process_cpu_seconds_total", "process_resident_memory_bytes", "outbox_pending"]
+    {
+        assert!(metrics.text.contains(name), "{name} is missing");
+    }
+    assert!(metrics.text.contains(r#"http_requests_total{handler="/health",method="GET",status="200"}"#));
+    app.get("/no/such/path").await.assert_problem(404, None);
+    app.request(Method::DELETE, "/health", &[], None).await.assert_problem(405, None);
+    assert_eq!(app.get("/ready").await.status, 200);
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not within [`DEADLINE`].
+pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok(), "not within {DEADLINE:?}: {what}");
+}
+
+/// A peer that answers every `POST` with what `answer` makes of path and body; its address.
+pub async fn stub_peer<F, Fut>(answer: F) -> String
+where
+    F: Fn(String, Value) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = (u16, Value)> + Send + 'static,
+{
+    let handler = move |uri: axum::http::Uri, body: axum::body::Bytes| {
+        let answer = answer.clone();
+        async move {
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            let (status, body) = answer(uri.path().to_owned(), body).await;
+            let status = StatusCode::from_u16(status).expect("a status");
+            (status, axum::Json(body))
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(handler)).await });
+    format!("http://{address}")
+}
+
+/// An address where nobody listens.
+pub async fn nobody() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    format!("http://{}", listener.local_addr().expect("an address"))
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(40)).build().expect("a client")
+}
