@@ -3,6 +3,8 @@
 //! A missing one fails the test and says so. Waiting is for a condition with a deadline.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
@@ -13,8 +15,9 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::config::{Cli, Settings};
+use crate::context::REQUEST_ID;
 use crate::service::{self, About, Deps, Service};
-use crate::{Context, Mode};
+use crate::{Context, Mode, journal};
 
 /// Longest wait for a condition. Generous: it is only ever waited for in full when a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -75,7 +78,7 @@ impl Sandbox {
         &self.database_url
     }
 
-    /// Settings as a service gets them, plus `more` command-line arguments such as `--email-delay-ms=0`.
+    /// Settings as a service gets them, plus `more` command-line arguments such as `--email-delay-ms=0`, which win.
     pub fn settings<Own: Args>(&self, mode: Mode, more: &[&str]) -> (Settings, Own) {
         let own = [
             "test".to_owned(),
@@ -86,8 +89,11 @@ impl Sandbox {
             format!("--amqp-url={}/{}", self.amqp_base, self.vhost),
             "--rust-log=warn".to_owned(),
             "--log-format=pretty".to_owned(),
+            format!("--journal-dir={}", journal_dir().display()),
         ];
-        let arguments = own.into_iter().chain(more.iter().map(|m| (*m).to_owned()));
+        let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
+        let own = own.into_iter().filter(|own| !more.iter().any(|more| name(more) == name(own)));
+        let arguments = own.chain(more.iter().map(|m| (*m).to_owned()));
         let cli: Cli<Own> = clap::Parser::try_parse_from(arguments).expect("settings of the test");
         (cli.base, cli.own)
     }
@@ -114,7 +120,8 @@ impl Sandbox {
         build: impl FnOnce(Deps, Own) -> Service,
     ) -> TestApp {
         let (settings, own) = self.settings::<Own>(mode, more);
-        let running = service::start(about, &settings, |_, deps| build(deps, own)).await.expect("the service starts");
+        let running =
+            service::start(about, &settings, |_, deps| build(deps, own)).await.expect("the service starts");
         let base = format!("http://{}", running.addr);
         let (stop, stopped) = oneshot::channel::<()>();
         #[expect(clippy::disallowed_methods, reason = "TestApp::stop awaits it")]
@@ -131,7 +138,7 @@ impl Sandbox {
         sqlx::PgPool::connect_with(options).await.expect("the database answers")
     }
 
-    /// Publishes an event as another service would, with the given message id.
+    /// Publishes an event as another service would, with the given message id, which is the workflow's id as well.
     pub async fn publish<E: crate::events::Event>(&self, event: &E, message_id: &str) {
         let message = crate::bus::Message::of(event, Context::fresh()).expect("event is JSON");
         let text = String::from_utf8(message.body).expect("JSON is text");
@@ -142,7 +149,7 @@ impl Sandbox {
     pub async fn publish_raw(&self, exchange: &str, routing_key: &str, payload: &str, message_id: &str) {
         let exchange = if exchange.is_empty() { "amq.default" } else { exchange };
         let body = json!({
-            "properties": {"delivery_mode": 2, "message_id": message_id},
+            "properties": {"delivery_mode": 2, "message_id": message_id, "headers": {REQUEST_ID: message_id}},
             "routing_key": routing_key, "payload": payload, "payload_encoding": "string",
         });
         let reply =
@@ -162,7 +169,9 @@ impl Sandbox {
     /// The event bodies of a queue.
     pub async fn events(&self, queue: &str) -> Vec<Value> {
         let messages = self.messages(queue).await;
-        let payload = |m: &Value| serde_json::from_str(m["payload"].as_str().unwrap_or_default()).unwrap_or(Value::Null);
+        let payload = |m: &Value| {
+            serde_json::from_str(m["payload"].as_str().unwrap_or_default()).unwrap_or(Value::Null)
+        };
         messages.iter().map(payload).collect()
     }
 
@@ -200,7 +209,13 @@ impl TestApp {
         self.request(Method::POST, path, &[("idempotency-key", key)], Some(body.to_string())).await
     }
 
-    pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Reply {
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Reply {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -210,6 +225,17 @@ impl TestApp {
         let text = response.text().await.expect("the answer is text");
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Reply { status, headers, body, text }
+    }
+
+    /// The sum of the samples of a metric that have all of these labels, such as `queue="x"`. Every service of the test's
+    /// process counts into the same registry.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.get("/metrics").await.text;
+        let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let ours = samples.filter(|(sample, _)| {
+            sample.split('{').next() == Some(name) && labels.iter().all(|label| sample.contains(label))
+        });
+        ours.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
     }
 
     /// Ends the service as SIGTERM does, and waits until it has.
@@ -247,9 +273,67 @@ pub async fn assert_refuses_bad_bodies(app: &TestApp, method: Method, path: &str
         send(no_object.into()).await.assert_problem(422, None);
     }
     send(format!("{{\"pad\":\"{}\"}}", "x".repeat(65 * 1024))).await.assert_problem(413, None);
-    send(format!("{{\"deep\":{}{}}}", "[".repeat(20_000), "]".repeat(20_000))).await.assert_problem(422, None);
+    send(format!("{{\"deep\":{}{}}}", "[".repeat(20_000), "]".repeat(20_000)))
+        .await
+        .assert_problem(422, None);
     send("[".repeat(20_000)).await.assert_problem(400, None);
-    send("{\"unknown_field\":1}".into()).await.assert_problem(422, Some("unknown_field"));
+    send("{\"unknown_field\":1}".into()).await.assert_problem(422, None);
+}
+
+/// Each of these bodies must be refused, and the field that is wrong be named.
+pub async fn assert_refuses_fields(app: &TestApp, method: Method, path: &str, cases: &[(&str, &str)]) {
+    for (field, body) in cases {
+        app.request(method.clone(), path, &[], Some((*body).to_owned()))
+            .await
+            .assert_problem(422, Some(field));
+    }
+}
+
+/// What is no positive integer that PostgreSQL could hold: wrong types, 0, negative, a fraction, too large, NUL.
+pub fn no_ids() -> Vec<Value> {
+    let texts = [json!("1"), json!(""), json!("\u{0}"), json!(true), json!([1]), json!({}), json!(1.5)];
+    let numbers =
+        [json!(0), json!(-1), json!(i64::MIN), json!(i64::MAX as u64 + 1), json!(u64::MAX), json!(1e300)];
+    [texts.as_slice(), &numbers].concat()
+}
+
+/// `POST` of `valid` with each of `bad` in the place of `field` is refused: 422, which names the field.
+pub async fn assert_refuses_values(app: &TestApp, path: &str, valid: &Value, field: &str, bad: &[Value]) {
+    for value in bad {
+        let mut body = valid.clone();
+        body[field] = value.clone();
+        app.post(path, body).await.assert_problem(422, Some(field));
+    }
+}
+
+/// [`assert_refuses_values`] for a field that must be there.
+pub async fn assert_needs_field(app: &TestApp, path: &str, valid: &Value, field: &str, bad: &[Value]) {
+    let mut without = valid.clone();
+    without.as_object_mut().expect("an object").remove(field);
+    app.post(path, without).await.assert_problem(422, Some(field));
+    assert_refuses_values(app, path, valid, field, &[&[Value::Null], bad].concat()).await;
+}
+
+/// A path that ends with the number of something refuses what is none, and does not find one that is not there.
+pub async fn assert_refuses_path_ids(app: &TestApp, path: &str) {
+    for id in ["x", "1.5", "99999999999999999999", "%00", "%ff"] {
+        app.get(&format!("{path}/{id}")).await.assert_problem(422, None);
+    }
+    for id in [0, -1, i64::MAX] {
+        app.get(&format!("{path}/{id}")).await.assert_problem(404, None);
+    }
+}
+
+/// What every list does with `?limit=`; `path` may have a query.
+pub async fn assert_limits_list(app: &TestApp, path: &str) {
+    let limited = |limit: &str| format!("{path}{}limit={limit}", if path.contains('?') { '&' } else { '?' });
+    for limit in ["0", "1001", "-1", "x", "", "1.5", "99999999999999999999", "%00"] {
+        app.get(&limited(limit)).await.assert_problem(422, None);
+    }
+    let (all, one) = (app.get(&limited("1000")).await, app.get(&limited("1")).await);
+    let (all, one) = (all.body.as_array().expect("a list"), one.body.as_array().expect("a list"));
+    assert!(all.len() > 1, "two entries are needed to see a limit");
+    assert_eq!(one.as_slice(), &all[..1], "the newest one");
 }
 
 /// What every service serves, whatever its scenario.
@@ -267,9 +351,15 @@ pub async fn assert_serves_common_paths(app: &TestApp, about: &About, mode: Mode
     assert_eq!(docs.status, 200);
     assert!(docs.text.contains("swagger") && !docs.text.contains("https://"), "{}", docs.text);
     let metrics = app.get("/metrics").await;
-    for name in ["http_requests_total{", "http_request_duration_seconds_bucket{", "http_requests_in_progress{",
-        "build_info{", "process_cpu_seconds_total", "process_resident_memory_bytes", "outbox_pending"]
-    {
+    for name in [
+        "http_requests_total{",
+        "http_request_duration_seconds_bucket{",
+        "http_requests_in_progress{",
+        "build_info{",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "outbox_pending",
+    ] {
         assert!(metrics.text.contains(name), "{name} is missing");
     }
     assert!(metrics.text.contains(r#"http_requests_total{handler="/health",method="GET",status="200"}"#));
@@ -297,26 +387,92 @@ where
     F: Fn(String, Value) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = (u16, Value)> + Send + 'static,
 {
-    let handler = move |uri: axum::http::Uri, body: axum::body::Bytes| {
-        let answer = answer.clone();
-        async move {
-            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            let (status, body) = answer(uri.path().to_owned(), body).await;
-            let status = StatusCode::from_u16(status).expect("a status");
-            (status, axum::Json(body))
-        }
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(handler)).await });
-    format!("http://{address}")
+    Peer::start(answer).await.url
+}
+
+/// A stub that notes what it is asked.
+pub struct Peer {
+    pub url: String,
+    calls: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// A call that a [`Peer`] got.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub path: String,
+    pub body: Value,
+    /// Its `x-request-id`.
+    pub workflow: String,
+}
+
+impl Peer {
+    /// Starts a peer that answers every `POST` with what `answer` makes of path and body.
+    pub async fn start<F, Fut>(answer: F) -> Peer
+    where
+        F: Fn(String, Value) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = (u16, Value)> + Send + 'static,
+    {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&calls);
+        let handler = move |uri: axum::http::Uri, headers: axum::http::HeaderMap, body: axum::body::Bytes| {
+            let answer = answer.clone();
+            let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            let workflow =
+                headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+            let asked = Asked { path: uri.path().to_owned(), body: body.clone(), workflow };
+            noted.lock().expect("no test panics here").push(asked);
+            async move {
+                let (status, body) = answer(uri.path().to_owned(), body).await;
+                let status = StatusCode::from_u16(status).expect("a status");
+                (status, axum::Json(body))
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(handler)).await });
+        Peer { url: format!("http://{address}"), calls }
+    }
+
+    /// What it was asked so far, in order.
+    pub fn calls(&self) -> Vec<Asked> {
+        self.calls.lock().expect("no test panics here").clone()
+    }
+
+    /// The paths of [`Peer::calls`].
+    pub fn paths(&self) -> Vec<String> {
+        self.calls().into_iter().map(|call| call.path).collect()
+    }
 }
 
 /// An address where nobody listens.
 pub async fn nobody() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     format!("http://{}", listener.local_addr().expect("an address"))
+}
+
+/// The final effects that services of this process noted for a workflow, as `effect outcome`, in order.
+pub fn effects_of(workflow: &str) -> Vec<String> {
+    journal::flush();
+    let mut effects = Vec::new();
+    for file in std::fs::read_dir(journal_dir()).into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(file.path()).expect("the journal is text");
+        let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        let ours = entries.filter(|entry| entry["workflow"] == workflow);
+        effects.extend(ours.map(|entry| format!("{} {}", text(&entry, "effect"), text(&entry, "outcome"))));
+    }
+    effects
+}
+
+/// Beside the test's program; emptied when it starts.
+fn journal_dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = std::env::current_exe().expect("the test is a program").with_extension("journal");
+        std::fs::remove_dir_all(&dir).ok();
+        dir
+    })
 }
 
 fn client() -> reqwest::Client {
