@@ -116,11 +116,14 @@ pub fn signal_group(pid: u32, signal: Signal) {
     }
 }
 
-/// The last lines of a log, indented, each on its own line.
+/// The last lines of a log, indented, each on its own line; of a panic its message instead of its backtrace.
 pub fn tail(log: &Path, lines: usize) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].iter().map(|line| format!("\n    {line}")).collect()
+    let panic = all.iter().rposition(|line| line.contains("panicked at"));
+    let from = panic.unwrap_or(all.len().saturating_sub(lines));
+    let shown = all[from..].iter().take(lines).take_while(|line| !line.starts_with("stack backtrace"));
+    shown.map(|line| format!("\n    {line}")).collect()
 }
 
 /// The file `name` in one of the folders of PATH.

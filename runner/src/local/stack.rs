@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,8 @@ use super::{Mode, http, not_ours, postgres, rabbitmq, state_folder};
 
 const SERVER_LIMIT: Duration = Duration::from_secs(90);
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How many this process has made: those on given servers must not share a database.
+static STACKS: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Clone, Default)]
 pub struct StackOptions {
@@ -95,7 +98,9 @@ impl Stack {
             None => std::env::current_exe()?.parent().context("no folder of binaries")?.to_owned(),
         };
         let database = match options.given {
-            Some(_) => format!("study_{mode}_{}", std::process::id()),
+            Some(_) => {
+                format!("study_{mode}_{}_{}", std::process::id(), STACKS.fetch_add(1, Ordering::Relaxed))
+            }
             None => postgres::DATABASE.to_owned(),
         };
         let options = options.clone();
@@ -261,26 +266,26 @@ impl Stack {
 
     /// Ends the services, which finish what they have begun, then broker and database.
     pub fn stop(mut self) -> Result<()> {
-        self.end()
-    }
-
-    fn end(&mut self) -> Result<()> {
         self.services.iter_mut().for_each(Process::ask_to_stop);
         let limit = self.service_limit();
         self.services.iter_mut().for_each(|service| service.wait_or_kill(limit));
+        self.end()
+    }
+
+    /// By force what is left of the services.
+    fn end(&mut self) -> Result<()> {
         self.services.clear();
         if self.options.fresh {
             // Nobody reads these data again.
             self.servers.iter_mut().for_each(Process::kill);
         } else {
-            // Not epmd: the broker says goodbye to it.
-            self.servers
-                .iter_mut()
-                .skip(usize::from(self.ports.rabbitmq.is_some()))
-                .for_each(Process::ask_to_stop);
-            self.servers.iter_mut().skip(1).for_each(|server| server.wait_or_kill(SERVER_LIMIT));
-            self.servers.iter_mut().for_each(Process::ask_to_stop);
-            self.servers.iter_mut().for_each(|server| server.wait_or_kill(SERVER_LIMIT));
+            // The port mapper last: the broker says goodbye to it.
+            let (mapper, others): (Vec<_>, Vec<_>) =
+                self.servers.drain(..).partition(|server| server.name == "epmd");
+            for mut servers in [others, mapper] {
+                servers.iter_mut().for_each(Process::ask_to_stop);
+                servers.iter_mut().for_each(|server| server.wait_or_kill(SERVER_LIMIT));
+            }
         }
         self.servers.clear();
         State::remove(&self.dir);
@@ -290,14 +295,21 @@ impl Stack {
         if self.options.fresh { remove_data(&self.dir) } else { Ok(()) }
     }
 
-    /// Longer than the longest job, a report.
+    /// Longer than a service gives its own work, and than the longest job, a report.
     fn service_limit(&self) -> Duration {
-        let report = self.options.env.iter().find(|(name, _)| name == "REPORT_SECONDS");
-        let seconds = report.and_then(|(_, seconds)| seconds.parse().ok()).unwrap_or(10);
-        Duration::from_secs(35_u64.saturating_add(seconds))
+        let own = self
+            .options
+            .env
+            .iter()
+            .rfind(|(name, _)| name == "REPORT_SECONDS")
+            .map(|(_, value)| value.clone());
+        let inherited = || std::env::var_os("REPORT_SECONDS").and_then(|value| value.into_string().ok());
+        let seconds = own.or_else(inherited).and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
+        Duration::from_secs(65_u64.saturating_add(seconds))
     }
 }
 
+/// After an error: nobody waits for what the services still do.
 impl Drop for Stack {
     fn drop(&mut self) {
         if self.services.is_empty() && self.servers.is_empty() && self.options.given.is_none() {
