@@ -54,7 +54,8 @@ impl Http {
             (Peer::Cache, &peers.cache_service_url),
             (Peer::Inventory, &peers.inventory_service_url),
         ];
-        let peers = urls.into_iter().map(|(peer, url)| (peer, url.trim_end_matches('/').to_owned())).collect();
+        let peers =
+            urls.into_iter().map(|(peer, url)| (peer, url.trim_end_matches('/').to_owned())).collect();
         Ok(Http { client, peers })
     }
 

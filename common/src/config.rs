@@ -152,7 +152,9 @@ impl DatabaseSettings {
                 let (user, password) = (escape(&self.postgres_user), escape(&self.postgres_password));
                 Ok(format!("postgres://{user}:{password}@{host}:{}/{}", self.postgres_port, self.postgres_db))
             }
-            (None, None) => Err("DATABASE_URL is missing (or POSTGRES_HOST, POSTGRES_USER, POSTGRES_PASSWORD)".into()),
+            (None, None) => {
+                Err("DATABASE_URL is missing (or POSTGRES_HOST, POSTGRES_USER, POSTGRES_PASSWORD)".into())
+            }
         }
     }
 }
@@ -170,7 +172,9 @@ impl BrokerSettings {
                 let vhost = if self.rabbitmq_vhost == "/" { "%2f" } else { &self.rabbitmq_vhost };
                 Ok(format!("amqp://{user}:{password}@{host}:{}/{vhost}", self.rabbitmq_port))
             }
-            (None, None) => Err("AMQP_URL is missing (or RABBITMQ_HOST, RABBITMQ_USER, RABBITMQ_PASSWORD)".into()),
+            (None, None) => {
+                Err("AMQP_URL is missing (or RABBITMQ_HOST, RABBITMQ_USER, RABBITMQ_PASSWORD)".into())
+            }
         }
     }
 
@@ -239,7 +243,8 @@ mod tests {
 
     #[test]
     fn parts_make_a_url_and_odd_passwords_survive() {
-        let cli = Cli::<Own>::try_parse_from(["x", "--postgres-host=db", "--postgres-password=a/b@c"]).unwrap();
+        let cli =
+            Cli::<Own>::try_parse_from(["x", "--postgres-host=db", "--postgres-password=a/b@c"]).unwrap();
         let mut database = cli.base.database;
         database.database_url = None;
         assert_eq!(database.url().unwrap(), "postgres://postgres:a%2Fb%40c@db:5432/microservices_db");

@@ -42,8 +42,10 @@ impl Context {
         let now = now_us();
         // A clock that is ahead, or a value from long ago, would spoil every histogram.
         let plausible = now - 3_600_000_000..=now + 1_000;
-        let accepted_us =
-            header(ACCEPTED_AT).and_then(|v| v.parse().ok()).filter(|us| plausible.contains(us)).unwrap_or(now);
+        let accepted_us = header(ACCEPTED_AT)
+            .and_then(|v| v.parse().ok())
+            .filter(|us| plausible.contains(us))
+            .unwrap_or(now);
         Context {
             workflow: workflow.unwrap_or_else(|| Uuid::now_v7().to_string()),
             traceparent: traceparent.unwrap_or_else(new_trace),
@@ -88,9 +90,16 @@ fn span_id() -> String {
 fn child_of(traceparent: &str) -> Option<String> {
     let mut parts = traceparent.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let hex = |s: &str, n: usize| {
+        s.len() == n && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
     let not_zero = |s: &str| s.bytes().any(|b| b != b'0');
-    let valid = version == "00" && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && not_zero(trace) && not_zero(span);
+    let valid = version == "00"
+        && hex(trace, 32)
+        && hex(span, 16)
+        && hex(flags, 2)
+        && not_zero(trace)
+        && not_zero(span);
     valid.then(|| format!("00-{trace}-{}-{flags}", span_id()))
 }
 

@@ -104,7 +104,9 @@ impl IntoResponse for ApiError {
         let (status, retry_after) = (self.status(), self.retry_after());
         match &self {
             ApiError::Internal(cause) => tracing::error!(cause = format!("{cause:#}"), "request failed"),
-            error if status.is_server_error() => tracing::warn!(status = status.as_u16(), %error, "request refused"),
+            error if status.is_server_error() => {
+                tracing::warn!(status = status.as_u16(), %error, "request refused")
+            }
             _ => {}
         }
         let detail = self.to_string();

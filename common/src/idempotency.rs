@@ -54,8 +54,9 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let Some(value) = parts.headers.get("idempotency-key") else { return Ok(IdempotencyKey(None)) };
         let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
-        key.map(|key| IdempotencyKey(Some(key.to_owned())))
-            .ok_or_else(|| ApiError::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters"))
+        key.map(|key| IdempotencyKey(Some(key.to_owned()))).ok_or_else(|| {
+            ApiError::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters")
+        })
     }
 }
 
@@ -99,14 +100,21 @@ impl IdempotencyKey {
             return Ok(Claim::Answered(answer.replayed()));
         }
         if leased {
-            return Err(ApiError::Conflict("the first request with this Idempotency-Key is still at work".into()));
+            return Err(ApiError::Conflict(
+                "the first request with this Idempotency-Key is still at work".into(),
+            ));
         }
-        sqlx::query("UPDATE idempotency_keys SET leased_until = now() + make_interval(secs => $2) WHERE key = $1")
-            .bind(key)
-            .bind(LEASE_SECONDS)
-            .execute(&mut *tx)
-            .await?;
-        Ok(subject.map_or_else(|| Claim::Fresh(Ticket(Some(key.clone()))), |s| Claim::Interrupted(ticket, Subject(s))))
+        sqlx::query(
+            "UPDATE idempotency_keys SET leased_until = now() + make_interval(secs => $2) WHERE key = $1",
+        )
+        .bind(key)
+        .bind(LEASE_SECONDS)
+        .execute(&mut *tx)
+        .await?;
+        Ok(subject.map_or_else(
+            || Claim::Fresh(Ticket(Some(key.clone()))),
+            |s| Claim::Interrupted(ticket, Subject(s)),
+        ))
     }
 }
 
@@ -184,7 +192,9 @@ impl utoipa::IntoParams for IdempotencyKey {
 
 /// Forgets keys after 48 h, twice what is promised.
 pub(crate) async fn prune(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM idempotency_keys WHERE created_at < now() - interval '48 hours'").execute(pool).await?;
+    sqlx::query("DELETE FROM idempotency_keys WHERE created_at < now() - interval '48 hours'")
+        .execute(pool)
+        .await?;
     Ok(())
 }
 

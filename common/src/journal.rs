@@ -39,7 +39,9 @@ pub fn open(dir: &Path, service: &str) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     let file = File::options().create(true).append(true).open(dir.join(format!("{service}.jsonl")))?;
     let (sender, receiver) = channel();
-    std::thread::Builder::new().name("journal".into()).spawn(move || write(BufWriter::new(file), &receiver))?;
+    std::thread::Builder::new()
+        .name("journal".into())
+        .spawn(move || write(BufWriter::new(file), &receiver))?;
     // A second call in one process (tests) keeps the first file.
     LINES.get_or_init(|| sender);
     Ok(())

@@ -4,17 +4,17 @@ use std::sync::LazyLock;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::Mode;
 
 /// Upper bounds in seconds: fine below 10 ms, and close above the waits that the scenarios contain (0.5, 2, 10 s).
 const HTTP_BUCKETS: &[f64] = &[
-    0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
-    0.4, 0.5, 0.51, 0.53, 0.56, 0.6, 0.75, 1.0, 1.5, 2.0, 2.05, 2.1, 2.25, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 10.25, 11.0,
-    12.5, 15.0, 20.0, 25.0, 30.0,
+    0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15,
+    0.2, 0.3, 0.4, 0.5, 0.51, 0.53, 0.56, 0.6, 0.75, 1.0, 1.5, 2.0, 2.05, 2.1, 2.25, 2.5, 3.0, 4.0, 5.0, 7.5,
+    10.0, 10.25, 11.0, 12.5, 15.0, 20.0, 25.0, 30.0,
 ];
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -86,7 +86,12 @@ impl Metrics {
                 "Events handed to the broker",
                 &["event", "outcome"],
             ),
-            events_consumed: counter(&registry, "events_consumed_total", "Events settled", &["queue", "outcome"]),
+            events_consumed: counter(
+                &registry,
+                "events_consumed_total",
+                "Events settled",
+                &["queue", "outcome"],
+            ),
             event_handling: histogram(
                 &registry,
                 "event_handling_seconds",
@@ -94,9 +99,18 @@ impl Metrics {
                 &["queue"],
                 HTTP_BUCKETS,
             ),
-            event_age: histogram(&registry, "event_age_seconds", "From publish to handled", &["queue"], &wide),
+            event_age: histogram(
+                &registry,
+                "event_age_seconds",
+                "From publish to handled",
+                &["queue"],
+                &wide,
+            ),
             outbox_pending: register(&registry, IntGauge::new("outbox_pending", "Events not yet confirmed")),
-            outbox_oldest: register(&registry, Gauge::new("outbox_oldest_seconds", "Age of the oldest such event")),
+            outbox_oldest: register(
+                &registry,
+                Gauge::new("outbox_oldest_seconds", "Age of the oldest such event"),
+            ),
             build_info: register(
                 &registry,
                 GaugeVec::new(Opts::new("build_info", "Version and mode that run"), &["version", "mode"]),
@@ -142,7 +156,10 @@ fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str], bucke
 }
 
 /// Names and labels are constants of this file: a collision is a defect that every start would show.
-fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<C>,
+) -> C {
     let metric = metric.expect("metric is well-formed");
     registry.register(Box::new(metric.clone())).expect("metric is registered once");
     metric

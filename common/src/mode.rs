@@ -30,7 +30,9 @@ impl Mode {
             (None, [only]) => Ok(*only),
             (None, _) => Err("COMM_MODE is missing: set it to sync or async".into()),
             (Some(mode), _) if compiled.contains(&mode) => Ok(mode),
-            (Some(mode), _) => Err(format!("COMM_MODE={mode}: this binary was built without the feature `{mode}`")),
+            (Some(mode), _) => {
+                Err(format!("COMM_MODE={mode}: this binary was built without the feature `{mode}`"))
+            }
         }
     }
 }

@@ -49,7 +49,8 @@ type Row = (i64, Uuid, String, String, String, Json<Context>, Vec<u8>, time::Off
 
 impl Outbox {
     pub(crate) fn new(db: Db, bus: Bus, settings: &BrokerSettings) -> (Outbox, Relay) {
-        let outbox = Outbox { shared: Arc::new(Shared { wake: Notify::new(), full: AtomicBool::new(false) }) };
+        let outbox =
+            Outbox { shared: Arc::new(Shared { wake: Notify::new(), full: AtomicBool::new(false) }) };
         let (max_rows, max_age) = (settings.outbox_max_rows, settings.outbox_max_age());
         (outbox.clone(), Relay { db, bus, outbox, max_rows, max_age })
     }
@@ -66,7 +67,12 @@ impl Outbox {
     ///
     /// # Errors
     /// As [`Outbox::add`].
-    pub async fn add_in<E: Event>(&self, tx: &mut PgConnection, event: &E, context: Context) -> Result<(), ApiError> {
+    pub async fn add_in<E: Event>(
+        &self,
+        tx: &mut PgConnection,
+        event: &E,
+        context: Context,
+    ) -> Result<(), ApiError> {
         if self.shared.full.load(Ordering::Relaxed) {
             return Err(ApiError::Unavailable("too many events wait for the broker".into()));
         }

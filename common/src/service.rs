@@ -55,7 +55,10 @@ impl Deps {
     ///
     /// # Panics
     /// In a service that declares no migrations.
-    #[expect(clippy::expect_used, reason = "a service without migrations has no schema: a defect of its wiring")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a service without migrations has no schema: a defect of its wiring"
+    )]
     pub fn db(&self) -> Db {
         self.db.clone().expect("About::migrations is set")
     }
@@ -239,7 +242,10 @@ pub async fn start(
         if !amqp.subscriptions.is_empty() {
             let (connected, consuming) = tokio::sync::watch::channel(false);
             health.consuming = Some(consuming);
-            intake.start("consumers", amqp.clone().consumer(bus.clone(), db.clone(), connected, stop_intake.clone()));
+            intake.start(
+                "consumers",
+                amqp.clone().consumer(bus.clone(), db.clone(), connected, stop_intake.clone()),
+            );
         }
         health.publisher = service.needs_broker.then(|| bus.clone());
         ground.start("publisher", amqp.publisher(line, stop_ground.clone()));
@@ -254,7 +260,13 @@ pub async fn start(
     intake.start("server", http::serve(listener, app, stop_intake));
     tracing::info!(service = about.name, %mode, version = about.version, %addr, "listening");
     let [stop_intake, stop_relay, stop_ground] = stops;
-    Ok(Running { addr, db, intake: (intake, stop_intake), relay: (relay, stop_relay), ground: (ground, stop_ground) })
+    Ok(Running {
+        addr,
+        db,
+        intake: (intake, stop_intake),
+        relay: (relay, stop_relay),
+        ground: (ground, stop_ground),
+    })
 }
 
 fn keep(ground: &mut Tasks, keeper: Keeper, db: &Db, stop: CancellationToken) {

@@ -41,8 +41,12 @@ impl Tasks {
 }
 
 /// Runs `work` every `period` until `stop`; a failure is logged and the next turn comes all the same.
-pub async fn every<F, E>(period: std::time::Duration, name: &'static str, stop: CancellationToken, mut work: impl FnMut() -> F)
-where
+pub async fn every<F, E>(
+    period: std::time::Duration,
+    name: &'static str,
+    stop: CancellationToken,
+    mut work: impl FnMut() -> F,
+) where
     F: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
 {

@@ -13,7 +13,9 @@ pub fn init(settings: &LogSettings) -> Result<(), String> {
         EnvFilter::try_new(&settings.rust_log).map_err(|e| format!("RUST_LOG={}: {e}", settings.rust_log))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.log_format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        }
         LogFormat::Pretty => lines.try_init(),
     };
     if started.is_err() {

@@ -115,7 +115,12 @@ impl Answer {
     /// # Errors
     /// When the body cannot be represented as JSON.
     pub fn new(status: StatusCode, body: impl Serialize) -> Result<Answer, ApiError> {
-        Ok(Answer { status: status.as_u16(), location: None, body: serde_json::to_value(body)?, replayed: false })
+        Ok(Answer {
+            status: status.as_u16(),
+            location: None,
+            body: serde_json::to_value(body)?,
+            replayed: false,
+        })
     }
 
     /// Where the thing can be looked at.
@@ -184,7 +189,9 @@ fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Result<T
 
 fn valid<T: Validate<Context = ()>>(value: T) -> Result<T, ApiError> {
     value.validate().map_err(|report| {
-        let errors = report.iter().map(|(path, error)| FieldError { field: path.to_string(), message: error.to_string() });
+        let errors = report
+            .iter()
+            .map(|(path, error)| FieldError { field: path.to_string(), message: error.to_string() });
         ApiError::Invalid(errors.collect())
     })?;
     Ok(value)
@@ -200,7 +207,8 @@ fn rejected<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Api
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
     // serde names a missing or unknown field in the text alone.
-    let named = || message.contains("field `").then(|| message.split('`').nth(1)).flatten().map(str::to_owned);
+    let named =
+        || message.contains("field `").then(|| message.split('`').nth(1)).flatten().map(str::to_owned);
     let field = path.filter(|p| p != ".").or_else(named).unwrap_or_else(|| "body".into());
     ApiError::invalid(&field, message)
 }
@@ -223,7 +231,8 @@ mod tests {
 
     fn refusal(body: &str) -> (u16, String) {
         let error = parse::<Order>(body.as_bytes()).unwrap_err();
-        let field = if let ApiError::Invalid(errors) = &error { errors[0].field.clone() } else { String::new() };
+        let field =
+            if let ApiError::Invalid(errors) = &error { errors[0].field.clone() } else { String::new() };
         (error.status().as_u16(), field)
     }
 
@@ -238,7 +247,10 @@ mod tests {
         assert_eq!(refusal(r#"{"product_id":1,"colour":1}"#), (422, "colour".into()));
         assert_eq!(refusal(r#"{"product_id":1e999}"#), (422, "product_id".into()));
         assert_eq!(refusal("[1]"), (422, "body".into()));
-        assert_eq!(refusal(&format!(r#"{{"note":{}{}}}"#, "[".repeat(9000), "]".repeat(9000))), (422, "note".into()));
+        assert_eq!(
+            refusal(&format!(r#"{{"note":{}{}}}"#, "[".repeat(9000), "]".repeat(9000))),
+            (422, "note".into())
+        );
     }
 
     #[test]

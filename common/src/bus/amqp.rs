@@ -8,11 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind, message::Delivery};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind, message::Delivery,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +68,13 @@ impl Amqp {
     }
 
     /// Keeps the subscriptions connected until `stop`, while the database is there; `connected` says so.
-    pub(crate) async fn consumer(self, bus: Bus, db: Option<Db>, connected: watch::Sender<bool>, stop: CancellationToken) {
+    pub(crate) async fn consumer(
+        self,
+        bus: Bus,
+        db: Option<Db>,
+        connected: watch::Sender<bool>,
+        stop: CancellationToken,
+    ) {
         loop {
             if let Some(db) = &db {
                 tokio::select! {
@@ -221,7 +229,8 @@ impl Amqp {
                 Subscription { batch, .. } => self.prefetch.max(u16::try_from(2 * batch).unwrap_or(u16::MAX)),
             };
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            let pump = Pump { channel, subscription: subscription.clone(), bus: bus.clone(), stop: stop.clone() };
+            let pump =
+                Pump { channel, subscription: subscription.clone(), bus: bus.clone(), stop: stop.clone() };
             pumps.spawn(pump.run(self.service));
         }
         connected.send_replace(true);
@@ -246,7 +255,8 @@ impl Pump {
     async fn run(self, service: &'static str) -> anyhow::Result<()> {
         let queue = self.subscription.queue;
         let options = BasicConsumeOptions::default();
-        let consuming = self.channel.basic_consume(queue.into(), service.into(), options, FieldTable::default());
+        let consuming =
+            self.channel.basic_consume(queue.into(), service.into(), options, FieldTable::default());
         let consumer = consuming.await.with_context(|| format!("cannot consume {queue}"))?;
         let tag = consumer.tag();
         let this = Arc::new(self);
@@ -311,7 +321,9 @@ impl Pump {
         let mut waits = 0;
         loop {
             let verdicts = self.subscription.judge(Arc::clone(raw)).await;
-            let Some(reason) = verdicts.iter().find_map(|v| if let Verdict::Away(r) = v { Some(r) } else { None }) else {
+            let Some(reason) =
+                verdicts.iter().find_map(|v| if let Verdict::Away(r) = v { Some(r) } else { None })
+            else {
                 return Ok(verdicts);
             };
             if waits == 0 {
@@ -324,7 +336,12 @@ impl Pump {
     }
 
     /// A copy to a delay queue, or to the dead-letter queue when it cannot succeed or has been tried enough.
-    async fn set_aside(&self, delivery: Delivery, reason: String, may_retry: bool) -> anyhow::Result<&'static str> {
+    async fn set_aside(
+        &self,
+        delivery: Delivery,
+        reason: String,
+        may_retry: bool,
+    ) -> anyhow::Result<&'static str> {
         let queue = self.subscription.queue;
         let attempt = header(&delivery, ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(0_u32) + 1;
         let retry = may_retry && attempt < MAX_ATTEMPTS;
@@ -334,10 +351,17 @@ impl Pump {
         } else {
             (String::new(), dead_letters(queue))
         };
-        let first_failed = header(&delivery, FIRST_FAILED_AT).map_or_else(|| now_us().to_string(), str::to_owned);
+        let first_failed =
+            header(&delivery, FIRST_FAILED_AT).map_or_else(|| now_us().to_string(), str::to_owned);
         let raw = raw(&delivery);
         if retry {
-            tracing::warn!(queue, reason, attempt, request_id = raw.context.workflow, "event will be tried again");
+            tracing::warn!(
+                queue,
+                reason,
+                attempt,
+                request_id = raw.context.workflow,
+                "event will be tried again"
+            );
         } else {
             tracing::error!(queue, reason, attempt, request_id = raw.context.workflow, "event is set aside");
         }
@@ -387,7 +411,11 @@ fn delay_exchange(seconds: u32) -> String {
 
 /// Declares what this process publishes to and reads from; the same arguments wherever a name occurs, or the broker refuses.
 /// Valid on RabbitMQ 3.10 and 4.x.
-async fn declare(channel: &Channel, publishes: &[Route], subscriptions: &[Subscription]) -> anyhow::Result<()> {
+async fn declare(
+    channel: &Channel,
+    publishes: &[Route],
+    subscriptions: &[Subscription],
+) -> anyhow::Result<()> {
     exchange(channel, UNROUTED, None).await?;
     queue(channel, "unrouted_queue", None, &[]).await?;
     bind(channel, "unrouted_queue", UNROUTED).await?;
@@ -448,7 +476,10 @@ async fn queue(
         arguments.insert((*name).into(), value.clone());
     }
     let options = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(name.into(), options, arguments).await.with_context(|| format!("cannot declare {name}"))?;
+    channel
+        .queue_declare(name.into(), options, arguments)
+        .await
+        .with_context(|| format!("cannot declare {name}"))?;
     Ok(())
 }
 
@@ -464,7 +495,12 @@ async fn exchange(channel: &Channel, name: &str, alternate: Option<&str>) -> any
 }
 
 async fn bind(channel: &Channel, queue: &str, exchange: &str) -> anyhow::Result<()> {
-    let bound =
-        channel.queue_bind(queue.into(), exchange.into(), "".into(), QueueBindOptions::default(), FieldTable::default());
+    let bound = channel.queue_bind(
+        queue.into(),
+        exchange.into(),
+        "".into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
     bound.await.with_context(|| format!("cannot bind {queue} to {exchange}"))
 }

@@ -66,7 +66,11 @@ impl HandlerError {
 
 impl From<sqlx::Error> for HandlerError {
     fn from(error: sqlx::Error) -> HandlerError {
-        if db::is_outage(&error) { HandlerError::Away(error.into()) } else { HandlerError::Retry(error.into()) }
+        if db::is_outage(&error) {
+            HandlerError::Away(error.into())
+        } else {
+            HandlerError::Retry(error.into())
+        }
     }
 }
 
@@ -74,7 +78,9 @@ impl From<ApiError> for HandlerError {
     fn from(error: ApiError) -> HandlerError {
         match error {
             ApiError::Unavailable(_) => HandlerError::Away(error.into()),
-            ApiError::NotFound(_) | ApiError::Invalid(_) | ApiError::Conflict(_) => HandlerError::Reject(error.into()),
+            ApiError::NotFound(_) | ApiError::Invalid(_) | ApiError::Conflict(_) => {
+                HandlerError::Reject(error.into())
+            }
             _ => HandlerError::Retry(error.into()),
         }
     }
@@ -178,7 +184,8 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
         Fut: Future<Output = Result<Vec<Handled>, HandlerError>> + Send + 'static,
     {
         let (state, name) = (self.state.clone(), queue.name);
-        let judge: Judge = Arc::new(move |batch| Box::pin(judge(name, state.clone(), batch, handler.clone())));
+        let judge: Judge =
+            Arc::new(move |batch| Box::pin(judge(name, state.clone(), batch, handler.clone())));
         self.subscriptions.push(Subscription { queue: queue.name, concurrency, batch, judge });
         self
     }

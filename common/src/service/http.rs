@@ -64,7 +64,8 @@ pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Healt
         "service": about.name, "version": about.version, "mode": mode.as_str(),
         "scenarios": about.scenarios, "description": about.description,
     });
-    let alive = json!({"status": "ok", "service": about.name, "mode": mode.as_str(), "version": about.version});
+    let alive =
+        json!({"status": "ok", "service": about.name, "mode": mode.as_str(), "version": about.version});
     let docs = utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", api);
     routes
         .route("/", get(move || async { Json(root) }))
@@ -96,7 +97,8 @@ async fn scrape() -> Result<Response, ApiError> {
 async fn way_of_a_request(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = method_label(request.method());
-    let handler: Arc<str> = request.extensions().get::<MatchedPath>().map_or("unmatched".into(), |p| p.as_str().into());
+    let handler: Arc<str> =
+        request.extensions().get::<MatchedPath>().map_or("unmatched".into(), |p| p.as_str().into());
     let metrics = metrics::get();
     let in_progress = metrics.http_in_progress.with_label_values(&[method, &handler]);
     in_progress.inc();
@@ -111,9 +113,12 @@ async fn way_of_a_request(request: Request, next: Next) -> Response {
         Ok(Some(Ok(response))) => response,
         Ok(Some(Err(error))) => {
             let text = error.try_into_panic().map(|panic| panic_text(&*panic).to_owned());
-            ApiError::Internal(anyhow::anyhow!("a handler panicked: {}", text.unwrap_or_default())).into_response()
+            ApiError::Internal(anyhow::anyhow!("a handler panicked: {}", text.unwrap_or_default()))
+                .into_response()
         }
-        Ok(None) | Err(_) => ApiError::Unavailable("the request took longer than 30 s".into()).into_response(),
+        Ok(None) | Err(_) => {
+            ApiError::Unavailable("the request took longer than 30 s".into()).into_response()
+        }
     });
     task.detach_all();
 
@@ -187,7 +192,8 @@ pub(super) async fn serve(listener: TcpListener, app: Router, stop: Cancellation
 /// Asks `/ready` of the service at `addr`, without a client library: the image has no shell and the async one no client.
 #[expect(clippy::print_stderr, reason = "the container runtime shows it")]
 pub(super) fn healthcheck(addr: SocketAddr) -> ExitCode {
-    let host = if addr.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], addr.port())) } else { addr };
+    let host =
+        if addr.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], addr.port())) } else { addr };
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&host, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -197,7 +203,9 @@ pub(super) fn healthcheck(addr: SocketAddr) -> ExitCode {
         Ok(answer)
     };
     match ask() {
-        Ok(answer) if answer.starts_with(&format!("HTTP/1.1 {}", StatusCode::OK.as_u16())) => ExitCode::SUCCESS,
+        Ok(answer) if answer.starts_with(&format!("HTTP/1.1 {}", StatusCode::OK.as_u16())) => {
+            ExitCode::SUCCESS
+        }
         Ok(answer) => {
             eprintln!("not ready: {}", answer.lines().last().unwrap_or_default());
             ExitCode::FAILURE
