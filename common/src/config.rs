@@ -36,6 +36,8 @@ pub enum Command {
 }
 
 #[derive(Args, Clone, Debug)]
+// clap names a group after the struct, and a service's own settings are called the same.
+#[group(skip)]
 pub struct Settings {
     /// Architecture to run in; needed where the binary was built with both
     #[arg(long, env, global = true)]
