@@ -1,0 +1,105 @@
+//! emailservice in async mode: the mail is sent when the event comes.
+#![cfg(feature = "async")]
+
+use common::Mode;
+use common::events::UserRegistered;
+use common::testing::{Sandbox, TestApp, assert_limits_list, assert_serves_common_paths, effects_of, eventually};
+use emailservice::{ABOUT, emails::Settings, messaging};
+use serde_json::json;
+
+const QUEUE: &str = "user_registered_queue";
+
+async fn start(sandbox: &Sandbox) -> TestApp {
+    let delay = ["--email-delay-ms=50"];
+    sandbox.start(ABOUT, Mode::Async, &delay, |deps, settings: Settings| messaging::service(&deps, &settings)).await
+}
+
+fn registered(user_id: i64) -> UserRegistered {
+    UserRegistered { user_id, email: format!("u{user_id}@example.org") }
+}
+
+async fn mails(app: &TestApp, query: &str) -> usize {
+    app.get(&format!("/emails{query}")).await.body.as_array().unwrap().len()
+}
+
+async fn consumed(app: &TestApp, outcome: &str) -> f64 {
+    let labels = [format!("queue=\"{QUEUE}\""), format!("outcome=\"{outcome}\"")];
+    app.metric("events_consumed_total", &[&labels[0], &labels[1]]).await
+}
+
+#[tokio::test]
+async fn a_registered_user_gets_a_mail_in_the_background() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    assert_serves_common_paths(&app, &ABOUT, Mode::Async).await;
+    app.post("/send_welcome_email", json!({"email": "a@example.org", "user_id": 1})).await.assert_problem(404, None);
+
+    let ids = [format!("{}-7", sandbox.schema), format!("{}-8", sandbox.schema)];
+    sandbox.publish(&registered(7), &ids[0]).await;
+    sandbox.publish(&registered(8), &ids[1]).await;
+    eventually("both mails are sent", async || mails(&app, "").await == 2).await;
+    let mail = app.get("/emails?user_id=7").await.body.get(0).cloned().unwrap();
+    assert_eq!((&mail["user_id"], &mail["email"]), (&json!(7), &json!("u7@example.org")));
+    assert!(mail["sent_at"].as_str().unwrap().ends_with('Z'));
+    for id in &ids {
+        eventually("the effect is noted", async || effects_of(id) == ["email sent"]).await;
+    }
+    assert_limits_list(&app, "/emails").await;
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_user_gets_one_mail_whatever_is_delivered_again() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    let (ok, duplicates) = (consumed(&app, "ok").await, consumed(&app, "duplicate").await);
+    let [first, other] = ["first", "other"].map(|n| format!("{}-{n}", sandbox.schema));
+    // At once, so that both are at work together; the same message, and another one about the same user.
+    for id in [&first, &first, &other] {
+        sandbox.publish(&registered(1), id).await;
+    }
+    // No other test of this program delivers anything twice.
+    eventually("two are duplicates", async || consumed(&app, "duplicate").await == duplicates + 2.0).await;
+    sandbox.publish(&registered(1), &first).await;
+    eventually("so is a late one", async || consumed(&app, "duplicate").await == duplicates + 3.0).await;
+    assert!(consumed(&app, "ok").await > ok);
+    assert_eq!(mails(&app, "").await, 1);
+    assert_eq!([effects_of(&first), effects_of(&other)].concat(), ["email sent"]);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn what_is_no_registration_is_set_aside_and_its_neighbours_are_served() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    let poison = ["no JSON", "[1]", r#"{"user_id":"x","email":"a@example.org"}"#, r#"{"user_id":1}"#];
+    for (n, text) in (0..).zip(poison) {
+        sandbox.publish(&registered(10 + n), &format!("neighbour-{n}")).await;
+        sandbox.publish_raw("", QUEUE, text, &format!("poison-{n}")).await;
+    }
+    eventually("the neighbours are served", async || mails(&app, "").await == poison.len()).await;
+    let dead = format!("{QUEUE}.dlq");
+    eventually("all poison is set aside", async || sandbox.messages(&dead).await.len() == poison.len()).await;
+    for message in sandbox.messages(&dead).await {
+        assert!(poison.contains(&message["payload"].as_str().unwrap()), "{message}");
+        let reason = message["properties"]["headers"]["x-reason"].as_str().unwrap();
+        assert!(reason.starts_with("does not parse as UserRegistered"), "{reason}");
+    }
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn what_waits_in_the_queue_is_served_after_a_restart() {
+    let sandbox = Sandbox::new().await;
+    start(&sandbox).await.stop().await;
+    for user_id in 1..=20 {
+        sandbox.publish(&registered(user_id), &format!("waiting-{user_id}")).await;
+    }
+    let app = start(&sandbox).await;
+    eventually("all are served", async || mails(&app, "").await == 20).await;
+    app.stop().await;
+    sandbox.close().await;
+}
