@@ -22,8 +22,8 @@ impl Phase {
     pub fn start(text: impl Into<String>, seconds: Option<u64>) -> Self {
         let (text, now) = (text.into(), Instant::now());
         let bar = stderr().is_terminal().then(|| bar(seconds).with_prefix(text.clone()));
-        if bar.is_none() {
-            eprintln!("  {text}{}", seconds.map_or(String::new(), |seconds| format!(", {seconds} s")));
+        if let (None, Some(seconds)) = (&bar, seconds) {
+            eprintln!("  {text}, {seconds} s");
         }
         Self { text, seconds, started: now, bar, said: now }
     }
