@@ -11,7 +11,7 @@ const holds = {
 // "1/15s" -> one in 15 s; 5 -> five in 1 s; 0.4 -> 400 in 1000 s (k6 takes whole rates only).
 export function arrival(rate) {
   const words = /^(\d+)\/(\d+)s$/.exec(String(rate));
-  if (words) return { rate: Number(words[1]), timeUnit: `${words[2]}s`, perSecond: words[1] / words[2] };
+  if (words) return { rate: Number(words[1]), timeUnit: `${words[2]}s`, perSecond: Number(words[1]) / Number(words[2]) };
   const perSecond = Number(rate);
   if (!(perSecond > 0)) throw new Error(`RATES: ${rate} is neither a rate per second ("5") nor "1/15s"`);
   if (Number.isInteger(perSecond)) return { rate: perSecond, timeUnit: '1s', perSecond };
