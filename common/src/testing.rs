@@ -87,7 +87,8 @@ impl Sandbox {
             format!("--database-url={}", self.database_url),
             format!("--db-schema={}", self.schema),
             format!("--amqp-url={}/{}", self.amqp_base, self.vhost),
-            "--rust-log=warn".to_owned(),
+            // What is refused and set aside on purpose would bury the results; give `--rust-log=info` to look closer.
+            "--rust-log=off".to_owned(),
             "--log-format=pretty".to_owned(),
             format!("--journal-dir={}", journal_dir().display()),
         ];
@@ -374,8 +375,11 @@ pub async fn assert_serves_common_paths(app: &TestApp, about: &About, mode: Mode
 /// When it does not within [`DEADLINE`].
 pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     let waiting = async {
+        let mut pause = Duration::from_millis(5);
         while !condition().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            // Slower and slower: looking at a queue counts as a delivery there, and its limit is 100.
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(Duration::from_millis(250));
         }
     };
     assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok(), "not within {DEADLINE:?}: {what}");
