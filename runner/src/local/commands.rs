@@ -128,12 +128,13 @@ pub fn status() -> Result<ExitCode> {
     let agent = http::agent(Duration::from_secs(2));
     for state in &states {
         let mut table = table(["process", "mode", "pid", "port", "state", "MiB", "ready after"]);
-        let mut total = 0.0;
+        let mut total = [0.0, 0.0];
         let mut slowest = 0;
         for entry in &state.processes {
             let resident = state::resident(entry.identity.pid).filter(|_| entry.identity.alive());
             if entry.service {
-                total += resident.unwrap_or(0.0);
+                total[0] += resident.unwrap_or(0.0);
+                total[1] += state::proportional(entry.identity.pid).unwrap_or(0.0);
                 slowest = slowest.max(entry.ready_after_ms.unwrap_or(0));
             }
             table.add_row([
@@ -151,8 +152,10 @@ pub fn status() -> Result<ExitCode> {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
+        let [resident, once] = total;
         say(&format!(
-            "{table}\nThe ten {} services together: {total:.1} MiB; the last was ready after {slowest} ms.\n",
+            "{table}\nThe ten {} services together: {resident:.1} MiB resident, {once:.1} MiB with shared pages counted \
+             once; the last was ready after {slowest} ms.\n",
             state.mode
         ))?;
     }

@@ -68,8 +68,17 @@ fn start_time(stat: &str) -> Option<u64> {
 
 /// MiB in memory now.
 pub fn resident(pid: u32) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    memory(pid, "status", "VmRSS:")
+}
+
+/// The same, but what processes share (a library, the program file) divided among them: the only figure that adds up.
+pub fn proportional(pid: u32) -> Option<f64> {
+    memory(pid, "smaps_rollup", "Pss:")
+}
+
+fn memory(pid: u32, file: &str, name: &str) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib / 1024.0)
 }
@@ -122,6 +131,7 @@ mod tests {
         let me = Identity::of(std::process::id()).unwrap();
         assert!(me.alive());
         assert!(!Identity { start: me.start + 1, ..me }.alive());
-        assert!(resident(me.pid).unwrap() > 0.5);
+        let (resident, proportional) = (resident(me.pid).unwrap(), proportional(me.pid).unwrap());
+        assert!(0.5 < proportional && proportional <= resident, "{proportional} of {resident}");
     }
 }
