@@ -37,7 +37,12 @@ pub struct NewClick {
 impl NewClick {
     /// The click as it is stored, with an id of its own.
     pub fn tracked(self) -> ClickTracked {
-        ClickTracked { event_id: Uuid::now_v7(), user_id: self.user_id, page: self.page, session_id: self.session_id }
+        ClickTracked {
+            event_id: Uuid::now_v7(),
+            user_id: self.user_id,
+            page: self.page,
+            session_id: self.session_id,
+        }
     }
 }
 
@@ -60,14 +65,14 @@ pub async fn store(tx: &mut PgConnection, clicks: &[&ClickTracked]) -> Result<Ha
     Ok(stored.into_iter().collect())
 }
 
-/// Records a change of a product; `false` if this version was recorded before.
+/// Records a change of a product; `false` if this version was recorded before. A change without a version is another one
+/// every time.
 ///
 /// # Errors
 /// As the database.
 pub async fn record(tx: &mut PgConnection, change: &ProductChange) -> Result<bool, sqlx::Error> {
     let recorded = sqlx::query(
-        "INSERT INTO product_updates (product_id, version, name, stock)
-         SELECT $1, coalesce($2, 1 + coalesce((SELECT max(version) FROM product_updates WHERE product_id = $1), 0)), $3, $4
+        "INSERT INTO product_updates (product_id, version, name, stock) VALUES ($1, $2, $3, $4)
          ON CONFLICT ON CONSTRAINT product_updates_version_key DO NOTHING",
     )
     .bind(change.product_id)
@@ -82,7 +87,8 @@ pub async fn record(tx: &mut PgConnection, change: &ProductChange) -> Result<boo
 #[derive(Debug, Serialize, sqlx::FromRow, ToSchema)]
 pub struct ProductUpdate {
     pub product_id: i64,
-    pub version: i64,
+    /// Missing where the caller said none
+    pub version: Option<i64>,
     pub name: Option<String>,
     pub stock: Option<i64>,
     #[serde(with = "time::serde::rfc3339")]
@@ -116,7 +122,10 @@ async fn count(State(db): State<Db>) -> Result<Json<Value>, ApiError> {
 
 /// The newest updates of products
 #[utoipa::path(get, path = "/product_updates", params(Filter), responses((status = 200, body = [ProductUpdate]), Problems))]
-async fn updates(State(db): State<Db>, Query(filter): Query<Filter>) -> Result<Json<Vec<ProductUpdate>>, ApiError> {
+async fn updates(
+    State(db): State<Db>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Vec<ProductUpdate>>, ApiError> {
     let updates = sqlx::query_as(
         "SELECT product_id, version, name, stock, recorded_at FROM product_updates
          WHERE $1::bigint IS NULL OR product_id = $1 ORDER BY id DESC LIMIT $2",

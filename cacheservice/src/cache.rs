@@ -39,7 +39,14 @@ pub enum Applied {
 
 /// Products by id. Cheap to clone.
 #[derive(Clone)]
-pub struct Products(Cache<i64, CachedProduct>);
+pub struct Products(Cache<i64, Known>);
+
+/// The newest version that was heard of, and the product in it, if it was said what that is.
+#[derive(Clone)]
+struct Known {
+    version: i64,
+    content: Option<(String, i64)>,
+}
 
 impl Products {
     #[expect(clippy::new_without_default, reason = "an empty cache is made once, on purpose")]
@@ -50,24 +57,25 @@ impl Products {
     /// Replaces a product unless a newer one is there. A change that does not say what the product is now only removes what
     /// is there.
     pub async fn apply(&self, change: &ProductChange) -> Applied {
-        let ProductChange { product_id, name: Some(name), stock: Some(stock), version } = change.clone() else {
-            self.0.invalidate(&change.product_id).await;
-            return Applied::Now;
-        };
         let mut applied = Applied::Now;
-        let decide = |there: Option<moka::Entry<i64, CachedProduct>>| {
+        let decide = |there: Option<moka::Entry<i64, Known>>| {
             let known = there.map_or(0, |entry| entry.into_value().version);
-            let version = version.unwrap_or(known + 1);
-            applied = match version.cmp(&known) {
-                Ordering::Greater => Applied::Now,
-                Ordering::Equal => Applied::Before,
-                Ordering::Less => Applied::Outdated,
+            applied = match change.version.map(|version| version.cmp(&known)) {
+                None | Some(Ordering::Greater) => Applied::Now,
+                Some(Ordering::Equal) => Applied::Before,
+                Some(Ordering::Less) => Applied::Outdated,
             };
-            let put = || Op::Put(CachedProduct { product_id, name, stock, version });
+            let version = change.version.unwrap_or(known);
+            let put = || Op::Put(Known { version, content: change.name.clone().zip(change.stock) });
             std::future::ready(if applied == Applied::Now { put() } else { Op::Nop })
         };
-        self.0.entry(product_id).and_compute_with(decide).await;
+        self.0.entry(change.product_id).and_compute_with(decide).await;
         applied
+    }
+
+    async fn get(&self, product_id: i64) -> Option<CachedProduct> {
+        let Known { version, content } = self.0.get(&product_id).await?;
+        content.map(|(name, stock)| CachedProduct { product_id, name, stock, version })
     }
 }
 
@@ -80,6 +88,6 @@ pub fn routes(products: Products) -> OpenApiRouter {
 #[utoipa::path(get, path = "/cache/products/{id}", params(("id" = i64, Path)),
     responses((status = 200, body = CachedProduct), Problems))]
 async fn get(State(products): State<Products>, Path(id): Path<i64>) -> Result<Json<CachedProduct>, ApiError> {
-    let found = products.0.get(&id).await;
+    let found = products.get(id).await;
     Ok(Json(found.ok_or_else(|| ApiError::NotFound(format!("product {id} is not in the cache").into()))?))
 }

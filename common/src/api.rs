@@ -66,14 +66,14 @@ impl Call for SendWelcomeEmail {
     type Reply = Done;
 }
 
-/// S3. What productservice tells its three receivers. Fields that are missing are left as they are; a missing version
-/// counts as the next.
+/// S3. What productservice tells its three receivers. Fields that are missing are left as they are. A change without a
+/// version is taken as it comes, and the version that is there stays: whatever productservice says next is newer.
 #[derive(Clone, Debug, Serialize, Deserialize, Validate, ToSchema)]
 pub struct ProductChange {
     #[garde(range(min = 1))]
     pub product_id: i64,
     #[serde(default)]
-    #[garde(length(min = 1, max = 200), custom(no_nul_opt))]
+    #[garde(length(chars, min = 1, max = 200), custom(no_nul_opt))]
     pub name: Option<String>,
     #[serde(default)]
     #[garde(range(min = 0))]

@@ -28,11 +28,11 @@ pub struct Hit {
 pub async fn reindex(tx: &mut PgConnection, change: &ProductChange) -> Result<bool, sqlx::Error> {
     let written = sqlx::query(
         "INSERT INTO product_index AS i (product_id, name, stock, version)
-         VALUES ($1, coalesce($2, ''), coalesce($3, 0), coalesce($4, 1))
+         VALUES ($1, coalesce($2, ''), coalesce($3, 0), coalesce($4, 0))
          ON CONFLICT (product_id) DO UPDATE
-         SET name = coalesce($2, i.name), stock = coalesce($3, i.stock), version = coalesce($4, i.version + 1),
+         SET name = coalesce($2, i.name), stock = coalesce($3, i.stock), version = coalesce($4, i.version),
              indexed_at = now()
-         WHERE coalesce($4, i.version + 1) > i.version",
+         WHERE $4 IS NULL OR $4 > i.version",
     )
     .bind(change.product_id)
     .bind(&change.name)
@@ -65,10 +65,10 @@ pub fn routes(db: Db) -> OpenApiRouter {
 /// Products by words of their name, the newest first
 #[utoipa::path(get, path = "/search", params(Search), responses((status = 200, body = [Hit]), Problems))]
 async fn search(State(db): State<Db>, Query(search): Query<Search>) -> Result<Json<Vec<Hit>>, ApiError> {
+    // A query ends with a quoted word, unless its last term is an excluded phrase: that word may be a beginning.
     let hits = sqlx::query_as(
         "SELECT product_id, name, stock, version FROM product_index
-         WHERE words @@ websearch_to_tsquery('simple', $1)
-            OR words @@ (nullif(quote_literal(lower($1)), '''''') || ':*')::tsquery
+         WHERE words @@ regexp_replace(websearch_to_tsquery('simple', $1)::text, '''$', ''':*')::tsquery
          ORDER BY product_id DESC LIMIT $2",
     )
     .bind(&search.q)
