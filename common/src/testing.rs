@@ -146,6 +146,13 @@ impl Sandbox {
         self.publish_raw(&message.exchange, &message.routing_key, &text, message_id).await;
     }
 
+    /// [`Sandbox::publish`] to one queue alone, where the event's exchange may not be there.
+    pub async fn publish_to<E: crate::events::Event>(&self, queue: &str, event: &E, message_id: &str) {
+        let message = crate::bus::Message::of(event, Context::fresh()).expect("event is JSON");
+        let text = String::from_utf8(message.body).expect("JSON is text");
+        self.publish_raw("", queue, &text, message_id).await;
+    }
+
     /// Publishes whatever text, through the management API; fails if no queue takes it.
     pub async fn publish_raw(&self, exchange: &str, routing_key: &str, payload: &str, message_id: &str) {
         let exchange = if exchange.is_empty() { "amq.default" } else { exchange };
@@ -289,6 +296,29 @@ pub async fn assert_refuses_fields(app: &TestApp, method: Method, path: &str, ca
             .assert_problem(422, Some(field));
     }
 }
+
+/// What the three receivers of S3 refuse, and the field that is wrong.
+pub const BAD_PRODUCT_CHANGES: [(&str, &str); 19] = [
+    ("product_id", "{}"),
+    ("product_id", r#"{"name":"x","stock":1,"version":2}"#),
+    ("product_id", r#"{"product_id":null}"#),
+    ("product_id", r#"{"product_id":"1"}"#),
+    ("product_id", r#"{"product_id":1.5}"#),
+    ("product_id", r#"{"product_id":0}"#),
+    ("product_id", r#"{"product_id":-1}"#),
+    ("product_id", r#"{"product_id":9223372036854775808}"#),
+    ("product_id", r#"{"product_id":1e999}"#),
+    ("name", r#"{"product_id":1,"name":""}"#),
+    ("name", r#"{"product_id":1,"name":7}"#),
+    ("name", r#"{"product_id":1,"name":"a\u0000b"}"#),
+    ("stock", r#"{"product_id":1,"stock":-1}"#),
+    ("stock", r#"{"product_id":1,"stock":"1"}"#),
+    ("stock", r#"{"product_id":1,"stock":99999999999999999999}"#),
+    ("version", r#"{"product_id":1,"version":0}"#),
+    ("version", r#"{"product_id":1,"version":-1}"#),
+    ("version", r#"{"product_id":1,"version":"2"}"#),
+    ("version", r#"{"product_id":1,"version":99999999999999999999}"#),
+];
 
 /// What is no positive integer that PostgreSQL could hold: wrong types, 0, negative, a fraction, too large, NUL.
 pub fn no_ids() -> Vec<Value> {
