@@ -89,6 +89,7 @@ async fn list(State(db): State<Db>, Query(page): Query<Page>) -> Result<Json<Vec
 #[utoipa::path(get, path = "/products/{id}", params(("id" = i64, Path)),
     responses((status = 200, body = Product), Problems))]
 async fn get(State(db): State<Db>, Path(id): Path<i64>) -> Result<Json<Product>, ApiError> {
-    let product = sqlx::query_as("SELECT * FROM products WHERE id = $1").bind(id).fetch_optional(db.pool()?).await?;
+    let product =
+        sqlx::query_as("SELECT * FROM products WHERE id = $1").bind(id).fetch_optional(db.pool()?).await?;
     Ok(Json(product.ok_or_else(|| ApiError::not_found("product", id))?))
 }

@@ -65,7 +65,8 @@ async fn told(http: &Http, product: Product) -> Value {
         http.call(&LogUpdate(change)).await,
     ];
     let warnings: Vec<String> = told.into_iter().filter_map(|told| told.err().map(warning)).collect();
-    let mut body = json!({"id": product.id, "name": product.name, "stock": product.stock, "version": product.version});
+    let mut body =
+        json!({"id": product.id, "name": product.name, "stock": product.stock, "version": product.version});
     if !warnings.is_empty() {
         body["warnings"] = warnings.into();
     }

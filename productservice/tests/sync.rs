@@ -1,0 +1,184 @@
+//! productservice in sync mode, against a real database; its three receivers are stubs.
+#![cfg(feature = "sync")]
+
+mod products;
+
+use std::sync::{Arc, Mutex};
+
+use common::Mode;
+use common::config::NoSettings;
+use common::testing::{Sandbox, TestApp, assert_serves_common_paths, nobody, stub_peer};
+use productservice::{ABOUT, sync};
+use serde_json::{Value, json};
+
+/// What the receivers were told, in order.
+type Calls = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// A receiver that notes what it is told and answers with this status.
+async fn receiver(calls: &Calls, status: u16) -> String {
+    let calls = Arc::clone(calls);
+    stub_peer(move |path, body| {
+        calls.lock().unwrap().push((path, body));
+        std::future::ready((status, json!({"status": "ok"})))
+    })
+    .await
+}
+
+/// A receiver that takes the call and never answers.
+async fn silent() -> String {
+    stub_peer(|_, _| std::future::pending()).await
+}
+
+async fn start(sandbox: &Sandbox, [search, cache, analytics]: [&str; 3]) -> TestApp {
+    let peers = [
+        format!("--search-service-url={search}"),
+        format!("--cache-service-url={cache}"),
+        format!("--analytics-service-url={analytics}"),
+        "--call-timeout-ms=300".to_owned(),
+    ];
+    let peers = peers.each_ref().map(String::as_str);
+    sandbox.start(ABOUT, Mode::Sync, &peers, |deps, NoSettings {}| sync::service(&deps)).await
+}
+
+/// A service whose receivers all do what they are told.
+async fn start_told(sandbox: &Sandbox) -> (TestApp, Calls) {
+    let calls = Calls::default();
+    let peer = receiver(&calls, 200).await;
+    (start(sandbox, [&peer, &peer, &peer]).await, calls)
+}
+
+#[tokio::test]
+async fn an_installation_starts_with_three_products() {
+    let sandbox = Sandbox::new().await;
+    let (app, _) = start_told(&sandbox).await;
+    assert_serves_common_paths(&app, &ABOUT, Mode::Sync).await;
+    products::assert_seeded(&app).await;
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_change_is_told_to_search_cache_and_analytics_one_after_the_other() {
+    let sandbox = Sandbox::new().await;
+    let (app, calls) = start_told(&sandbox).await;
+    let reply = app.put("/products/1", json!({"name": "Gaming Laptop", "stock": 42})).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    assert_eq!(reply.body, json!({"id": 1, "name": "Gaming Laptop", "stock": 42, "version": 2}));
+
+    let told = json!({"product_id": 1, "name": "Gaming Laptop", "stock": 42, "version": 2});
+    let expected =
+        ["/reindex", "/invalidate_cache", "/log_update"].map(|path| (path.to_owned(), told.clone()));
+    assert_eq!(*calls.lock().unwrap(), expected);
+    assert_eq!(app.get("/products/1").await.body["name"], "Gaming Laptop");
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_call_begins_when_the_one_before_has_been_answered() {
+    let sandbox = Sandbox::new().await;
+    let at_work = Arc::new(Mutex::new((0, 0)));
+    let peer = stub_peer(move |_, _| {
+        let at_work = Arc::clone(&at_work);
+        async move {
+            let now = {
+                let mut counts = at_work.lock().unwrap();
+                counts.0 += 1;
+                counts.0
+            };
+            // Lets calls that were sent together meet here.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            let mut counts = at_work.lock().unwrap();
+            counts.0 -= 1;
+            counts.1 += 1;
+            (if now == 1 { 200 } else { 500 }, json!({"status": "ok"}))
+        }
+    })
+    .await;
+    let app = start(&sandbox, [&peer, &peer, &peer]).await;
+    let reply = app.put("/products/2", json!({"stock": 1})).await;
+    assert!(reply.body["warnings"].is_null(), "two calls were at work at once: {}", reply.text);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_refuses_is_absent_or_slow_is_a_warning_and_no_failure() {
+    let failing = receiver(&Calls::default(), 500).await;
+    let refusing = receiver(&Calls::default(), 422).await;
+    for bad in [failing, refusing, nobody().await, silent().await] {
+        let sandbox = Sandbox::new().await;
+        let calls = Calls::default();
+        let good = receiver(&calls, 200).await;
+        let app = start(&sandbox, [&good, &bad, &good]).await;
+        let reply = app.put("/products/2", json!({"stock": 99})).await;
+        assert_eq!((reply.status, &reply.body["stock"]), (200, &json!(99)), "{}", reply.text);
+        let warnings = reply.body["warnings"].as_array().expect("warnings");
+        assert!(
+            warnings.len() == 1 && warnings[0].as_str().unwrap().contains("cacheservice"),
+            "{warnings:?}"
+        );
+        let paths: Vec<String> = calls.lock().unwrap().iter().map(|(path, _)| path.clone()).collect();
+        assert_eq!(paths, ["/reindex", "/log_update"], "the others are told all the same");
+        assert_eq!(app.get("/products/2").await.body["stock"], 99);
+        app.stop().await;
+        sandbox.close().await;
+    }
+}
+
+#[tokio::test]
+async fn with_no_receiver_at_all_a_change_is_stored_with_three_warnings() {
+    let sandbox = Sandbox::new().await;
+    let absent = nobody().await;
+    let app = start(&sandbox, [&absent, &absent, &absent]).await;
+    let reply = app.put("/products/3", json!({"name": "Split Keyboard"})).await;
+    assert_eq!(
+        (reply.status, reply.body["warnings"].as_array().map(Vec::len)),
+        (200, Some(3)),
+        "{}",
+        reply.text
+    );
+    let created = app.post("/products", json!({"name": "Desk", "stock": 1})).await;
+    assert_eq!((created.status, created.body["warnings"].as_array().map(Vec::len)), (201, Some(3)));
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_said_stays_and_the_version_grows() {
+    let sandbox = Sandbox::new().await;
+    let (app, _) = start_told(&sandbox).await;
+    products::assert_updates_in_parts(&app).await;
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_new_product_is_stored_and_told() {
+    let sandbox = Sandbox::new().await;
+    let (app, calls) = start_told(&sandbox).await;
+    let id = products::assert_creates(&app).await;
+    let told = json!({"product_id": id, "name": "Desk", "stock": 5, "version": 1});
+    assert!(calls.lock().unwrap().iter().filter(|(_, body)| *body == told).count() == 3);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_and_changes_nothing() {
+    let sandbox = Sandbox::new().await;
+    let (app, calls) = start_told(&sandbox).await;
+    products::assert_refuses_bad_input(&app).await;
+    assert!(calls.lock().unwrap().is_empty(), "nobody is told of what was refused");
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn every_one_of_many_changes_at_once_gets_a_version_of_its_own() {
+    let sandbox = Sandbox::new().await;
+    let (app, _) = start_told(&sandbox).await;
+    products::assert_counts_versions(&app).await;
+    app.stop().await;
+    sandbox.close().await;
+}
