@@ -24,7 +24,10 @@ pub fn service(deps: &Deps) -> Service {
 
 /// Index a change of a product
 #[utoipa::path(post, path = Reindex::PATH, request_body = ProductChange, responses((status = 200, body = Done), Problems))]
-async fn reindex(State(app): State<App>, Json(change): Json<ProductChange>) -> Result<axum::Json<Done>, ApiError> {
+async fn reindex(
+    State(app): State<App>,
+    Json(change): Json<ProductChange>,
+) -> Result<axum::Json<Done>, ApiError> {
     let mut tx = app.db.begin().await?;
     let applied = index::reindex(&mut tx, &change).await?;
     tx.commit().await?;
