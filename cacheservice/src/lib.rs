@@ -14,7 +14,6 @@ pub mod messaging;
 #[cfg(feature = "sync")]
 pub mod sync;
 
-
 pub const ABOUT: About = About {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),
