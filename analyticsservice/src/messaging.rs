@@ -38,7 +38,10 @@ pub fn service(deps: &Deps) -> Service {
 /// Track a click; the answer means that the broker has it
 #[utoipa::path(post, path = "/track_click", request_body = NewClick,
     responses((status = 200, body = Value, example = json!({"status": "tracked"})), Problems))]
-async fn track_click(State(app): State<App>, Json(click): Json<NewClick>) -> Result<axum::Json<Value>, ApiError> {
+async fn track_click(
+    State(app): State<App>,
+    Json(click): Json<NewClick>,
+) -> Result<axum::Json<Value>, ApiError> {
     app.bus.publish(&click.tracked()).await?;
     Ok(axum::Json(json!({"status": "tracked"})))
 }

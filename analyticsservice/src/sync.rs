@@ -19,14 +19,18 @@ struct App {
 
 pub fn service(deps: &Deps) -> Service {
     let app = App { db: deps.db() };
-    let routes = OpenApiRouter::new().routes(routes!(track_click)).routes(routes!(log_update)).with_state(app);
+    let routes =
+        OpenApiRouter::new().routes(routes!(track_click)).routes(routes!(log_update)).with_state(app);
     Service::new(routes.merge(analytics::routes(deps.db())))
 }
 
 /// Track a click; the answer means that it is stored
 #[utoipa::path(post, path = "/track_click", request_body = NewClick,
     responses((status = 200, body = Value, example = json!({"status": "tracked"})), Problems))]
-async fn track_click(State(app): State<App>, Json(click): Json<NewClick>) -> Result<axum::Json<Value>, ApiError> {
+async fn track_click(
+    State(app): State<App>,
+    Json(click): Json<NewClick>,
+) -> Result<axum::Json<Value>, ApiError> {
     let click = click.tracked();
     let mut connection = app.db.pool()?.acquire().await?;
     analytics::store(&mut connection, &[&click]).await?;
@@ -36,7 +40,10 @@ async fn track_click(State(app): State<App>, Json(click): Json<NewClick>) -> Res
 
 /// Record a change of a product
 #[utoipa::path(post, path = LogUpdate::PATH, request_body = ProductChange, responses((status = 200, body = Done), Problems))]
-async fn log_update(State(app): State<App>, Json(change): Json<ProductChange>) -> Result<axum::Json<Done>, ApiError> {
+async fn log_update(
+    State(app): State<App>,
+    Json(change): Json<ProductChange>,
+) -> Result<axum::Json<Done>, ApiError> {
     let mut tx = app.db.begin().await?;
     let first = analytics::record(&mut tx, &change).await?;
     tx.commit().await?;
