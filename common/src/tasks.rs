@@ -57,7 +57,12 @@ pub async fn every<F, E>(
             () = stop.cancelled() => return,
             _ = turns.tick() => {}
         }
-        if let Err(error) = work().await {
+        // Cut off at the end of the process: a turn may wait for a server that is away. The next process goes on.
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = work() => ended,
+        };
+        if let Err(error) = ended {
             tracing::warn!(%error, task = name, "periodic task failed; it will run again");
         }
     }

@@ -83,7 +83,12 @@ async fn complete_order(app: App, payment: Incoming<PaymentSucceeded>) -> Result
     end(&app, &payment, payment.order_id, End::Completed).await
 }
 
-async fn end<E: Sync>(app: &App, event: &Incoming<E>, order_id: i64, end: End<'_>) -> Result<Handled, HandlerError> {
+async fn end<E: Sync>(
+    app: &App,
+    event: &Incoming<E>,
+    order_id: i64,
+    end: End<'_>,
+) -> Result<Handled, HandlerError> {
     let Some(mut tx) = inbox::begin(&app.db, event).await? else { return Ok(Handled::Duplicate) };
     let first = orders::end(&mut tx, order_id, end).await?;
     tx.commit().await?;
@@ -100,11 +105,10 @@ fn created(order: &Order) -> OrderCreated {
 
 /// Announces again what has been pending for too long, and gives up what has been for much longer.
 async fn sweep(app: App) -> Result<(), ApiError> {
-    if !app.db.is_ready() {
-        return Ok(());
-    }
+    app.db.wait_ready().await;
     let mut tx = app.db.begin().await?;
-    let given_up_before = OffsetDateTime::now_utc() - Duration::from_secs(app.settings.saga_give_up_seconds.into());
+    let given_up_before =
+        OffsetDateTime::now_utc() - Duration::from_secs(app.settings.saga_give_up_seconds.into());
     let mut cancelled = Vec::new();
     for order in orders::take_overdue(&mut tx, &app.settings).await? {
         if order.created_at > given_up_before {
@@ -115,7 +119,9 @@ async fn sweep(app: App) -> Result<(), ApiError> {
         tracing::error!(order_id = order.id, "order is given up");
         let reason = "Order given up: it was pending for too long".to_owned();
         orders::end(&mut tx, order.id, End::Failed { reason: &reason, compensated: true }).await?;
-        app.outbox.add_in(&mut tx, &OrderCancelled { order_id: order.id, reason }, order.context.clone()).await?;
+        app.outbox
+            .add_in(&mut tx, &OrderCancelled { order_id: order.id, reason }, order.context.clone())
+            .await?;
         cancelled.push(order.context);
     }
     app.outbox.commit(tx).await?;

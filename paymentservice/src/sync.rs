@@ -30,7 +30,8 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
         .routes(routes!(cancel_payment))
         .with_state(app.clone())
         .merge(payments::routes(deps.db(), app.bank.clone()));
-    Service::new(routes).every(Duration::from_secs(10), "interrupted payments", move || end_interrupted(app.db.clone()))
+    Service::new(routes)
+        .every(Duration::from_secs(10), "interrupted payments", move || end_interrupted(app.db.clone()))
 }
 
 /// Take a payment; the answer waits for it
@@ -79,7 +80,10 @@ async fn process_payment(
 /// The payment of an order, once
 #[utoipa::path(post, path = PayOrder::PATH, request_body = PayOrder,
     responses((status = 200, body = OrderPaid), Problems))]
-async fn pay_order(State(app): State<App>, Json(order): Json<PayOrder>) -> Result<axum::Json<OrderPaid>, ApiError> {
+async fn pay_order(
+    State(app): State<App>,
+    Json(order): Json<PayOrder>,
+) -> Result<axum::Json<OrderPaid>, ApiError> {
     app.bank.decide().await;
     let mut tx = app.db.begin().await?;
     let payment = payments::pay_order(&mut tx, order.order_id).await?;
@@ -106,6 +110,7 @@ async fn cancel_payment(
 
 /// No request lasts longer than 30 s: what has been processing for 60 s was cut off by a crash.
 async fn end_interrupted(db: Db) -> Result<(), sqlx::Error> {
+    db.wait_ready().await;
     sqlx::query(
         "UPDATE payments SET status = 'failed', reason = 'Interrupted', updated_at = now()
          WHERE status = 'processing' AND created_at < now() - interval '60 seconds'",
