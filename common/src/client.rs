@@ -94,6 +94,13 @@ impl Http {
     }
 }
 
+impl CallError {
+    /// Whether the peer refused with this text as the `detail` of its problem.
+    pub fn says(&self, detail: &str) -> bool {
+        matches!(self, CallError::Refused { body, .. } if body["detail"] == detail)
+    }
+}
+
 impl From<CallError> for ApiError {
     fn from(error: CallError) -> ApiError {
         tracing::warn!(%error, "call failed");

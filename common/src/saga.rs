@@ -26,6 +26,8 @@ pub const INSUFFICIENT_FUNDS: &str = "Insufficient funds";
 /// Why no stock can be held.
 pub const UNKNOWN_PRODUCT: &str = "Unknown product";
 pub const INSUFFICIENT_STOCK: &str = "Insufficient stock";
+/// What was held for this order was released or sold before.
+pub const RESERVATION_ENDED: &str = "The reservation of this order has ended";
 
 fn share(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;

@@ -4,7 +4,7 @@
 use axum::extract::State;
 use common::api::{Call, CommitStock, CompensateStock, ReserveStock, StockReply, StockRequest};
 use common::error::Problems;
-use common::saga::UNKNOWN_PRODUCT;
+use common::saga::{RESERVATION_ENDED, UNKNOWN_PRODUCT};
 use common::web::Json;
 use common::{ApiError, Db, Deps, Service, effects};
 use sqlx::PgConnection;
@@ -55,7 +55,7 @@ async fn reserve_stock(
             let unknown = reason == UNKNOWN_PRODUCT;
             Err(if unknown { ApiError::NotFound(reason.into()) } else { ApiError::Conflict(reason.into()) })
         }
-        Reservation::Ended => Err(ApiError::Conflict("the reservation of this order has ended".into())),
+        Reservation::Ended => Err(ApiError::Conflict(RESERVATION_ENDED.into())),
     }
 }
 
@@ -100,7 +100,11 @@ async fn commit_stock(
     Ok(reply)
 }
 
-async fn reply(tx: &mut PgConnection, product_id: i64, quantity: i64) -> Result<axum::Json<StockReply>, ApiError> {
+async fn reply(
+    tx: &mut PgConnection,
+    product_id: i64,
+    quantity: i64,
+) -> Result<axum::Json<StockReply>, ApiError> {
     let stock = stock::find(tx, product_id).await?;
     let total_reserved = stock.map_or(0, |stock| stock.reserved);
     Ok(axum::Json(StockReply { status: "ok".into(), product_id, quantity, total_reserved }))

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use common::api::{CancelPayment, CommitStock, CompensateStock, PayOrder, RefusePayment, ReserveStock, StockRequest};
+use common::api::{
+    CancelPayment, CommitStock, CompensateStock, PayOrder, RefusePayment, ReserveStock, StockRequest,
+};
 use common::client::{CallError, Http};
 use common::error::Problems;
 use common::idempotency::{Claim, IdempotencyKey};
-use common::saga::{INSUFFICIENT_STOCK, UNKNOWN_PRODUCT};
+use common::saga::{INSUFFICIENT_STOCK, RESERVATION_ENDED, UNKNOWN_PRODUCT};
 use common::web::{Answer, Json};
 use common::{ApiError, Db, Deps, Service, effects};
 use serde_json::json;
@@ -29,8 +31,11 @@ struct App {
 pub fn service(deps: &Deps, settings: &Settings) -> Service {
     let app = App { db: deps.db(), http: deps.http.clone(), settings: settings.clone() };
     let routes = OpenApiRouter::new().routes(routes!(create_order)).with_state(app.clone());
-    Service::new(routes.merge(orders::routes(deps.db())))
-        .every(Duration::from_secs(5), "sweeper", move || sweep(app.clone()))
+    Service::new(routes.merge(orders::routes(deps.db()))).every(
+        Duration::from_secs(5),
+        "sweeper",
+        move || sweep(app.clone()),
+    )
 }
 
 /// Order a product; the answer waits for the end of the saga
@@ -63,7 +68,9 @@ async fn create_order(
         match taken {
             Err(StepError::NotCompensated(reason)) => order.reason = Some(reason),
             Err(StepError::Failed(error)) => return Err(error),
-            Ok(()) => return Err(ApiError::Internal(anyhow::anyhow!("the saga of order {} has no end", order.id))),
+            Ok(()) => {
+                return Err(ApiError::Internal(anyhow::anyhow!("the saga of order {} has no end", order.id)));
+            }
         }
         return answer(order);
     }
@@ -89,6 +96,10 @@ impl<E: Into<ApiError>> From<E> for StepError {
 async fn take_steps(app: &App, order: &Order) -> Result<(), StepError> {
     match app.http.call(&ReserveStock(stock_of(order))).await {
         Ok(_) => {}
+        // An earlier try got as far as the compensation and did not hear of it: go on from there.
+        Err(error @ CallError::Refused { .. }) if error.says(RESERVATION_ENDED) => {
+            return Ok(give_up(app, order, error).await?);
+        }
         Err(CallError::Refused { status, .. }) => {
             let reason = if status == StatusCode::NOT_FOUND { UNKNOWN_PRODUCT } else { INSUFFICIENT_STOCK };
             return Ok(end(app, order, End::Failed { reason, compensated: false }).await?);
@@ -154,7 +165,8 @@ fn answer(order: Order) -> Result<Answer, ApiError> {
     }
     let reason = order.reason.unwrap_or_default();
     let no_stock = [UNKNOWN_PRODUCT, INSUFFICIENT_STOCK].contains(&reason.as_str());
-    let message = if no_stock { "Order failed due to stock issue" } else { "Order failed due to payment issue" };
+    let message =
+        if no_stock { "Order failed due to stock issue" } else { "Order failed due to payment issue" };
     let body = json!({
         "type": "about:blank", "title": "Order failed", "status": 400, "message": message,
         "detail": {
@@ -167,9 +179,7 @@ fn answer(order: Order) -> Result<Answer, ApiError> {
 
 /// Gives up what has been pending for too long: no request works that long, so a crash left it behind.
 async fn sweep(app: App) -> Result<(), ApiError> {
-    if !app.db.is_ready() {
-        return Ok(());
-    }
+    app.db.wait_ready().await;
     let mut tx = app.db.begin().await?;
     let overdue = orders::take_overdue(&mut tx, &app.settings).await?;
     tx.commit().await?;
