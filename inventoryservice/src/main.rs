@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use common::Mode;
 use common::config::NoSettings;
 
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     common::service::main(inventoryservice::ABOUT, |mode, deps, NoSettings {}| match mode {

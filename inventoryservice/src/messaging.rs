@@ -4,10 +4,11 @@
 use common::bus::{Consumers, Handled, HandlerError, Incoming};
 use common::events::{
     INVENTORY_ORDER_CANCELLED_QUEUE, INVENTORY_PAYMENT_FAILED_QUEUE, INVENTORY_PAYMENT_SUCCEEDED_QUEUE,
-    ORDER_CREATED_QUEUE, OrderCancelled, OrderCreated, PaymentFailed, PaymentSucceeded, StockRejected, StockReserved,
+    ORDER_CREATED_QUEUE, OrderCancelled, OrderCreated, PaymentFailed, PaymentSucceeded, StockRejected,
+    StockReserved,
 };
 use common::outbox::Outbox;
-use common::{Db, Deps, Service, effects, inbox};
+use common::{ApiError, Db, Deps, Service, effects, inbox};
 
 use crate::stock::{self, End, Reservation};
 
@@ -32,6 +33,9 @@ pub fn service(deps: &Deps) -> Service {
 async fn reserve_stock(app: App, order: Incoming<OrderCreated>) -> Result<Handled, HandlerError> {
     let Some(mut tx) = inbox::begin(&app.db, &order).await? else { return Ok(Handled::Duplicate) };
     let OrderCreated { order_id, product_id, quantity } = order.event;
+    if quantity < 1 {
+        return Err(ApiError::invalid("quantity", "must be at least 1").into());
+    }
     let reservation = stock::reserve(&mut tx, Some(order_id), product_id, quantity).await?;
     let refused = matches!(reservation, Reservation::Rejected { first: true, .. });
     match reservation {

@@ -76,7 +76,10 @@ pub async fn reserve(
 /// What an order's reservation came to before.
 async fn earlier(tx: &mut PgConnection, order_id: Option<i64>) -> Result<Reservation, sqlx::Error> {
     let (state, reason): (String, Option<String>) =
-        sqlx::query_as("SELECT state, reason FROM reservations WHERE order_id = $1").bind(order_id).fetch_one(tx).await?;
+        sqlx::query_as("SELECT state, reason FROM reservations WHERE order_id = $1")
+            .bind(order_id)
+            .fetch_one(tx)
+            .await?;
     Ok(match state.as_str() {
         "reserved" => Reservation::Held,
         "rejected" => Reservation::Rejected { reason: reason.unwrap_or_default(), first: false },
@@ -100,23 +103,15 @@ pub enum End {
 /// # Errors
 /// As the database.
 pub async fn end(tx: &mut PgConnection, order_id: i64, end: End) -> Result<bool, sqlx::Error> {
-    let (state, from) = match end {
-        End::Released => ("released", &["reserved"][..]),
-        End::Committed => ("committed", &["reserved"][..]),
-        End::Cancelled => ("released", &["reserved", "committed"][..]),
-    };
-    let ended: Option<(i64, i64, String)> = sqlx::query_as(
-        "UPDATE reservations r SET state = $2 FROM (SELECT id, state FROM reservations WHERE order_id = $1 FOR UPDATE) old
-         WHERE r.id = old.id AND old.state = ANY($3) RETURNING r.product_id, r.quantity, old.state",
-    )
-    .bind(order_id)
-    .bind(state)
-    .bind(from)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some((product_id, quantity, before)) = ended else {
-        return if end == End::Committed { Ok(false) } else { entomb(tx, order_id).await };
-    };
+    let mut ended = close(tx, order_id, end).await?;
+    if ended.is_none() && end != End::Committed {
+        if entomb(tx, order_id).await? {
+            return Ok(true);
+        }
+        // There is a row after all: it has ended before, or was being made while the first look was taken.
+        ended = close(tx, order_id, end).await?;
+    }
+    let Some((product_id, quantity, before)) = ended else { return Ok(false) };
     let move_stock = match (before.as_str(), end) {
         ("committed", _) => "UPDATE inventory SET stock = stock + $2 WHERE product_id = $1",
         (_, End::Committed) => {
@@ -126,6 +121,28 @@ pub async fn end(tx: &mut PgConnection, order_id: i64, end: End) -> Result<bool,
     };
     sqlx::query(move_stock).bind(product_id).bind(quantity).execute(tx).await?;
     Ok(true)
+}
+
+/// Product, quantity and former state of the reservation, if it was in a state that can end so.
+async fn close(
+    tx: &mut PgConnection,
+    order_id: i64,
+    end: End,
+) -> Result<Option<(i64, i64, String)>, sqlx::Error> {
+    let (state, from) = match end {
+        End::Released => ("released", &["reserved"][..]),
+        End::Committed => ("committed", &["reserved"][..]),
+        End::Cancelled => ("released", &["reserved", "committed"][..]),
+    };
+    sqlx::query_as(
+        "UPDATE reservations r SET state = $2 FROM (SELECT id, state FROM reservations WHERE order_id = $1 FOR UPDATE) old
+         WHERE r.id = old.id AND old.state = ANY($3) RETURNING r.product_id, r.quantity, old.state",
+    )
+    .bind(order_id)
+    .bind(state)
+    .bind(from)
+    .fetch_optional(tx)
+    .await
 }
 
 /// Keeps a reservation from being made after it was released; `false` if there is a row for the order.
@@ -140,7 +157,11 @@ async fn entomb(tx: &mut PgConnection, order_id: i64) -> Result<bool, sqlx::Erro
 ///
 /// # Errors
 /// As the database.
-pub async fn release_anonymous(tx: &mut PgConnection, product_id: i64, quantity: i64) -> Result<bool, sqlx::Error> {
+pub async fn release_anonymous(
+    tx: &mut PgConnection,
+    product_id: i64,
+    quantity: i64,
+) -> Result<bool, sqlx::Error> {
     let released = sqlx::query(
         "UPDATE reservations SET state = 'released' WHERE id = (
              SELECT id FROM reservations
