@@ -105,7 +105,7 @@ impl IntoResponse for ApiError {
         match &self {
             ApiError::Internal(cause) => tracing::error!(cause = format!("{cause:#}"), "request failed"),
             error if status.is_server_error() => {
-                tracing::warn!(status = status.as_u16(), %error, "request refused")
+                tracing::warn!(status = status.as_u16(), %error, "request refused");
             }
             _ => {}
         }

@@ -5,11 +5,11 @@
 use std::future::Future;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tracing::Instrument;
 
 use crate::context::{Context, now_us};
@@ -104,7 +104,7 @@ pub(crate) enum Verdict {
     Away(String),
 }
 
-type Judged = Pin<Box<dyn Future<Output = Vec<Verdict>> + Send>>;
+type Judged = BoxFuture<'static, Vec<Verdict>>;
 type Judge = Arc<dyn Fn(Arc<[Raw]>) -> Judged + Send + Sync>;
 
 /// One queue and the handler that reads it.
@@ -198,7 +198,7 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
 /// A handler of single events as one of batches.
 fn single<S, E, F, Fut>(
     handler: F,
-) -> impl Fn(S, Vec<Incoming<E>>) -> Pin<Box<dyn Future<Output = Result<Vec<Handled>, HandlerError>> + Send>>
+) -> impl Fn(S, Vec<Incoming<E>>) -> BoxFuture<'static, Result<Vec<Handled>, HandlerError>>
 + Clone
 + Send
 + Sync
