@@ -1,0 +1,409 @@
+//! orderservice in sync mode, with one stub in the place of inventoryservice and paymentservice: what it asks of them, in
+//! which order, and what becomes of the order.
+#![cfg(feature = "sync")]
+#![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use common::Mode;
+use common::testing::{
+    Method, Peer, Reply, Sandbox, TestApp, assert_limits_list, assert_needs_field, assert_refuses_bad_bodies,
+    assert_refuses_path_ids, assert_refuses_values, assert_serves_common_paths, effects_of, eventually,
+    no_ids, nobody,
+};
+use orderservice::{ABOUT, orders::Settings, sync};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+const PATH: &str = "/create_order";
+/// An answer that never comes.
+const HANGS: u16 = 0;
+
+/// What the stub answers; everything else goes well, but for the payment, which is refused.
+#[derive(Clone, Default)]
+struct Answers(Arc<Mutex<HashMap<String, (u16, Value)>>>);
+
+impl Answers {
+    fn set(&self, path: &str, status: u16, body: Value) {
+        self.0.lock().unwrap().insert(path.into(), (status, body));
+    }
+
+    fn go_well_again(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    fn to(&self, path: &str, body: &Value) -> (u16, Value) {
+        if let Some(answer) = self.0.lock().unwrap().get(path) {
+            return answer.clone();
+        }
+        match path {
+            "/process_payment_fail" => (400, json!({"status": "failed", "reason": "Insufficient funds"})),
+            "/pay_order" => (200, json!({"payment_id": "pay_1", "transaction_id": "txn_1"})),
+            "/cancel_payment" => (200, json!({"status": "ok"})),
+            _ => {
+                let (product_id, quantity) = (&body["product_id"], &body["quantity"]);
+                (
+                    200,
+                    json!({"status": "ok", "product_id": product_id, "quantity": quantity, "total_reserved": 0}),
+                )
+            }
+        }
+    }
+}
+
+struct Test {
+    sandbox: Sandbox,
+    app: TestApp,
+    peer: Peer,
+    answers: Answers,
+}
+
+impl Test {
+    async fn start(settings: &[&str]) -> Test {
+        let answers = Answers::default();
+        let answering = answers.clone();
+        let peer = Peer::start(move |path, body| {
+            let (status, body) = answering.to(&path, &body);
+            async move {
+                if status == HANGS {
+                    std::future::pending::<()>().await;
+                }
+                (status, body)
+            }
+        })
+        .await;
+        let sandbox = Sandbox::new().await;
+        let app = start(&sandbox, &peer.url, settings).await;
+        Test { sandbox, app, peer, answers }
+    }
+
+    /// `POST /create_order` of product 1 as the workflow that is called after the schema.
+    async fn order(&self) -> Reply {
+        let headers = [("x-request-id", self.sandbox.schema.as_str())];
+        let body = json!({"product_id": 1, "quantity": 2}).to_string();
+        self.app.request(Method::POST, PATH, &headers, Some(body)).await
+    }
+
+    async fn stored(&self, id: i64) -> Value {
+        self.app.get(&format!("/orders/{id}")).await.body
+    }
+
+    fn effects(&self) -> Vec<String> {
+        effects_of(&self.sandbox.schema)
+    }
+
+    /// The sweeper takes up what has been pending for a minute.
+    async fn let_a_minute_pass(&self) {
+        let update = sqlx::query("UPDATE orders SET tried_at = now() - interval '61 seconds'");
+        update.execute(&self.sandbox.pool().await).await.unwrap();
+    }
+
+    async fn end(self) {
+        self.app.stop().await;
+        self.sandbox.close().await;
+    }
+}
+
+async fn start(sandbox: &Sandbox, peer: &str, settings: &[&str]) -> TestApp {
+    let urls = [&format!("--inventory-service-url={peer}")[..], &format!("--payment-service-url={peer}")];
+    let settings = [&urls, settings].concat();
+    sandbox
+        .start(ABOUT, Mode::Sync, &settings, |deps, settings: Settings| sync::service(&deps, &settings))
+        .await
+}
+
+fn assert_failed(reply: &Reply, id: i64, message: &str, reason: &str, compensated: bool) {
+    assert_eq!(reply.status, 400, "{}", reply.text);
+    let expected = json!({
+        "type": "about:blank", "title": "Order failed", "status": 400, "message": message,
+        "detail": {"message": message, "order_id": id, "product_id": 1, "quantity": 2, "reason": reason,
+                   "compensation_executed": compensated},
+    });
+    assert_eq!(reply.body, expected);
+    assert_eq!(reply.headers["content-type"], "application/problem+json");
+    assert_eq!(reply.headers["location"], format!("/orders/{id}"));
+}
+
+const PAYMENT: &str = "Order failed due to payment issue";
+const STOCK: &str = "Order failed due to stock issue";
+
+#[tokio::test]
+async fn an_order_whose_payment_fails_is_compensated_and_answered_400() {
+    let test = Test::start(&[]).await;
+    assert_serves_common_paths(&test.app, &ABOUT, Mode::Sync).await;
+    assert_failed(&test.order().await, 1, PAYMENT, "Insufficient funds", true);
+
+    let calls = test.peer.calls();
+    assert_eq!(test.peer.paths(), ["/reserve_stock", "/process_payment_fail", "/compensate_stock"]);
+    let stock = json!({"order_id": 1, "product_id": 1, "quantity": 2});
+    let bodies: Vec<&Value> = calls.iter().map(|call| &call.body).collect();
+    assert_eq!(bodies, [&stock, &json!({"order_id": 1}), &stock]);
+    assert!(calls.iter().all(|call| call.workflow == test.sandbox.schema));
+
+    let order = test.stored(1).await;
+    assert_eq!((&order["id"], &order["product_id"], &order["quantity"]), (&json!(1), &json!(1), &json!(2)));
+    assert_eq!((&order["status"], &order["reason"]), (&json!("failed"), &json!("Insufficient funds")));
+    assert_eq!(test.effects(), ["order failed"]);
+    let labels = ["scenario=\"s5\"", "effect=\"order\"", "outcome=\"failed\""];
+    assert!(test.app.metric("workflow_completion_seconds_count", &labels).await >= 1.0);
+    test.end().await;
+}
+
+#[tokio::test]
+async fn an_order_is_seen_as_pending_while_its_saga_runs() {
+    let (go_on, sandbox) = (Arc::new(Notify::new()), Sandbox::new().await);
+    let gate = Arc::clone(&go_on);
+    let peer = Peer::start(move |path, body| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.notified().await;
+            Answers::default().to(&path, &body)
+        }
+    })
+    .await;
+    let app = start(&sandbox, &peer.url, &[]).await;
+    let look = async {
+        for step in 1..=3 {
+            eventually("the step has begun", async || peer.calls().len() == step).await;
+            assert_eq!(app.get("/orders/1").await.body["status"], "pending");
+            go_on.notify_one();
+        }
+    };
+    let (reply, ()) = tokio::join!(app.post(PATH, json!({"product_id": 1, "quantity": 2})), look);
+    assert_failed(&reply, 1, PAYMENT, "Insufficient funds", true);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn an_order_whose_payment_succeeds_is_completed_and_answered_201() {
+    let test = Test::start(&["--saga-payment-failure-rate=0"]).await;
+    let reply = test.order().await;
+    assert_eq!(reply.status, 201, "{}", reply.text);
+    let created_at = &reply.body["created_at"];
+    let expected =
+        json!({"id": 1, "product_id": 1, "quantity": 2, "status": "completed", "created_at": created_at});
+    assert_eq!(reply.body, expected);
+    assert_eq!(reply.headers["location"], "/orders/1");
+    assert_eq!(test.peer.paths(), ["/reserve_stock", "/pay_order", "/commit_stock"]);
+    assert_eq!(test.stored(1).await, expected);
+    assert_eq!(test.effects(), ["order completed"]);
+    test.end().await;
+}
+
+#[tokio::test]
+async fn an_order_that_gets_no_stock_fails_without_a_payment() {
+    let test = Test::start(&[]).await;
+    for (id, status, reason) in [(1, 404, "Unknown product"), (2, 409, "Insufficient stock")] {
+        test.answers.set("/reserve_stock", status, json!({"status": status, "detail": reason}));
+        assert_failed(&test.order().await, id, STOCK, reason, false);
+        assert_eq!(test.stored(id).await["status"], "failed");
+        assert_eq!(test.stored(id).await["reason"], reason);
+    }
+    assert_eq!(test.peer.paths(), ["/reserve_stock", "/reserve_stock"]);
+    assert_eq!(test.effects(), ["order failed", "order failed"]);
+    test.end().await;
+}
+
+#[tokio::test]
+async fn compensation_that_fails_is_not_said_to_be_executed_and_made_up_for() {
+    let test = Test::start(&[]).await;
+    test.answers.set("/compensate_stock", 500, json!({}));
+    assert_failed(&test.order().await, 1, PAYMENT, "Insufficient funds", false);
+    assert_eq!(test.stored(1).await["status"], "pending");
+    assert!(test.effects().is_empty(), "it has not ended");
+
+    test.let_a_minute_pass().await;
+    eventually("the sweeper has tried", async || test.peer.calls().len() == 5).await;
+    assert_eq!(test.stored(1).await["status"], "pending");
+    test.answers.go_well_again();
+    test.let_a_minute_pass().await;
+    eventually("the order has ended", async || test.stored(1).await["status"] == "failed").await;
+    let sweep = ["/cancel_payment", "/compensate_stock"];
+    assert_eq!(test.peer.paths()[3..], [sweep, sweep].concat());
+    assert!(test.peer.calls().iter().all(|call| call.workflow == test.sandbox.schema));
+    assert_eq!(test.effects(), ["order failed"]);
+    test.end().await;
+}
+
+/// A step that fails leaves the order pending, and the answer is of the 5xx that say whose fault it was.
+async fn assert_interrupted(settings: &[&str], path: &str, answer: u16, expected: u16) {
+    let test = Test::start(settings).await;
+    test.answers.set(path, answer, json!({}));
+    // Nothing can be undone at once, either.
+    test.answers.set("/cancel_payment", 503, json!({}));
+    test.order().await.assert_problem(expected, None);
+    assert_eq!(test.stored(1).await["status"], "pending");
+    test.answers.go_well_again();
+    test.let_a_minute_pass().await;
+    eventually("the sweeper ends it", async || test.stored(1).await["status"] == "failed").await;
+    let paths = test.peer.paths();
+    assert_eq!(paths[paths.len() - 2..], ["/cancel_payment", "/compensate_stock"]);
+    assert_eq!(test.effects(), ["order failed"]);
+    test.end().await;
+}
+
+#[tokio::test]
+async fn an_order_whose_reservation_breaks_is_ended_later() {
+    assert_interrupted(&[], "/reserve_stock", 500, 502).await;
+}
+
+#[tokio::test]
+async fn an_order_whose_reservation_hangs_is_ended_later() {
+    assert_interrupted(&["--call-timeout-ms=200"], "/reserve_stock", HANGS, 504).await;
+}
+
+#[tokio::test]
+async fn an_order_whose_payment_breaks_is_ended_later() {
+    assert_interrupted(&[], "/process_payment_fail", 500, 502).await;
+}
+
+#[tokio::test]
+async fn an_order_whose_payment_hangs_is_ended_later() {
+    let settings = ["--call-timeout-ms=200", "--saga-payment-failure-rate=0"];
+    assert_interrupted(&settings, "/pay_order", HANGS, 504).await;
+}
+
+#[tokio::test]
+async fn an_order_that_was_paid_but_could_not_be_sold_is_ended_later() {
+    assert_interrupted(&["--saga-payment-failure-rate=0"], "/commit_stock", 500, 502).await;
+}
+
+#[tokio::test]
+async fn an_order_that_can_be_undone_at_once_is() {
+    let test = Test::start(&[]).await;
+    test.answers.set("/reserve_stock", 500, json!({}));
+    assert_failed(&test.order().await, 1, PAYMENT, "Interrupted", true);
+    assert_eq!(test.peer.paths(), ["/reserve_stock", "/cancel_payment", "/compensate_stock"]);
+    assert_eq!(test.stored(1).await["status"], "failed");
+    test.end().await;
+}
+
+#[tokio::test]
+async fn an_order_is_no_internal_error_when_nobody_listens() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox, &nobody().await, &[]).await;
+    app.post(PATH, json!({"product_id": 1})).await.assert_problem(502, None);
+    assert_eq!(app.get("/orders/1").await.body["status"], "pending");
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_key_orders_once() {
+    let test = Test::start(&[]).await;
+    let body = json!({"product_id": 1, "quantity": 2});
+    let first = test.app.post_keyed(PATH, "k1", body.clone()).await;
+    assert_failed(&first, 1, PAYMENT, "Insufficient funds", true);
+    let again = test.app.post_keyed(PATH, "k1", body.clone()).await;
+    assert_failed(&again, 1, PAYMENT, "Insufficient funds", true);
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    let other = test.app.post_keyed(PATH, "k1", json!({"product_id": 1, "quantity": 3})).await;
+    other.assert_problem(422, Some("Idempotency-Key"));
+    for key in ["", &"k".repeat(256)] {
+        test.app.post_keyed(PATH, key, body.clone()).await.assert_problem(422, Some("Idempotency-Key"));
+    }
+    assert_eq!(test.peer.calls().len(), 3);
+    assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
+    test.end().await;
+}
+
+#[tokio::test]
+async fn a_key_whose_first_order_is_at_work_is_refused() {
+    let test = Test::start(&["--call-timeout-ms=1000"]).await;
+    test.answers.set("/reserve_stock", HANGS, json!({}));
+    let body = json!({"product_id": 1, "quantity": 2});
+    let second = async {
+        eventually("the first is at work", async || !test.peer.calls().is_empty()).await;
+        test.app.post_keyed(PATH, "k1", body.clone()).await.assert_problem(409, None);
+    };
+    let (first, ()) = tokio::join!(test.app.post_keyed(PATH, "k1", body.clone()), second);
+    assert_failed(&first, 1, PAYMENT, "Interrupted", true);
+    assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
+    test.end().await;
+}
+
+#[tokio::test]
+async fn a_try_with_the_key_goes_on_where_the_last_one_failed() {
+    let test = Test::start(&[]).await;
+    let body = json!({"product_id": 1, "quantity": 2});
+    test.answers.set("/compensate_stock", 500, json!({}));
+    let first = test.app.post_keyed(PATH, "k1", body.clone()).await;
+    assert_failed(&first, 1, PAYMENT, "Insufficient funds", false);
+    test.answers.go_well_again();
+    let second = test.app.post_keyed(PATH, "k1", body.clone()).await;
+    assert_failed(&second, 1, PAYMENT, "Insufficient funds", true);
+    assert!(!second.headers.contains_key("idempotent-replayed"));
+    let third = test.app.post_keyed(PATH, "k1", body).await;
+    assert_eq!(
+        (&third.body, &third.headers["idempotent-replayed"].to_str().unwrap()),
+        (&second.body, &"true")
+    );
+    assert_eq!(test.peer.calls().len(), 6);
+    assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
+    test.end().await;
+}
+
+#[tokio::test]
+async fn an_order_that_was_cut_off_is_taken_up_by_the_next_try_with_its_key() {
+    let test = Test::start(&[]).await;
+    let body = json!({"product_id": 1, "quantity": 2});
+    test.app.post_keyed(PATH, "k1", body.clone()).await;
+    // As a crash after the reservation leaves it, once the lease has run out.
+    let pool = test.sandbox.pool().await;
+    for sql in [
+        "UPDATE idempotency_keys SET answer = NULL, leased_until = now()",
+        "UPDATE orders SET status = 'pending', reason = NULL, compensated = false",
+    ] {
+        sqlx::query(sql).execute(&pool).await.unwrap();
+    }
+    let second = test.app.post_keyed(PATH, "k1", body).await;
+    assert_failed(&second, 1, PAYMENT, "Insufficient funds", true);
+    assert!(test.peer.calls().iter().all(|call| call.body["order_id"] == 1), "the same order at every step");
+    assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
+    test.end().await;
+}
+
+/// The stock was released or sold, and the process died before it noted the order's end: nothing may stay sold or paid.
+#[tokio::test]
+async fn an_order_whose_reservation_has_ended_is_undone_and_not_called_out_of_stock() {
+    let test = Test::start(&[]).await;
+    let ended = json!({"status": 409, "detail": "The reservation of this order has ended"});
+    test.answers.set("/reserve_stock", 409, ended);
+    assert_failed(&test.order().await, 1, PAYMENT, "Interrupted", true);
+    assert_eq!(test.peer.paths(), ["/reserve_stock", "/cancel_payment", "/compensate_stock"]);
+    test.end().await;
+}
+
+#[tokio::test]
+async fn orders_are_listed_newest_first_up_to_a_limit() {
+    let test = Test::start(&[]).await;
+    assert_eq!(test.app.get("/orders").await.body, json!([]));
+    for _ in 0..3 {
+        test.order().await;
+    }
+    let list = test.app.get("/orders?limit=2").await.body;
+    let ids: Vec<&Value> = list.as_array().unwrap().iter().map(|order| &order["id"]).collect();
+    assert_eq!(ids, [&json!(3), &json!(2)]);
+    assert_limits_list(&test.app, "/orders").await;
+    test.end().await;
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_and_nobody_is_asked() {
+    let test = Test::start(&[]).await;
+    assert_refuses_bad_bodies(&test.app, Method::POST, PATH).await;
+    let valid = json!({"product_id": 1, "quantity": 1});
+    assert_needs_field(&test.app, PATH, &valid, "product_id", &no_ids()).await;
+    let quantities = [no_ids(), vec![json!(null), json!(i64::from(i32::MAX) + 1)]].concat();
+    assert_refuses_values(&test.app, PATH, &valid, "quantity", &quantities).await;
+    assert_refuses_values(&test.app, PATH, &valid, "colour", &[json!(1)]).await;
+    assert_refuses_path_ids(&test.app, "/orders").await;
+    assert!(test.peer.calls().is_empty());
+    assert_eq!(test.app.get("/orders").await.body, json!([]));
+    // The quantity alone may be missing.
+    test.app.post(PATH, json!({"product_id": 1})).await;
+    assert_eq!(test.peer.calls()[0].body["quantity"], 1);
+    test.end().await;
+}
