@@ -63,11 +63,12 @@ pub async fn was_sent(db: &Db, user_id: i64) -> Result<bool, sqlx::Error> {
 /// # Errors
 /// As the database.
 pub async fn record(tx: &mut PgConnection, user_id: i64, email: &str) -> Result<bool, sqlx::Error> {
-    let inserted = sqlx::query("INSERT INTO emails (user_id, email) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING")
-        .bind(user_id)
-        .bind(email)
-        .execute(tx)
-        .await?;
+    let inserted =
+        sqlx::query("INSERT INTO emails (user_id, email) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING")
+            .bind(user_id)
+            .bind(email)
+            .execute(tx)
+            .await?;
     Ok(inserted.rows_affected() == 1)
 }
 

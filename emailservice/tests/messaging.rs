@@ -1,9 +1,12 @@
 //! emailservice in async mode: the mail is sent when the event comes.
 #![cfg(feature = "async")]
+#![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
 
 use common::Mode;
 use common::events::UserRegistered;
-use common::testing::{Sandbox, TestApp, assert_limits_list, assert_serves_common_paths, effects_of, eventually};
+use common::testing::{
+    Sandbox, TestApp, assert_limits_list, assert_serves_common_paths, effects_of, eventually,
+};
 use emailservice::{ABOUT, emails::Settings, messaging};
 use serde_json::json;
 
@@ -11,7 +14,9 @@ const QUEUE: &str = "user_registered_queue";
 
 async fn start(sandbox: &Sandbox) -> TestApp {
     let delay = ["--email-delay-ms=50"];
-    sandbox.start(ABOUT, Mode::Async, &delay, |deps, settings: Settings| messaging::service(&deps, &settings)).await
+    sandbox
+        .start(ABOUT, Mode::Async, &delay, |deps, settings: Settings| messaging::service(&deps, &settings))
+        .await
 }
 
 fn registered(user_id: i64) -> UserRegistered {
@@ -32,7 +37,9 @@ async fn a_registered_user_gets_a_mail_in_the_background() {
     let sandbox = Sandbox::new().await;
     let app = start(&sandbox).await;
     assert_serves_common_paths(&app, &ABOUT, Mode::Async).await;
-    app.post("/send_welcome_email", json!({"email": "a@example.org", "user_id": 1})).await.assert_problem(404, None);
+    app.post("/send_welcome_email", json!({"email": "a@example.org", "user_id": 1}))
+        .await
+        .assert_problem(404, None);
 
     let ids = [format!("{}-7", sandbox.schema), format!("{}-8", sandbox.schema)];
     sandbox.publish(&registered(7), &ids[0]).await;

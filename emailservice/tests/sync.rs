@@ -1,5 +1,6 @@
 //! emailservice in sync mode: userservice calls, and waits for the mail.
 #![cfg(feature = "sync")]
+#![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,9 @@ use serde_json::json;
 const PATH: &str = "/send_welcome_email";
 
 async fn start(sandbox: &Sandbox, delay: &str) -> TestApp {
-    sandbox.start(ABOUT, Mode::Sync, &[delay], |deps, settings: Settings| sync::service(&deps, &settings)).await
+    sandbox
+        .start(ABOUT, Mode::Sync, &[delay], |deps, settings: Settings| sync::service(&deps, &settings))
+        .await
 }
 
 #[tokio::test]
@@ -92,9 +95,33 @@ async fn bad_input_is_refused_and_no_mail_is_sent() {
     assert_refuses_bad_bodies(&app, Method::POST, PATH).await;
     let valid = json!({"email": "a@example.org", "user_id": 1});
     assert_needs_field(&app, PATH, &valid, "user_id", &no_ids()).await;
-    let bad = [json!(""), json!("x"), json!("a@"), json!("nul\u{0}@example.org"), json!(1), json!(["a@b.org"])];
+    let bad =
+        [json!(""), json!("x"), json!("a@"), json!("nul\u{0}@example.org"), json!(1), json!(["a@b.org"])];
     assert_needs_field(&app, PATH, &valid, "email", &bad).await;
     assert_eq!(app.get("/emails").await.body, json!([]));
     app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn without_its_database_it_refuses_at_once_and_ends_when_told() {
+    let sandbox = Sandbox::new().await;
+    let away = ["--database-url=postgres://nobody@127.0.0.1:1/x"];
+    let build = |deps, settings: Settings| sync::service(&deps, &settings);
+    let app = sandbox.start_unready(ABOUT, Mode::Sync, &away, build).await;
+    assert_eq!(app.get("/health").await.status, 200);
+    let begun = Instant::now();
+    let ready = app.get("/ready").await;
+    ready.assert_problem(503, None);
+    assert_eq!(ready.body["detail"], "waiting for: database");
+    for reply in
+        [app.get("/emails").await, app.post(PATH, json!({"email": "a@example.org", "user_id": 1})).await]
+    {
+        reply.assert_problem(503, None);
+        assert!(reply.headers.contains_key("retry-after"));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2), "refused after {:?}", begun.elapsed());
+    let stopping = tokio::time::timeout(Duration::from_secs(5), app.stop());
+    assert!(stopping.await.is_ok(), "it did not end while it waited for the database");
     sandbox.close().await;
 }

@@ -23,8 +23,10 @@ struct App {
 
 pub fn service(deps: &Deps) -> Service {
     let app = App { db: deps.db(), outbox: deps.outbox() };
-    Service::new(OpenApiRouter::new().routes(routes!(register)).with_state(app).merge(users::routes(deps.db())))
-        .publishes::<UserRegistered>()
+    Service::new(
+        OpenApiRouter::new().routes(routes!(register)).with_state(app).merge(users::routes(deps.db())),
+    )
+    .publishes::<UserRegistered>()
 }
 
 /// Register a user; the welcome e-mail follows

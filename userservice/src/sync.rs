@@ -23,7 +23,9 @@ struct App {
 
 pub fn service(deps: &Deps) -> Service {
     let app = App { db: deps.db(), http: deps.http.clone() };
-    Service::new(OpenApiRouter::new().routes(routes!(register)).with_state(app).merge(users::routes(deps.db())))
+    Service::new(
+        OpenApiRouter::new().routes(routes!(register)).with_state(app).merge(users::routes(deps.db())),
+    )
 }
 
 /// Register a user; the answer waits for the welcome e-mail
@@ -48,7 +50,9 @@ async fn register(
 
     let mail = SendWelcomeEmail { email: user.email.clone(), user_id: user.id };
     let body = match app.http.call(&mail).await {
-        Ok(_) => json!({"id": user.id, "email": user.email, "message": "User registered, welcome e-mail sent"}),
+        Ok(_) => {
+            json!({"id": user.id, "email": user.email, "message": "User registered, welcome e-mail sent"})
+        }
         Err(error) => {
             tracing::warn!(%error, user_id = user.id, "user is registered without a welcome e-mail");
             json!({"id": user.id, "email": user.email, "message": "User registered",

@@ -1,5 +1,6 @@
 //! userservice in async mode, against real servers.
 #![cfg(feature = "async")]
+#![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
 
 use common::Mode;
 use common::config::NoSettings;
@@ -21,7 +22,10 @@ async fn a_registration_is_answered_202_and_announced_once() {
 
     let reply = app.post("/register", json!({"email": "a.b1@example.org"})).await;
     assert_eq!(reply.status, 202, "{}", reply.text);
-    assert_eq!((&reply.body["email"], &reply.body["event_published"]), (&json!("a.b1@example.org"), &json!(true)));
+    assert_eq!(
+        (&reply.body["email"], &reply.body["event_published"]),
+        (&json!("a.b1@example.org"), &json!(true))
+    );
     assert!(reply.body["message"].is_string());
     let id = &reply.body["id"];
     assert_eq!(app.get(&format!("/users/{id}")).await.body["email"], "a.b1@example.org");
@@ -33,7 +37,10 @@ async fn a_registration_is_answered_202_and_announced_once() {
     assert_eq!((&properties["type"], &properties["delivery_mode"]), (&json!("UserRegistered"), &json!(2)));
     assert!(properties["message_id"].is_string() && properties["timestamp"].is_number());
     assert_eq!(properties["correlation_id"], reply.headers["x-request-id"].to_str().unwrap());
-    assert!(properties["headers"]["traceparent"].is_string() && properties["headers"]["x-accepted-at"].is_string());
+    assert!(
+        properties["headers"]["traceparent"].is_string()
+            && properties["headers"]["x-accepted-at"].is_string()
+    );
     let event = sandbox.events(QUEUE).await.remove(0);
     assert_eq!((&event["user_id"], &event["email"]), (id, &json!("a.b1@example.org")));
     assert!(event["timestamp"].is_string());
@@ -59,7 +66,15 @@ async fn an_address_registers_once_in_whatever_case_and_a_refusal_changes_nothin
     assert_eq!(statuses.iter().filter(|status| **status == 202).count(), 1, "{statuses:?}");
 
     assert_refuses_bad_bodies(&app, common::testing::Method::POST, "/register").await;
-    for email in ["", "x", "a@", "@b.org", "a b@example.org", "nul\u{0}@example.org", &format!("{}@e.org", "x".repeat(300))] {
+    for email in [
+        "",
+        "x",
+        "a@",
+        "@b.org",
+        "a b@example.org",
+        "nul\u{0}@example.org",
+        &format!("{}@e.org", "x".repeat(300)),
+    ] {
         app.post("/register", json!({"email": email})).await.assert_problem(422, Some("email"));
     }
     for body in [json!({}), json!({"email": 1}), json!({"email": null}), json!({"email": ["a@b.org"]})] {

@@ -1,5 +1,6 @@
 //! userservice in sync mode, with a stub in the place of emailservice.
 #![cfg(feature = "sync")]
+#![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -186,7 +187,10 @@ async fn a_request_that_was_cut_off_is_taken_up_where_it_stood() {
     let first = app.post_keyed("/register", "k1", body.clone()).await;
     // As a crash between the mail and the answer leaves it, once the lease has run out.
     let pool = sandbox.pool().await;
-    sqlx::query("UPDATE idempotency_keys SET answer = NULL, leased_until = now()").execute(&pool).await.unwrap();
+    sqlx::query("UPDATE idempotency_keys SET answer = NULL, leased_until = now()")
+        .execute(&pool)
+        .await
+        .unwrap();
     let second = app.post_keyed("/register", "k1", body).await;
     assert_eq!((second.status, &second.body), (201, &first.body));
     assert!(!second.headers.contains_key("idempotent-replayed"), "it was worked on, not repeated");
@@ -206,7 +210,8 @@ async fn bad_input_is_refused_and_changes_nothing() {
     assert_refuses_bad_bodies(&app, Method::POST, "/register").await;
     let valid = json!({"email": "a@example.org"});
     let long = format!("{}@example.org", "x".repeat(300));
-    let bad = ["", "x", "a@", "@b.org", "a b@example.org", "nul\u{0}@example.org", &long].map(|text| json!(text));
+    let bad =
+        ["", "x", "a@", "@b.org", "a b@example.org", "nul\u{0}@example.org", &long].map(|text| json!(text));
     let wrong = [json!(1), json!(true), json!(["a@b.org"]), json!({})];
     assert_needs_field(&app, "/register", &valid, "email", &[bad.as_slice(), &wrong].concat()).await;
     app.post("/register", json!({"email": "a@example.org", "id": 1})).await.assert_problem(422, Some("id"));
@@ -225,7 +230,8 @@ async fn users_are_listed_newest_first_up_to_a_limit() {
         app.post("/register", json!({"email": email})).await;
     }
     let list = app.get("/users?limit=2").await.body;
-    let emails: Vec<&str> = list.as_array().unwrap().iter().map(|user| user["email"].as_str().unwrap()).collect();
+    let emails: Vec<&str> =
+        list.as_array().unwrap().iter().map(|user| user["email"].as_str().unwrap()).collect();
     assert_eq!(emails, ["c@example.org", "b@example.org"]);
     assert_limits_list(&app, "/users").await;
     app.stop().await;
