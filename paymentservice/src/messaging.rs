@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use common::bus::{Consumers, Handled, HandlerError, Incoming};
 use common::error::Problems;
 use common::events::{
-    OrderCancelled, PAYMENT_COMPLETED_QUEUE, PAYMENT_INITIATED_QUEUE, PAYMENT_ORDER_CANCELLED_QUEUE, PaymentCompleted,
-    PaymentFailed, PaymentInitiated, PaymentSucceeded, STOCK_RESERVED_QUEUE, StockReserved,
+    OrderCancelled, PAYMENT_COMPLETED_QUEUE, PAYMENT_INITIATED_QUEUE, PAYMENT_ORDER_CANCELLED_QUEUE,
+    PaymentCompleted, PaymentFailed, PaymentInitiated, PaymentSucceeded, STOCK_RESERVED_QUEUE, StockReserved,
 };
 use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
@@ -94,7 +94,8 @@ async fn take_payment(app: App, payment: Incoming<PaymentInitiated>) -> Result<H
 /// Keyed by the payment: one note each.
 async fn audit_payment(app: App, payment: Incoming<PaymentCompleted>) -> Result<Handled, HandlerError> {
     let Some(mut tx) = inbox::begin(&app.db, &payment).await? else { return Ok(Handled::Duplicate) };
-    let first = payments::audit(&mut tx, &payment.payment_id, &payment.transaction_id, &payment.status).await?;
+    let first =
+        payments::audit(&mut tx, &payment.payment_id, &payment.transaction_id, &payment.status).await?;
     tx.commit().await?;
     Ok(if first { Handled::Applied } else { Handled::Duplicate })
 }
