@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::web::{no_nul, no_nul_opt};
+use crate::web::{is_email, no_nul, no_nul_opt};
 
 /// A service that is called by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +55,7 @@ impl Done {
 /// S1. userservice asks emailservice for the welcome mail and waits.
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 pub struct SendWelcomeEmail {
-    #[garde(email, length(max = 254))]
+    #[garde(custom(is_email))]
     pub email: String,
     #[garde(range(min = 1))]
     pub user_id: i64,

@@ -131,7 +131,7 @@ pub struct PeerSettings {
 pub struct LogSettings {
     #[arg(long, env, global = true, default_value = "json")]
     pub log_format: LogFormat,
-    /// Filter of tracing-subscriber, such as `info,common=debug`
+    /// Levels by target, such as `info,common=debug`
     #[arg(long, env, global = true, default_value = "info")]
     pub rust_log: String,
 }

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -66,8 +66,9 @@ pub fn flush() {
 }
 
 fn write(mut file: BufWriter<File>, lines: &Receiver<Line>) {
+    let mut flushed = Instant::now();
     loop {
-        let result = match lines.recv_timeout(FLUSH_EVERY) {
+        let mut result = match lines.recv_timeout(FLUSH_EVERY) {
             Ok(Line::Entry(line)) => file.write_all(&line).and_then(|()| file.write_all(b"\n")),
             Ok(Line::Flush(done)) => {
                 let result = file.flush();
@@ -75,9 +76,13 @@ fn write(mut file: BufWriter<File>, lines: &Receiver<Line>) {
                 done.send(()).ok();
                 result
             }
-            Err(RecvTimeoutError::Timeout) => file.flush(),
+            Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        if flushed.elapsed() >= FLUSH_EVERY {
+            result = result.and_then(|()| file.flush());
+            flushed = Instant::now();
+        }
         if let Err(error) = result {
             tracing::error!(%error, "journal cannot be written");
         }

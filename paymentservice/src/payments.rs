@@ -39,12 +39,17 @@ pub struct NewPayment {
     #[schema(minimum = 0.01, maximum = 1e9)]
     pub amount: f64,
     /// Three capital letters, ISO 4217
-    #[garde(pattern("^[A-Z]{3}$"))]
+    #[garde(custom(is_currency))]
     #[schema(pattern = "^[A-Z]{3}$")]
     pub currency: String,
     #[garde(range(min = 1))]
     #[schema(minimum = 1)]
     pub order_id: Option<i64>,
+}
+
+fn is_currency(text: &str, _: &()) -> garde::Result {
+    let valid = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+    if valid { Ok(()) } else { Err(garde::Error::new("must be three capital letters")) }
 }
 
 impl Default for NewPayment {
@@ -121,7 +126,8 @@ pub async fn insert(tx: &mut PgConnection, new: &NewPayment) -> Result<Payment, 
 /// # Errors
 /// 404 when there is none.
 pub async fn find(tx: &mut PgConnection, payment_id: &str) -> Result<Payment, ApiError> {
-    let found = sqlx::query_as("SELECT * FROM payments WHERE payment_id = $1").bind(payment_id).fetch_optional(tx);
+    let found =
+        sqlx::query_as("SELECT * FROM payments WHERE payment_id = $1").bind(payment_id).fetch_optional(tx);
     found.await?.ok_or_else(|| ApiError::not_found("payment", payment_id))
 }
 
@@ -129,7 +135,11 @@ pub async fn find(tx: &mut PgConnection, payment_id: &str) -> Result<Payment, Ap
 ///
 /// # Errors
 /// As the database.
-pub async fn complete(tx: &mut PgConnection, payment_id: &str, transaction_id: &str) -> Result<bool, sqlx::Error> {
+pub async fn complete(
+    tx: &mut PgConnection,
+    payment_id: &str,
+    transaction_id: &str,
+) -> Result<bool, sqlx::Error> {
     let ended = sqlx::query(
         "UPDATE payments SET status = 'success', transaction_id = $2, updated_at = now()
          WHERE payment_id = $1 AND status = 'processing'",

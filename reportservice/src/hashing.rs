@@ -20,10 +20,10 @@ pub struct Settings {
     #[arg(long, env, default_value_t = 0)]
     pub report_iterations: u64,
     /// Reports that are computed at once
-    #[arg(long, env, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, env, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub report_workers: u16,
     /// Priority of the computing threads, as nice(1) counts: 0 to 19, the higher the lower
-    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
+    #[arg(long, env, default_value_t = 19, value_parser = clap::value_parser!(u8).range(0..=19))]
     pub report_nice: u8,
 }
 

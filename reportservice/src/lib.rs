@@ -8,9 +8,9 @@
 
 use common::About;
 use sqlx::migrate::Migrator;
+pub mod hashing;
 #[cfg(feature = "async")]
 pub mod messaging;
-pub mod hashing;
 pub mod reports;
 #[cfg(feature = "sync")]
 pub mod sync;

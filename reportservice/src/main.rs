@@ -4,16 +4,17 @@ use std::process::ExitCode;
 
 use common::Mode;
 
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    common::service::main(reportservice::ABOUT, |mode, deps, settings: reportservice::hashing::Settings| match mode {
-        #[cfg(feature = "sync")]
-        Mode::Sync => reportservice::sync::service(&deps, &settings),
-        #[cfg(feature = "async")]
-        Mode::Async => reportservice::messaging::service(&deps, &settings),
-        #[cfg(not(all(feature = "sync", feature = "async")))]
-        other => unreachable!("built without {other}"),
+    common::service::main(reportservice::ABOUT, |mode, deps, settings: reportservice::hashing::Settings| {
+        match mode {
+            #[cfg(feature = "sync")]
+            Mode::Sync => reportservice::sync::service(&deps, &settings),
+            #[cfg(feature = "async")]
+            Mode::Async => reportservice::messaging::service(&deps, &settings),
+            #[cfg(not(all(feature = "sync", feature = "async")))]
+            other => unreachable!("built without {other}"),
+        }
     })
     .await
 }

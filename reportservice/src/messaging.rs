@@ -29,7 +29,9 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
     let routes = OpenApiRouter::new().routes(routes!(generate_report)).with_state(app.clone());
     // As many at once as there are threads: the others wait in the queue, where they can be seen.
     let consumers = Consumers::of(app).on_with(settings.report_workers, REPORT_JOBS_QUEUE, compute_report);
-    Service::new(routes.merge(reports::routes(deps.db()))).publishes::<GenerateReportJob>().consumes(consumers)
+    Service::new(routes.merge(reports::routes(deps.db())))
+        .publishes::<GenerateReportJob>()
+        .consumes(consumers)
 }
 
 /// Accept a report; it is computed in the background

@@ -51,7 +51,8 @@ pub struct Job {
     pub created_at: OffsetDateTime,
 }
 
-const COLUMNS: &str = "job_id, report_type, status, report_hash, iterations, computation_time_seconds, created_at,
+const COLUMNS: &str =
+    "job_id, report_type, status, report_hash, iterations, computation_time_seconds, created_at,
     extract(epoch FROM started_at - created_at)::float8 AS queued_seconds";
 
 /// A job that is to be computed.

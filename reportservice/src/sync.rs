@@ -29,8 +29,11 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
     let app = App { db: deps.db(), hashing: Hashing::new(settings) };
     let db = deps.db();
     let routes = OpenApiRouter::new().routes(routes!(generate_report)).with_state(app);
-    Service::new(routes.merge(reports::routes(deps.db())))
-        .every(Duration::from_secs(10), "interrupted reports", move || end_interrupted(db.clone()))
+    Service::new(routes.merge(reports::routes(deps.db()))).every(
+        Duration::from_secs(10),
+        "interrupted reports",
+        move || end_interrupted(db.clone()),
+    )
 }
 
 /// Compute a report; the answer waits for it
@@ -66,7 +69,10 @@ async fn generate_report(
 
 async fn compute_report(db: &Db, worker: Worker, job: Job) -> Result<Job, ApiError> {
     if reports::begin(db, &job.job_id).await? {
-        let report = worker.compute(format!("{}:{}", job.job_id, job.report_type)).await.map_err(ApiError::Internal)?;
+        let report = worker
+            .compute(format!("{}:{}", job.job_id, job.report_type))
+            .await
+            .map_err(ApiError::Internal)?;
         let mut tx = db.begin().await?;
         let first = reports::complete(&mut tx, &job.job_id, &report).await?;
         tx.commit().await?;
@@ -78,7 +84,8 @@ async fn compute_report(db: &Db, worker: Worker, job: Job) -> Result<Job, ApiErr
 }
 
 async fn refuse(db: &Db, job_id: &str) -> Result<(), ApiError> {
-    let refused = sqlx::query("UPDATE report_jobs SET status = 'failed' WHERE job_id = $1 AND status = 'queued'");
+    let refused =
+        sqlx::query("UPDATE report_jobs SET status = 'failed' WHERE job_id = $1 AND status = 'queued'");
     refused.bind(job_id).execute(db.pool()?).await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
-use common::web::{Page, Path, Query};
+use common::web::{Page, Path, Query, is_email};
 use common::{ApiError, Db, db};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
-    /// As in HTML's `input type=email`, at most 254 characters
-    #[garde(email, length(max = 254))]
+    /// At most 254 characters (RFC 5321), no display name
+    #[garde(custom(is_email))]
     #[schema(format = Email, max_length = 254, example = "ada.l33t@example.org")]
     pub email: String,
 }
@@ -36,12 +36,14 @@ pub struct User {
 /// # Errors
 /// 409 when the address is taken, in whatever case.
 pub async fn insert(tx: &mut PgConnection, email: &str) -> Result<User, ApiError> {
-    sqlx::query_as("INSERT INTO users (email) VALUES ($1) RETURNING *").bind(email).fetch_one(tx).await.map_err(
-        |error| match db::violates(&error, "users_email_key") {
+    sqlx::query_as("INSERT INTO users (email) VALUES ($1) RETURNING *")
+        .bind(email)
+        .fetch_one(tx)
+        .await
+        .map_err(|error| match db::violates(&error, "users_email_key") {
             true => ApiError::Conflict("this e-mail address is registered already".into()),
             false => error.into(),
-        },
-    )
+        })
 }
 
 /// A user by id, as text or number.

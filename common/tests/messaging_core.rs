@@ -1,0 +1,355 @@
+//! What the bus promises to services, through its public interface, against a real broker.
+
+use std::panic::panic_any;
+use std::sync::{Arc, Mutex};
+
+use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming, Message, PublishError};
+use common::config::NoSettings;
+use common::events::{
+    ANALYTICS_PRODUCT_UPDATES_QUEUE, CACHE_PRODUCT_UPDATES_QUEUE, Event, ProductUpdated,
+    SEARCH_PRODUCT_UPDATES_QUEUE, USER_REGISTERED_QUEUE, UserRegistered,
+};
+use common::service::{About, Deps, Service};
+use common::testing::{Sandbox, TestApp, eventually};
+use common::{Context, Mode};
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+
+/// No database: only the broker is needed here.
+const ABOUT: About = About {
+    name: "tinyservice",
+    version: "0",
+    description: "For tests",
+    scenarios: &[],
+    migrations: None,
+    modes: &[Mode::Async],
+};
+const QUEUE: &str = "user_registered_queue";
+
+/// Queue, user or version, workflow.
+type Sight = (&'static str, i64, String);
+
+/// What handlers saw, in order.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<Sight>>>);
+
+impl Seen {
+    fn note<E: Event>(&self, event: &Incoming<E>, number: i64) {
+        self.0.lock().expect("no panic while it was held").push((
+            event.queue,
+            number,
+            event.context.workflow.clone(),
+        ));
+    }
+
+    fn numbers(&self) -> Vec<i64> {
+        self.0.lock().expect("no panic while it was held").iter().map(|(_, number, _)| *number).collect()
+    }
+
+    fn times(&self, number: i64) -> usize {
+        self.numbers().iter().filter(|n| **n == number).count()
+    }
+}
+
+async fn note(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    seen.note(&user, user.user_id);
+    Ok(Handled::Applied)
+}
+
+/// A service with these consumers that may publish both events; and its bus.
+async fn start<S: Clone + Send + Sync + 'static>(
+    sandbox: &Sandbox,
+    consumers: Consumers<S>,
+) -> (TestApp, Bus) {
+    let mut bus = None;
+    let build = |deps: Deps, NoSettings {}| {
+        bus = Some(deps.bus);
+        Service::new(OpenApiRouter::new())
+            .publishes::<UserRegistered>()
+            .publishes::<ProductUpdated>()
+            .needs_broker()
+            .consumes(consumers)
+    };
+    let app = sandbox.start(ABOUT, Mode::Async, &[], build).await;
+    (app, bus.expect("the service was built"))
+}
+
+fn user(user_id: i64) -> UserRegistered {
+    UserRegistered { user_id, email: "a@example.org".into() }
+}
+
+async fn publish(bus: &Bus, users: impl IntoIterator<Item = i64>) {
+    for published in join_all(users.into_iter().map(|id| async move { bus.publish(&user(id)).await })).await {
+        published.expect("the broker confirms");
+    }
+}
+
+#[tokio::test]
+async fn each_queue_of_a_fanout_sees_each_event_once() {
+    async fn note(seen: Seen, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
+        seen.note(&product, product.version);
+        Ok(Handled::Applied)
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let consumers = Consumers::of(seen.clone())
+        .on(SEARCH_PRODUCT_UPDATES_QUEUE, note)
+        .on(CACHE_PRODUCT_UPDATES_QUEUE, note)
+        .on(ANALYTICS_PRODUCT_UPDATES_QUEUE, note);
+    let (app, bus) = start(&sandbox, consumers).await;
+    for version in 1..=50 {
+        let product = ProductUpdated { product_id: 1, name: "Laptop".into(), stock: 5, version };
+        bus.publish(&product).await.unwrap();
+    }
+    eventually("all of them", async || seen.numbers().len() >= 150).await;
+    app.stop().await;
+    let mut all: Vec<_> =
+        seen.0.lock().unwrap().iter().map(|(queue, version, _)| (*queue, *version)).collect();
+    all.sort_unstable();
+    let expected = ["analytics", "cache", "search"].map(|name| (1..=50).map(move |version| (name, version)));
+    assert!(
+        all.iter()
+            .map(|(queue, version)| (queue.split('_').next().unwrap(), *version))
+            .eq(expected.into_iter().flatten())
+    );
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn two_instances_share_a_queue() {
+    let (sandbox, one, two) = (Sandbox::new().await, Seen::default(), Seen::default());
+    let (first, bus) = start(&sandbox, Consumers::of(one.clone()).on(USER_REGISTERED_QUEUE, note)).await;
+    let (second, _) = start(&sandbox, Consumers::of(two.clone()).on(USER_REGISTERED_QUEUE, note)).await;
+    publish(&bus, 1..=200).await;
+    eventually("all of them", async || one.numbers().len() + two.numbers().len() >= 200).await;
+    first.stop().await;
+    second.stop().await;
+    assert!(!one.numbers().is_empty() && !two.numbers().is_empty(), "both work");
+    let mut all = [one.numbers(), two.numbers()].concat();
+    all.sort_unstable();
+    assert_eq!(all, (1..=200).collect::<Vec<_>>(), "each event once, at one of them");
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn what_fails_once_is_tried_again_in_the_same_workflow() {
+    async fn fail_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        if seen.times(user.user_id) == 1 {
+            Err(HandlerError::Retry(anyhow::anyhow!("not yet")))
+        } else {
+            Ok(Handled::Applied)
+        }
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, bus) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, fail_first)).await;
+    publish(&bus, [1]).await;
+    eventually("it is tried again", async || seen.numbers().len() == 2).await;
+    app.stop().await;
+    let seen = seen.0.lock().unwrap().clone();
+    assert_eq!(seen[0], seen[1]);
+    for queue in [QUEUE.to_owned(), format!("{QUEUE}.dlq")] {
+        assert_eq!(sandbox.messages(&queue).await.len(), 0, "{queue}");
+    }
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn what_fails_again_waits_longer_and_carries_its_attempts_and_reason() {
+    async fn fail(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        Err(HandlerError::Retry(anyhow::anyhow!("reason {}", seen.times(user.user_id))))
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, bus) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, fail)).await;
+    publish(&bus, [1]).await;
+    eventually("it waits 10 s", async || !sandbox.messages("retry_10s_queue").await.is_empty()).await;
+    let message = sandbox.messages("retry_10s_queue").await.remove(0);
+    let headers = &message["properties"]["headers"];
+    assert_eq!(
+        (headers["x-attempt"].as_str(), headers["x-reason"].as_str()),
+        (Some("2"), Some("reason 2")),
+        "{headers}"
+    );
+    assert!(headers["x-first-failed-at"].as_str().unwrap().parse::<i64>().is_ok(), "{headers}");
+    assert_eq!(seen.times(1), 2);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn what_is_rejected_is_set_aside_at_once_with_its_reason() {
+    async fn reject(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        if user.user_id == 1 {
+            Err(HandlerError::Reject(anyhow::anyhow!("never")))
+        } else {
+            Ok(Handled::Applied)
+        }
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, bus) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, reject)).await;
+    let message = Message::of(&user(1), Context::fresh()).unwrap();
+    let (id, workflow, body) =
+        (message.id.to_string(), message.context.workflow.clone(), message.body.clone());
+    bus.send(message).await.unwrap();
+    publish(&bus, [2]).await;
+    let dead = format!("{QUEUE}.dlq");
+    eventually("it is set aside", async || !sandbox.messages(&dead).await.is_empty()).await;
+    eventually("the next is handled", async || seen.times(2) == 1).await;
+    let aside = sandbox.messages(&dead).await.remove(0);
+    let properties = &aside["properties"];
+    let headers = &properties["headers"];
+    assert_eq!(
+        (headers["x-attempt"].as_str(), headers["x-reason"].as_str()),
+        (Some("1"), Some("never")),
+        "{headers}"
+    );
+    assert!(headers["x-first-failed-at"].as_str().unwrap().parse::<i64>().is_ok(), "{headers}");
+    // Otherwise as it came.
+    assert_eq!(
+        (properties["message_id"].as_str(), properties["correlation_id"].as_str()),
+        (Some(&*id), Some(&*workflow))
+    );
+    assert_eq!(
+        (properties["type"].as_str(), &aside["payload"].as_str().unwrap().as_bytes()),
+        (Some("UserRegistered"), &&body[..])
+    );
+    app.stop().await;
+    assert_eq!(seen.times(1), 1, "tried once");
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_takes_nothing_else_down() {
+    async fn panic_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        if user.user_id == 1 && seen.times(1) == 1 {
+            panic_any("on purpose");
+        }
+        Ok(Handled::Applied)
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, bus) =
+        start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, panic_first)).await;
+    publish(&bus, [1, 2, 3]).await;
+    eventually("the others are handled", async || seen.times(2) == 1 && seen.times(3) == 1).await;
+    assert_eq!(app.get("/ready").await.status, 200);
+    eventually("and it is tried again", async || seen.times(1) == 2).await;
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn while_something_is_away_an_event_waits_at_its_place_and_no_attempt_is_counted() {
+    async fn away_thrice(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        if seen.times(1) <= 3 {
+            Err(HandlerError::Away(anyhow::anyhow!("away")))
+        } else {
+            Ok(Handled::Applied)
+        }
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, bus) =
+        start(&sandbox, Consumers::of(seen.clone()).on_with(1, USER_REGISTERED_QUEUE, away_thrice)).await;
+    bus.publish(&user(1)).await.unwrap();
+    bus.publish(&user(2)).await.unwrap();
+    eventually("the second", async || seen.times(2) == 1).await;
+    app.stop().await;
+    assert_eq!(seen.numbers(), [1, 1, 1, 1, 2], "a retry would have let the second one pass");
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn no_more_are_worked_on_at_once_than_was_said() {
+    #[derive(Clone)]
+    struct Work(Seen, Arc<Semaphore>);
+    async fn work(Work(seen, gate): Work, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        gate.acquire().await.map_err(HandlerError::retry)?.forget();
+        Ok(Handled::Applied)
+    }
+    let (sandbox, seen, gate) = (Sandbox::new().await, Seen::default(), Arc::new(Semaphore::new(0)));
+    let consumers =
+        Consumers::of(Work(seen.clone(), Arc::clone(&gate))).on_with(2, USER_REGISTERED_QUEUE, work);
+    let (app, bus) = start(&sandbox, consumers).await;
+    publish(&bus, 1..=6).await;
+    for done in 0..=4 {
+        eventually("two run", async || seen.numbers().len() == done + 2).await;
+        // What is in the queue can be seen there: the two that run cannot.
+        assert_eq!(sandbox.messages(QUEUE).await.len(), 4 - done);
+        gate.add_permits(1);
+    }
+    gate.add_permits(1);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_confirm_belongs_to_its_message_however_many_publish_at_once() {
+    let sandbox = Sandbox::new().await;
+    let (app, bus) = start(&sandbox, Consumers::of(())).await;
+    let publisher = |first: i64| {
+        let bus = bus.clone();
+        async move {
+            for number in first..first + 50 {
+                let mut message = Message::of(&user(number), Context::fresh()).unwrap();
+                let nowhere = number % 10 == 0;
+                if nowhere {
+                    message.routing_key = "no_such_queue".into();
+                }
+                let expected = if nowhere { Err(PublishError::Unroutable) } else { Ok(()) };
+                assert_eq!(bus.send(message).await, expected, "{number}");
+            }
+        }
+    };
+    join_all((0..64).map(|n| publisher(n * 50))).await;
+    app.stop().await;
+
+    let seen = Seen::default();
+    let (app, _) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, note)).await;
+    eventually("all are there", async || seen.numbers().len() >= 64 * 45).await;
+    app.stop().await;
+    let mut all = seen.numbers();
+    all.sort_unstable();
+    assert!(
+        all.into_iter().eq((0..64 * 50).filter(|number| number % 10 != 0)),
+        "what was confirmed, and nothing else"
+    );
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_stop_settles_what_runs_and_leaves_the_rest_to_the_next() {
+    #[derive(Clone)]
+    struct Work(Seen, Arc<Semaphore>);
+    async fn work(Work(seen, gate): Work, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        gate.acquire().await.map_err(HandlerError::retry)?.forget();
+        Ok(Handled::Applied)
+    }
+    let (sandbox, seen, gate) = (Sandbox::new().await, Seen::default(), Arc::new(Semaphore::new(0)));
+    let consumers =
+        Consumers::of(Work(seen.clone(), Arc::clone(&gate))).on_with(3, USER_REGISTERED_QUEUE, work);
+    let (app, bus) = start(&sandbox, consumers).await;
+    publish(&bus, 1..=10).await;
+    eventually("three run", async || seen.numbers().len() == 3).await;
+    let base = app.base.clone();
+    let release = async {
+        let refused = async || tokio::net::TcpStream::connect(base.replace("http://", "")).await.is_err();
+        eventually("it is stopping", refused).await;
+        gate.add_permits(10);
+    };
+    tokio::join!(app.stop(), release);
+    let (handled, next) = (seen.numbers(), Seen::default());
+    assert_eq!(handled.len(), 3, "nothing new was begun");
+
+    let (app, _) = start(&sandbox, Consumers::of(next.clone()).on(USER_REGISTERED_QUEUE, note)).await;
+    eventually("the rest", async || next.numbers().len() >= 7).await;
+    app.stop().await;
+    let mut all = [handled, next.numbers()].concat();
+    all.sort_unstable();
+    assert_eq!(all, (1..=10).collect::<Vec<_>>(), "each of them once");
+    sandbox.close().await;
+}
