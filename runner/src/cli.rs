@@ -55,3 +55,24 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_entrance_knows_every_command_before_anything_is_built() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let entrance = include_str!("../../study");
+        for command in command.get_subcommands() {
+            assert!(
+                entrance.contains(&format!("\n  {} ", command.get_name())),
+                "usage lacks {}",
+                command.get_name()
+            );
+        }
+    }
+}

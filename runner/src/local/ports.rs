@@ -113,11 +113,15 @@ fn holder(port: u16) -> Option<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| fs::read_to_string(file).unwrap_or_default());
     let inodes: Vec<String> = tables.iter().flat_map(|table| listening(table, port)).collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        // Not `self`, nor what is no process.
+        if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
         let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
         for file in files.flatten() {
             let Ok(target) = fs::read_link(file.path()) else { continue };
             if inodes.iter().any(|inode| target == Path::new(&format!("socket:[{inode}]"))) {
-                let pid = process.file_name().to_string_lossy().into_owned();
                 return Some(format!("pid {pid} ({})", command_line(&pid)));
             }
         }
