@@ -3,130 +3,19 @@
 #![cfg(feature = "sync")]
 #![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+mod saga;
+
+use std::sync::Arc;
 
 use common::Mode;
 use common::testing::{
-    Method, Peer, Reply, Sandbox, TestApp, assert_limits_list, assert_needs_field, assert_refuses_bad_bodies,
-    assert_refuses_path_ids, assert_refuses_values, assert_serves_common_paths, effects_of, eventually,
-    no_ids, nobody,
+    Method, Peer, Sandbox, assert_limits_list, assert_needs_field, assert_refuses_bad_bodies,
+    assert_refuses_path_ids, assert_refuses_values, assert_serves_common_paths, eventually, no_ids, nobody,
 };
-use orderservice::{ABOUT, orders::Settings, sync};
+use orderservice::ABOUT;
+use saga::{Answers, HANGS, PATH, PAYMENT, STOCK, Test, assert_failed, start};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-
-const PATH: &str = "/create_order";
-/// An answer that never comes.
-const HANGS: u16 = 0;
-
-/// What the stub answers; everything else goes well, but for the payment, which is refused.
-#[derive(Clone, Default)]
-struct Answers(Arc<Mutex<HashMap<String, (u16, Value)>>>);
-
-impl Answers {
-    fn set(&self, path: &str, status: u16, body: Value) {
-        self.0.lock().unwrap().insert(path.into(), (status, body));
-    }
-
-    fn go_well_again(&self) {
-        self.0.lock().unwrap().clear();
-    }
-
-    fn to(&self, path: &str, body: &Value) -> (u16, Value) {
-        if let Some(answer) = self.0.lock().unwrap().get(path) {
-            return answer.clone();
-        }
-        match path {
-            "/process_payment_fail" => (400, json!({"status": "failed", "reason": "Insufficient funds"})),
-            "/pay_order" => (200, json!({"payment_id": "pay_1", "transaction_id": "txn_1"})),
-            "/cancel_payment" => (200, json!({"status": "ok"})),
-            _ => {
-                let (product_id, quantity) = (&body["product_id"], &body["quantity"]);
-                (
-                    200,
-                    json!({"status": "ok", "product_id": product_id, "quantity": quantity, "total_reserved": 0}),
-                )
-            }
-        }
-    }
-}
-
-struct Test {
-    sandbox: Sandbox,
-    app: TestApp,
-    peer: Peer,
-    answers: Answers,
-}
-
-impl Test {
-    async fn start(settings: &[&str]) -> Test {
-        let answers = Answers::default();
-        let answering = answers.clone();
-        let peer = Peer::start(move |path, body| {
-            let (status, body) = answering.to(&path, &body);
-            async move {
-                if status == HANGS {
-                    std::future::pending::<()>().await;
-                }
-                (status, body)
-            }
-        })
-        .await;
-        let sandbox = Sandbox::new().await;
-        let app = start(&sandbox, &peer.url, settings).await;
-        Test { sandbox, app, peer, answers }
-    }
-
-    /// `POST /create_order` of product 1 as the workflow that is called after the schema.
-    async fn order(&self) -> Reply {
-        let headers = [("x-request-id", self.sandbox.schema.as_str())];
-        let body = json!({"product_id": 1, "quantity": 2}).to_string();
-        self.app.request(Method::POST, PATH, &headers, Some(body)).await
-    }
-
-    async fn stored(&self, id: i64) -> Value {
-        self.app.get(&format!("/orders/{id}")).await.body
-    }
-
-    fn effects(&self) -> Vec<String> {
-        effects_of(&self.sandbox.schema)
-    }
-
-    /// The sweeper takes up what has been pending for a minute.
-    async fn let_a_minute_pass(&self) {
-        let update = sqlx::query("UPDATE orders SET tried_at = now() - interval '61 seconds'");
-        update.execute(&self.sandbox.pool().await).await.unwrap();
-    }
-
-    async fn end(self) {
-        self.app.stop().await;
-        self.sandbox.close().await;
-    }
-}
-
-async fn start(sandbox: &Sandbox, peer: &str, settings: &[&str]) -> TestApp {
-    let urls = [&format!("--inventory-service-url={peer}")[..], &format!("--payment-service-url={peer}")];
-    let settings = [&urls, settings].concat();
-    sandbox
-        .start(ABOUT, Mode::Sync, &settings, |deps, settings: Settings| sync::service(&deps, &settings))
-        .await
-}
-
-fn assert_failed(reply: &Reply, id: i64, message: &str, reason: &str, compensated: bool) {
-    assert_eq!(reply.status, 400, "{}", reply.text);
-    let expected = json!({
-        "type": "about:blank", "title": "Order failed", "status": 400, "message": message,
-        "detail": {"message": message, "order_id": id, "product_id": 1, "quantity": 2, "reason": reason,
-                   "compensation_executed": compensated},
-    });
-    assert_eq!(reply.body, expected);
-    assert_eq!(reply.headers["content-type"], "application/problem+json");
-    assert_eq!(reply.headers["location"], format!("/orders/{id}"));
-}
-
-const PAYMENT: &str = "Order failed due to payment issue";
-const STOCK: &str = "Order failed due to stock issue";
 
 #[tokio::test]
 async fn an_order_whose_payment_fails_is_compensated_and_answered_400() {
@@ -288,81 +177,6 @@ async fn an_order_is_no_internal_error_when_nobody_listens() {
     assert_eq!(app.get("/orders/1").await.body["status"], "pending");
     app.stop().await;
     sandbox.close().await;
-}
-
-#[tokio::test]
-async fn a_key_orders_once() {
-    let test = Test::start(&[]).await;
-    let body = json!({"product_id": 1, "quantity": 2});
-    let first = test.app.post_keyed(PATH, "k1", body.clone()).await;
-    assert_failed(&first, 1, PAYMENT, "Insufficient funds", true);
-    let again = test.app.post_keyed(PATH, "k1", body.clone()).await;
-    assert_failed(&again, 1, PAYMENT, "Insufficient funds", true);
-    assert_eq!(again.headers["idempotent-replayed"], "true");
-    let other = test.app.post_keyed(PATH, "k1", json!({"product_id": 1, "quantity": 3})).await;
-    other.assert_problem(422, Some("Idempotency-Key"));
-    for key in ["", &"k".repeat(256)] {
-        test.app.post_keyed(PATH, key, body.clone()).await.assert_problem(422, Some("Idempotency-Key"));
-    }
-    assert_eq!(test.peer.calls().len(), 3);
-    assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
-    test.end().await;
-}
-
-#[tokio::test]
-async fn a_key_whose_first_order_is_at_work_is_refused() {
-    let test = Test::start(&["--call-timeout-ms=1000"]).await;
-    test.answers.set("/reserve_stock", HANGS, json!({}));
-    let body = json!({"product_id": 1, "quantity": 2});
-    let second = async {
-        eventually("the first is at work", async || !test.peer.calls().is_empty()).await;
-        test.app.post_keyed(PATH, "k1", body.clone()).await.assert_problem(409, None);
-    };
-    let (first, ()) = tokio::join!(test.app.post_keyed(PATH, "k1", body.clone()), second);
-    assert_failed(&first, 1, PAYMENT, "Interrupted", true);
-    assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
-    test.end().await;
-}
-
-#[tokio::test]
-async fn a_try_with_the_key_goes_on_where_the_last_one_failed() {
-    let test = Test::start(&[]).await;
-    let body = json!({"product_id": 1, "quantity": 2});
-    test.answers.set("/compensate_stock", 500, json!({}));
-    let first = test.app.post_keyed(PATH, "k1", body.clone()).await;
-    assert_failed(&first, 1, PAYMENT, "Insufficient funds", false);
-    test.answers.go_well_again();
-    let second = test.app.post_keyed(PATH, "k1", body.clone()).await;
-    assert_failed(&second, 1, PAYMENT, "Insufficient funds", true);
-    assert!(!second.headers.contains_key("idempotent-replayed"));
-    let third = test.app.post_keyed(PATH, "k1", body).await;
-    assert_eq!(
-        (&third.body, &third.headers["idempotent-replayed"].to_str().unwrap()),
-        (&second.body, &"true")
-    );
-    assert_eq!(test.peer.calls().len(), 6);
-    assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
-    test.end().await;
-}
-
-#[tokio::test]
-async fn an_order_that_was_cut_off_is_taken_up_by_the_next_try_with_its_key() {
-    let test = Test::start(&[]).await;
-    let body = json!({"product_id": 1, "quantity": 2});
-    test.app.post_keyed(PATH, "k1", body.clone()).await;
-    // As a crash after the reservation leaves it, once the lease has run out.
-    let pool = test.sandbox.pool().await;
-    for sql in [
-        "UPDATE idempotency_keys SET answer = NULL, leased_until = now()",
-        "UPDATE orders SET status = 'pending', reason = NULL, compensated = false",
-    ] {
-        sqlx::query(sql).execute(&pool).await.unwrap();
-    }
-    let second = test.app.post_keyed(PATH, "k1", body).await;
-    assert_failed(&second, 1, PAYMENT, "Insufficient funds", true);
-    assert!(test.peer.calls().iter().all(|call| call.body["order_id"] == 1), "the same order at every step");
-    assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
-    test.end().await;
 }
 
 /// The stock was released or sold, and the process died before it noted the order's end: nothing may stay sold or paid.
