@@ -129,7 +129,8 @@ async fn without_a_database_it_starts_says_so_and_recovers_each_time_the_databas
         assert!(refused.headers.contains_key("retry-after"));
         gate.open();
         ready(&app).await;
-        assert_eq!(app.get("/select").await.text, "1");
+        // A connection that rested under a second is taken untested, and may be one that was cut.
+        eventually("it works", async || app.get("/select").await.text == "1").await;
         gate.shut().await;
     }
     app.stop().await;
