@@ -42,7 +42,7 @@ async fn start_without_database(sandbox: &Sandbox) -> TestApp {
 
 fn click(event_id: &str, page: &str) -> ClickTracked {
     let event = json!({"event_id": event_id, "user_id": 1, "page": page});
-    serde_json::from_value(event).unwrap()
+    serde_json::from_value(event).expect("a click")
 }
 
 async fn announce(sandbox: &Sandbox, product_id: i64, version: i64, message_id: &str) {

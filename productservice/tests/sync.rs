@@ -18,7 +18,7 @@ type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 async fn receiver(calls: &Calls, status: u16) -> String {
     let calls = Arc::clone(calls);
     stub_peer(move |path, body| {
-        calls.lock().unwrap().push((path, body));
+        calls.lock().expect("no panic while it was held").push((path, body));
         std::future::ready((status, json!({"status": "ok"})))
     })
     .await

@@ -17,7 +17,7 @@ pub(crate) async fn updates(app: &TestApp, query: &str) -> Vec<(i64, Option<i64>
     let updates = reply.body.as_array().unwrap_or_else(|| panic!("no list: {}", reply.text));
     updates
         .iter()
-        .map(|update| (update["product_id"].as_i64().unwrap(), update["version"].as_i64()))
+        .map(|update| (update["product_id"].as_i64().expect("a number"), update["version"].as_i64()))
         .collect()
 }
 
