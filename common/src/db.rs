@@ -207,6 +207,11 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the statement gave up waiting for a lock.
+pub fn waited_for_lock(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "55P03"))
+}
+
 /// Whether the statement broke the unique constraint or index `name`.
 pub fn violates(error: &sqlx::Error, name: &str) -> bool {
     matches!(error, sqlx::Error::Database(e) if e.is_unique_violation() && e.constraint() == Some(name))

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::error::ApiError;
 use crate::web::Answer;
 
@@ -82,7 +82,9 @@ impl IdempotencyKey {
         .bind(&fingerprint)
         .bind(LEASE_SECONDS)
         .execute(&mut *tx)
-        .await?;
+        .await
+        // Another request has inserted the key and not committed yet.
+        .map_err(|error| if db::waited_for_lock(&error) { at_work() } else { error.into() })?;
         if inserted.rows_affected() == 1 {
             return Ok(Claim::Fresh(ticket));
         }
@@ -171,6 +173,10 @@ impl Ticket {
             .await?;
         Ok(())
     }
+}
+
+fn at_work() -> ApiError {
+    ApiError::Conflict("the first request with this Idempotency-Key is still at work".into())
 }
 
 /// For the API document.

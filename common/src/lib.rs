@@ -8,10 +8,13 @@
 pub mod api;
 pub mod events;
 
+#[cfg(feature = "amqp")]
 pub mod bus;
 #[cfg(feature = "http")]
 pub mod client;
+#[cfg(feature = "amqp")]
 pub mod inbox;
+#[cfg(feature = "amqp")]
 pub mod outbox;
 
 pub mod config;

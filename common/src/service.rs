@@ -1,5 +1,7 @@
 //! What stands around a service: `main`, the server with its limits, health, and the order of the shutdown.
 
+#[cfg(feature = "amqp")]
+mod broker;
 mod http;
 
 use std::future::Future;
@@ -14,13 +16,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::bus::consume::{Consumers, Subscription};
 use crate::config::{self, Command, Settings};
 use crate::db::{Db, Keeper};
-use crate::events::{Event, Route};
 use crate::mode::Mode;
 use crate::tasks::{Tasks, every};
-use crate::{idempotency, inbox, journal, metrics, telemetry};
+use crate::{idempotency, journal, metrics, telemetry};
 
 /// Longest wait for running requests and events at shutdown: more than the longest job.
 const GRACE: Duration = Duration::from_secs(60);
@@ -79,32 +79,19 @@ type Periodic = Box<dyn FnOnce(CancellationToken) -> futures_util::future::BoxFu
 /// A service in one mode: what it serves, publishes, consumes, and does from time to time.
 pub struct Service {
     routes: OpenApiRouter,
-    publishes: Vec<Route>,
-    subscriptions: Vec<Subscription>,
     periodic: Vec<(&'static str, Periodic)>,
-    needs_broker: bool,
+    #[cfg(feature = "amqp")]
+    messaging: broker::Messaging,
 }
 
 impl Service {
     pub fn new(routes: OpenApiRouter) -> Service {
-        Service { routes, publishes: vec![], subscriptions: vec![], periodic: vec![], needs_broker: false }
-    }
-
-    /// Declares the way of `E` on the broker, so that nothing published before the first consumer comes is lost.
-    pub fn publishes<E: Event>(mut self) -> Service {
-        self.publishes.push(E::ROUTE);
-        self
-    }
-
-    pub fn consumes<S: Clone + Send + Sync + 'static>(mut self, consumers: Consumers<S>) -> Service {
-        self.subscriptions.extend(consumers.into_subscriptions());
-        self
-    }
-
-    /// Nothing can be accepted without the broker: not ready until it is connected.
-    pub fn needs_broker(mut self) -> Service {
-        self.needs_broker = true;
-        self
+        Service {
+            routes,
+            periodic: Vec::new(),
+            #[cfg(feature = "amqp")]
+            messaging: broker::Messaging::default(),
+        }
     }
 
     /// Runs `work` every `period`.
@@ -169,17 +156,40 @@ async fn signal() {
     }
 }
 
+/// Background tasks that are stopped together.
+#[derive(Default)]
+struct Stage {
+    tasks: Tasks,
+    stop: CancellationToken,
+}
+
+impl Stage {
+    fn start<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce(CancellationToken) -> F,
+    ) {
+        self.tasks.start(name, work(self.stop.clone()));
+    }
+}
+
+/// The tasks of a process in the order in which they are stopped.
+#[derive(Default)]
+struct Stages {
+    /// Requests, consumers, periodic work.
+    intake: Stage,
+    /// The relay: after the intake has ended, so that its last events are sent.
+    relay: Stage,
+    /// Publisher and keeper: after the relay.
+    ground: Stage,
+}
+
 /// A service that serves.
 pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,
     db: Option<Db>,
-    /// Requests, consumers, periodic work.
-    intake: (Tasks, CancellationToken),
-    /// The relay: after the intake has ended, so that its last events are sent.
-    relay: (Tasks, CancellationToken),
-    /// Publisher and keeper: after the relay.
-    ground: (Tasks, CancellationToken),
+    stages: Stages,
 }
 
 /// Starts a service: opens what it needs without waiting for it, listens, and answers at once.
@@ -199,88 +209,56 @@ pub async fn start(
     }
     let opened = about.migrations.map(|m| Db::open(&settings.database, about.name, m)).transpose();
     let (db, keeper) = opened.map_err(anyhow::Error::msg)?.unzip();
-    let stops = [CancellationToken::new(), CancellationToken::new(), CancellationToken::new()];
-    let [stop_intake, stop_relay, stop_ground] = stops.clone();
-    let (mut intake, mut relay, mut ground) = (Tasks::default(), Tasks::default(), Tasks::default());
-
     #[cfg(feature = "amqp")]
-    let (bus, line) = crate::bus::Bus::new();
-    #[cfg(feature = "amqp")]
-    let (outbox, relaying) = match (&db, mode) {
-        (Some(db), Mode::Async) => {
-            Some(crate::outbox::Outbox::new(db.clone(), bus.clone(), &settings.broker)).unzip()
-        }
-        _ => (None, None),
-    };
+    let broker = broker::Broker::new(mode, db.as_ref(), settings);
     let deps = Deps {
         db: db.clone(),
         #[cfg(feature = "http")]
         http: crate::client::Http::new(&settings.peers)?,
         #[cfg(feature = "amqp")]
-        bus: bus.clone(),
+        bus: broker.bus.clone(),
         #[cfg(feature = "amqp")]
-        outbox,
+        outbox: broker.outbox.clone(),
     };
     let service = build(mode, deps);
     let listener = TcpListener::bind(settings.listen_addr).await;
     let listener = listener.with_context(|| format!("LISTEN_ADDR={}", settings.listen_addr))?;
     let addr = listener.local_addr()?;
 
-    let mut health = http::Health { db: db.clone(), ..Default::default() };
+    let mut stages = Stages::default();
     if let (Some(keeper), Some(db)) = (keeper, &db) {
-        keep(&mut ground, keeper, db, stop_ground.clone());
+        keep(&mut stages.ground, keeper, db);
     }
-    #[cfg(feature = "amqp")]
-    if mode == Mode::Async {
-        let amqp = crate::bus::amqp::Amqp {
-            url: settings.broker.url().map_err(anyhow::Error::msg)?,
-            service: about.name,
-            publishes: service.publishes.into(),
-            subscriptions: service.subscriptions.into(),
-            prefetch: settings.broker.consumer_prefetch,
-        };
-        if !amqp.subscriptions.is_empty() {
-            let (connected, consuming) = tokio::sync::watch::channel(false);
-            health.consuming = Some(consuming);
-            intake.start(
-                "consumers",
-                amqp.clone().consumer(bus.clone(), db.clone(), connected, stop_intake.clone()),
-            );
-        }
-        health.publisher = service.needs_broker.then(|| bus.clone());
-        ground.start("publisher", amqp.publisher(line, stop_ground.clone()));
-        if let Some(relaying) = relaying {
-            relay.start("outbox relay", relaying.run(stop_relay));
-        }
-    }
+    let health = http::Health {
+        db: db.clone(),
+        #[cfg(feature = "amqp")]
+        broker: match mode {
+            Mode::Sync => broker::Connected::default(),
+            Mode::Async => broker
+                .connect(about.name, service.messaging, settings, db.as_ref(), &mut stages)
+                .map_err(anyhow::Error::msg)?,
+        },
+    };
     for (name, work) in service.periodic {
-        intake.start(name, work(stop_intake.clone()));
+        stages.intake.start(name, work);
     }
     let app = http::app(about, mode, service.routes, health);
-    intake.start("server", http::serve(listener, app, stop_intake));
+    stages.intake.start("server", |stop| http::serve(listener, app, stop));
     tracing::info!(service = about.name, %mode, version = about.version, %addr, "listening");
-    let [stop_intake, stop_relay, stop_ground] = stops;
-    Ok(Running {
-        addr,
-        db,
-        intake: (intake, stop_intake),
-        relay: (relay, stop_relay),
-        ground: (ground, stop_ground),
-    })
+    Ok(Running { addr, db, stages })
 }
 
-fn keep(ground: &mut Tasks, keeper: Keeper, db: &Db, stop: CancellationToken) {
-    ground.start("database keeper", keeper.run(stop.clone()));
+fn keep(ground: &mut Stage, keeper: Keeper, db: &Db) {
+    ground.start("database keeper", |stop| keeper.run(stop));
     let db = db.clone();
     let prune = move || {
         let db = db.clone();
         async move {
             db.wait_ready().await;
-            idempotency::prune(db.relay()).await?;
-            inbox::prune(db.relay()).await
+            idempotency::prune(db.relay()).await
         }
     };
-    ground.start("pruning", every(Duration::from_secs(3600), "pruning", stop, prune));
+    ground.start("key pruning", |stop| every(Duration::from_secs(3600), "key pruning", stop, prune));
 }
 
 impl Running {
@@ -289,15 +267,16 @@ impl Running {
     ///
     /// # Errors
     /// When a background task ended on its own: the service is not whole any more.
-    pub async fn until(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub async fn until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Stages { mut intake, mut relay, mut ground } = self.stages;
         let failed = tokio::select! {
             () = stop => None,
-            ended = self.intake.0.first_to_end() => Some(ended),
-            ended = self.relay.0.first_to_end() => Some(ended),
-            ended = self.ground.0.first_to_end() => Some(ended),
+            ended = intake.tasks.first_to_end() => Some(ended),
+            ended = relay.tasks.first_to_end() => Some(ended),
+            ended = ground.tasks.first_to_end() => Some(ended),
         };
         tracing::info!("stopping");
-        for (mut tasks, stop) in [self.intake, self.relay, self.ground] {
+        for Stage { mut tasks, stop } in [intake, relay, ground] {
             stop.cancel();
             if tokio::time::timeout(GRACE, tasks.finish()).await.is_err() {
                 tracing::error!("work did not end in time and is cut off");

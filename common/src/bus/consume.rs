@@ -14,6 +14,7 @@ use tracing::Instrument;
 
 use crate::context::{Context, now_us};
 use crate::events::{Event, Queue};
+use crate::tasks::panic_text;
 use crate::{ApiError, db, metrics};
 
 /// Deliveries of one message before it is set aside.
@@ -263,10 +264,4 @@ where
         verdicts[place] = failed.clone();
     }
     verdicts
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }

@@ -1,7 +1,6 @@
 //! Publish and consume. Here: what services see, the same for every transport. [`consume`] is how handlers are declared,
 //! run and judged; `amqp` is RabbitMQ, the only file that names lapin.
 
-#[cfg(feature = "amqp")]
 pub(crate) mod amqp;
 pub mod consume;
 

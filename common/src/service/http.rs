@@ -17,16 +17,14 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::About;
-use crate::bus::Bus;
-use crate::bus::consume::panic_text;
 use crate::context::{Context, REQUEST_ID};
+use crate::tasks::panic_text;
 use crate::web::BODY_LIMIT;
 use crate::{ApiError, Db, Mode, metrics};
 
@@ -38,19 +36,25 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 pub(super) struct Health {
     pub db: Option<Db>,
-    pub consuming: Option<watch::Receiver<bool>>,
-    pub publisher: Option<Bus>,
+    #[cfg(feature = "amqp")]
+    pub broker: super::broker::Connected,
 }
 
 impl Health {
     fn missing(&self) -> Vec<&'static str> {
-        let db = self.db.as_ref().is_some_and(|db| !db.is_ready());
-        let consumers = self.consuming.as_ref().is_some_and(|consuming| !*consuming.borrow());
-        let broker = self.publisher.as_ref().is_some_and(|bus| !bus.is_connected());
-        [(db, "database"), (consumers, "consumers"), (broker, "broker")]
-            .into_iter()
-            .filter_map(|(missing, what)| missing.then_some(what))
-            .collect()
+        let mut missing = Vec::new();
+        if self.db.as_ref().is_some_and(|db| !db.is_ready()) {
+            missing.push("database");
+        }
+        #[cfg(feature = "amqp")]
+        if self.broker.consuming.as_ref().is_some_and(|consuming| !*consuming.borrow()) {
+            missing.push("consumers");
+        }
+        #[cfg(feature = "amqp")]
+        if self.broker.publisher.as_ref().is_some_and(|bus| !bus.is_connected()) {
+            missing.push("broker");
+        }
+        missing
     }
 }
 
