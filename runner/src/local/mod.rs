@@ -6,6 +6,7 @@
 pub mod account;
 pub mod commands;
 pub mod http;
+pub mod options;
 pub mod ports;
 pub mod postgres;
 pub mod process;
@@ -24,7 +25,8 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use stack::{Given, Stack, StackOptions, start_all};
+pub use options::{Given, StackOptions};
+pub use stack::{Stack, start_all};
 
 /// The architecture: HTTP calls or RabbitMQ events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]

@@ -1,53 +1,24 @@
 //! One mode, up and down again. The order matters: servers first, services when those answer; and back the same way.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::options::{StackOptions, remove_data, without_path};
 use super::ports::Ports;
 use super::process::Process;
 use super::progress::Step;
 use super::services::{self, SERVICES};
 use super::state::{Entry, Identity, State};
-use super::{Mode, http, not_ours, postgres, rabbitmq, state_folder};
+use super::{Mode, not_ours, postgres, rabbitmq, state_folder};
 
 const SERVER_LIMIT: Duration = Duration::from_secs(90);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How many this process has made: those on given servers must not share a database.
 static STACKS: AtomicUsize = AtomicUsize::new(0);
-
-#[derive(Clone, Default)]
-pub struct StackOptions {
-    /// Moves every port.
-    pub port_offset: u16,
-    /// More environment for all ten services; wins over everything else.
-    pub env: Vec<(String, String)>,
-    /// Where the services write their final effects (JOURNAL_DIR).
-    pub journal: Option<PathBuf>,
-    /// Data, logs and state; `.study/<mode>` if not said.
-    pub dir: Option<PathBuf>,
-    /// Begin with empty databases, and do not keep them.
-    pub fresh: bool,
-    /// Servers on free ports, no services, nothing safe on disk: for tests.
-    pub servers_only: bool,
-    /// Servers that run already, instead of own ones: for tests. Ports are then free ones.
-    pub given: Option<Given>,
-    /// Where the services' binaries are; beside the running program if not said.
-    pub programs: Option<PathBuf>,
-}
-
-/// Servers to use: a stack gets a database and a vhost of its own there and removes them again.
-#[derive(Clone)]
-pub struct Given {
-    /// Superuser's.
-    pub database_url: String,
-    pub amqp_url: String,
-    /// With the login in it.
-    pub management_url: String,
-}
 
 pub struct Stack {
     mode: Mode,
@@ -267,7 +238,7 @@ impl Stack {
     /// Ends the services, which finish what they have begun, then broker and database.
     pub fn stop(mut self) -> Result<()> {
         self.services.iter_mut().for_each(Process::ask_to_stop);
-        let limit = self.service_limit();
+        let limit = self.options.service_limit();
         self.services.iter_mut().for_each(|service| service.wait_or_kill(limit));
         self.end()
     }
@@ -293,19 +264,6 @@ impl Stack {
             given.clean(self.mode, &self.database)?;
         }
         if self.options.fresh { remove_data(&self.dir) } else { Ok(()) }
-    }
-
-    /// Longer than a service gives its own work, and than the longest job, a report.
-    fn service_limit(&self) -> Duration {
-        let own = self
-            .options
-            .env
-            .iter()
-            .rfind(|(name, _)| name == "REPORT_SECONDS")
-            .map(|(_, value)| value.clone());
-        let inherited = || std::env::var_os("REPORT_SECONDS").and_then(|value| value.into_string().ok());
-        let seconds = own.or_else(inherited).and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
-        Duration::from_secs(65_u64.saturating_add(seconds))
     }
 }
 
@@ -346,55 +304,4 @@ pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
     stacks.iter_mut().try_for_each(Stack::wait_until_ready)?;
     step.done();
     Ok(stacks)
-}
-
-impl Given {
-    fn create_vhost(&self, mode: Mode, name: &str) -> Result<()> {
-        if mode == Mode::Sync {
-            return Ok(());
-        }
-        let agent = http::agent(Duration::from_secs(10));
-        let user = self.amqp_url.split(['/', ':', '@']).nth(3).context("AMQP_URL names no user")?;
-        http::put(&agent, &format!("{}/api/vhosts/{name}", self.management_url), "")?;
-        let all = r#"{"configure":".*","write":".*","read":".*"}"#;
-        http::put(&agent, &format!("{}/api/permissions/{name}/{user}", self.management_url), all)
-    }
-
-    fn clean(&self, mode: Mode, name: &str) -> Result<()> {
-        postgres::drop_database(without_path(&self.database_url), name)?;
-        if mode == Mode::Sync {
-            return Ok(());
-        }
-        http::delete(
-            &http::agent(Duration::from_secs(30)),
-            &format!("{}/api/vhosts/{name}", self.management_url),
-        )
-    }
-}
-
-/// `scheme://user:password@host:port` of a URL.
-fn without_path(url: &str) -> &str {
-    let authority = url.find("://").map_or(0, |at| at + 3);
-    url[authority..].find('/').map_or(url, |at| &url[..authority + at])
-}
-
-fn remove_data(dir: &Path) -> Result<()> {
-    for name in ["postgres", "rabbitmq"] {
-        let data = dir.join(name);
-        if data.exists() {
-            fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_of_a_url_is_cut_off() {
-        assert_eq!(without_path("postgres://a:b@h:1/db?x=/y"), "postgres://a:b@h:1");
-        assert_eq!(without_path("amqp://a:b@h:1"), "amqp://a:b@h:1");
-    }
 }
