@@ -41,12 +41,7 @@ pub struct Given {
 impl StackOptions {
     /// Longer than a service gives its own work, and than the longest job, a report.
     pub(super) fn service_limit(&self) -> Duration {
-        let own = self
-            .options
-            .env
-            .iter()
-            .rfind(|(name, _)| name == "REPORT_SECONDS")
-            .map(|(_, value)| value.clone());
+        let own = self.env.iter().rfind(|(name, _)| name == "REPORT_SECONDS").map(|(_, value)| value.clone());
         let inherited = || std::env::var_os("REPORT_SECONDS").and_then(|value| value.into_string().ok());
         let seconds = own.or_else(inherited).and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
         Duration::from_secs(65_u64.saturating_add(seconds))
