@@ -34,7 +34,7 @@ pub struct Db {
     ready: watch::Receiver<bool>,
 }
 
-/// The task that keeps [`Db`] honest; see [`Keeper::run`].
+/// The task that keeps [`Db`] honest.
 pub struct Keeper {
     /// Outside the pool, so that a pool that is busy is not taken for a server that is away.
     options: PgConnectOptions,
