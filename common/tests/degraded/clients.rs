@@ -1,0 +1,118 @@
+//! Clients that ask for what is not there, send too much or too slowly, and a handler that fails them.
+
+use std::sync::Arc;
+
+use common::Mode;
+use common::config::NoSettings;
+use common::service::{Deps, Service};
+use common::testing::{DEADLINE, Method, Sandbox, TestApp, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use super::{ABOUT, ready, routes, start_sync};
+
+#[tokio::test]
+async fn a_handler_that_panics_is_a_500_and_the_service_lives() {
+    let sandbox = Sandbox::new().await;
+    let app = start_sync(&sandbox, &[]).await;
+    ready(&app).await;
+    for _ in 0..3 {
+        let reply = app.get("/panic").await;
+        reply.assert_problem(500, None);
+        assert!(!reply.text.contains("on purpose"), "causes are not shown: {}", reply.text);
+    }
+    assert_eq!(app.get("/select").await.status, 200);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn unknown_paths_wrong_methods_and_large_bodies_are_problems() {
+    let sandbox = Sandbox::new().await;
+    let app = start_sync(&sandbox, &[]).await;
+    for path in ["/nothing", "/select/", "/%00", "/%ff", "//", "/../etc/passwd", "/select%2f"] {
+        app.get(path).await.assert_problem(404, None);
+    }
+    for method in [Method::POST, Method::DELETE, Method::PATCH, Method::from_bytes(b"BREW").unwrap()] {
+        app.request(method, "/select", &[], None).await.assert_problem(405, None);
+    }
+    let body = |size: usize| Some(format!("{{\"_text\":\"{}\"}}", "x".repeat(size - 12)));
+    assert_eq!(app.request(Method::POST, "/take", &[], body(64 * 1024)).await.status, 200);
+    app.request(Method::POST, "/take", &[], body(64 * 1024 + 1)).await.assert_problem(413, None);
+    app.request(Method::POST, "/take", &[], body(5_000_000)).await.assert_problem(413, None);
+
+    // One that does not say beforehand how long it is.
+    let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
+    let head = "POST /take HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    let answer = raw(&app, &format!("{head}{chunk}{chunk}{chunk}0\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_head_is_cut_off() {
+    let sandbox = Sandbox::new().await;
+    let app = start_sync(&sandbox, &[]).await;
+    let answer = raw(&app, "GET /health HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
+    assert!(!answer.contains(" 200 "), "{answer}");
+    assert_eq!(app.get("/health").await.status, 200);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_request_id_is_kept_if_it_can_be_and_made_if_not() {
+    let sandbox = Sandbox::new().await;
+    let app = start_sync(&sandbox, &[]).await;
+    let id_for = async |sent: &str| {
+        let reply = app.request(Method::GET, "/nothing", &[("x-request-id", sent)], None).await;
+        reply.headers["x-request-id"].to_str().unwrap().to_owned()
+    };
+    for kept in ["a", "k6-1_2:3/4", &"x".repeat(128)] {
+        assert_eq!(id_for(kept).await, kept);
+    }
+    for replaced in ["", "has blank", &"x".repeat(129)] {
+        let made = id_for(replaced).await;
+        assert!(made != replaced && made.len() == 36, "{made}");
+    }
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_stop_answers_what_runs_and_takes_nothing_new() {
+    let sandbox = Sandbox::new().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let build = |deps: Deps, NoSettings {}| Service::new(routes(&deps, None, Arc::clone(&gate)));
+    let app = sandbox.start(ABOUT, Mode::Sync, &[], build).await;
+    let address = app.base.replace("http://", "");
+    let in_progress = async || app.metric("http_requests_in_progress", &[r#"handler="/wait""#]).await == 1.0;
+    let mut running = TcpStream::connect(&address).await.unwrap();
+    running.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    eventually("it runs", in_progress).await;
+
+    let stopping = app.stop();
+    let meanwhile = async {
+        eventually("nobody is let in", async || TcpStream::connect(&address).await.is_err()).await;
+        gate.add_permits(1);
+        let mut answer = String::new();
+        running.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("waited"), "{answer}");
+    };
+    tokio::join!(stopping, meanwhile);
+    sandbox.close().await;
+}
+
+/// Sends this and reads until the service closes the connection, however it does.
+async fn raw(app: &TestApp, text: &str) -> String {
+    let talk = async {
+        let mut stream = TcpStream::connect(app.base.replace("http://", "")).await.expect("it listens");
+        stream.write_all(text.as_bytes()).await.ok();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    tokio::time::timeout(DEADLINE, talk).await.expect("the service closes the connection")
+}
