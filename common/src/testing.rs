@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::config::{Cli, Settings};
 use crate::context::REQUEST_ID;
 use crate::service::{self, About, Deps, Service};
-use crate::{Context, Mode, journal};
+use crate::{Mode, journal};
 
 /// Longest wait for a condition. Generous: it is only ever waited for in full when a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -140,15 +140,17 @@ impl Sandbox {
     }
 
     /// Publishes an event as another service would, with the given message id, which is the workflow's id as well.
+    #[cfg(feature = "amqp")]
     pub async fn publish<E: crate::events::Event>(&self, event: &E, message_id: &str) {
-        let message = crate::bus::Message::of(event, Context::fresh()).expect("event is JSON");
+        let message = crate::bus::Message::of(event, crate::Context::fresh()).expect("event is JSON");
         let text = String::from_utf8(message.body).expect("JSON is text");
         self.publish_raw(&message.exchange, &message.routing_key, &text, message_id).await;
     }
 
     /// [`Sandbox::publish`] to one queue alone, where the event's exchange may not be there.
+    #[cfg(feature = "amqp")]
     pub async fn publish_to<E: crate::events::Event>(&self, queue: &str, event: &E, message_id: &str) {
-        let message = crate::bus::Message::of(event, Context::fresh()).expect("event is JSON");
+        let message = crate::bus::Message::of(event, crate::Context::fresh()).expect("event is JSON");
         let text = String::from_utf8(message.body).expect("JSON is text");
         self.publish_raw("", queue, &text, message_id).await;
     }
