@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Executor, Postgres, Transaction};
@@ -21,6 +22,8 @@ static COMMON: Migrator = sqlx::migrate!();
 
 /// A request waits this long for a connection, and then gets 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections that are opened before they are needed.
+const WARM: usize = 5;
 const PING_EVERY: Duration = Duration::from_millis(500);
 /// A connection that rested longer is tested before use; a busy one is not, which saves a round trip per request.
 const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -39,6 +42,7 @@ pub struct Keeper {
     /// Outside the pool, so that a pool that is busy is not taken for a server that is away.
     options: PgConnectOptions,
     pool: PgPool,
+    requests: PgPool,
     schema: String,
     migrations: &'static Migrator,
     ready: watch::Sender<bool>,
@@ -86,8 +90,8 @@ impl Db {
             relay: pool(2).connect_lazy_with(relayed),
             ready: watched,
         };
-        let pool = db.relay.clone();
-        Ok((db, Keeper { options, pool, schema, migrations, ready }))
+        let (pool, requests) = (db.relay.clone(), db.pool.clone());
+        Ok((db, Keeper { options, pool, requests, schema, migrations, ready }))
     }
 
     /// For single statements.
@@ -166,6 +170,9 @@ impl Keeper {
         if !self.ready.send_replace(true) {
             tracing::info!(schema = self.schema, "database is ready");
         }
+        // A login costs milliseconds of hashing on both sides: not at the expense of the first requests.
+        let warm = join_all((0..WARM).map(|_| self.requests.acquire())).await;
+        drop(warm);
         loop {
             tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping()).await??;
             tokio::time::sleep(PING_EVERY).await;
