@@ -131,8 +131,8 @@ pub struct PeerSettings {
 pub struct LogSettings {
     #[arg(long, env, global = true, default_value = "json")]
     pub log_format: LogFormat,
-    /// Levels by target, such as `info,common=debug`
-    #[arg(long, env, global = true, default_value = "info")]
+    /// Levels by target, such as `info,common=debug`; lapin calls an orderly end an error, and failures are logged here
+    #[arg(long, env, global = true, default_value = "info,lapin=off")]
     pub rust_log: String,
 }
 

@@ -104,6 +104,8 @@ impl IntoResponse for ApiError {
         let (status, retry_after) = (self.status(), self.retry_after());
         match &self {
             ApiError::Internal(cause) => tracing::error!(cause = format!("{cause:#}"), "request failed"),
+            // What is away is logged once, by what keeps it connected.
+            ApiError::Unavailable(_) => {}
             error if status.is_server_error() => {
                 tracing::warn!(status = status.as_u16(), %error, "request refused");
             }
