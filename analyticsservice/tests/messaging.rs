@@ -131,7 +131,9 @@ async fn of_a_batch_with_poison_the_poison_is_set_aside_and_its_neighbours_are_s
     // Nothing is consumed yet, so that all of them are one batch.
     start_without_database(&sandbox).await.stop().await;
     sandbox.publish(&click("0198f1a0-0000-7000-8000-000000000001", "/before"), "before").await;
-    let poison = ["nonsense", "{}", r#"{"event_id":"x","user_id":1,"page":"/"}"#];
+    // What is set aside says why in a header, which has to fit into a frame however long the wrong value is.
+    let long = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(60_000));
+    let poison = ["nonsense", "{}", r#"{"event_id":"x","user_id":1,"page":"/"}"#, &long];
     for (n, poison) in poison.iter().enumerate() {
         sandbox.publish_raw("", CLICKS, poison, &format!("poison-{n}")).await;
     }
@@ -140,7 +142,7 @@ async fn of_a_batch_with_poison_the_poison_is_set_aside_and_its_neighbours_are_s
     let app = start(&sandbox).await;
     eventually("the neighbours are stored", async || count(&app).await == 2).await;
     eventually("the poison is set aside", async || {
-        sandbox.messages("click_tracked_queue.dlq").await.len() == 3
+        sandbox.messages("click_tracked_queue.dlq").await.len() == poison.len()
     })
     .await;
     for message in sandbox.messages("click_tracked_queue.dlq").await {
@@ -149,6 +151,7 @@ async fn of_a_batch_with_poison_the_poison_is_set_aside_and_its_neighbours_are_s
             headers["x-reason"].as_str().unwrap().contains("does not parse as ClickTracked"),
             "{headers}"
         );
+        assert!(!headers["x-reason"].as_str().unwrap().contains("xxx"), "{headers}");
         assert!(poison.contains(&message["payload"].as_str().unwrap()), "as it came: {message}");
     }
     app.stop().await;
@@ -165,6 +168,9 @@ async fn a_click_that_the_database_refuses_does_not_keep_its_neighbours() {
     sandbox.publish(&click("0198f1a0-0000-7000-8000-000000000003", "/after"), "after").await;
     let app = start(&sandbox).await;
     eventually("the neighbours are stored", async || count(&app).await == 2).await;
+    // No attempt can heal it.
+    eventually("it is set aside", async || sandbox.messages("click_tracked_queue.dlq").await.len() == 1)
+        .await;
     app.stop().await;
     assert_eq!(sandbox.messages(CLICKS).await.len(), 0);
     sandbox.close().await;

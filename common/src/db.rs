@@ -214,6 +214,11 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the values themselves cannot be stored: PostgreSQL's class 22, such as the character NUL in a text.
+pub fn refuses_data(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|code| code.starts_with("22")))
+}
+
 /// Whether the statement gave up waiting for a lock.
 pub fn waited_for_lock(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "55P03"))

@@ -92,6 +92,7 @@ async fn refuse(db: &Db, job_id: &str) -> Result<(), ApiError> {
 
 /// No request works for over 60 s: what has not ended after 90 s was cut off by a crash.
 async fn end_interrupted(db: Db) -> Result<(), sqlx::Error> {
+    db.wait_ready().await;
     sqlx::query(
         "UPDATE report_jobs SET status = 'failed', finished_at = now()
          WHERE status IN ('queued', 'running') AND coalesce(started_at, created_at) < now() - interval '90 seconds'",

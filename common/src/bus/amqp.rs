@@ -44,6 +44,8 @@ const PUBLISHED_AT: &str = "x-published-at";
 const ATTEMPT: &str = "x-attempt";
 const REASON: &str = "x-reason";
 const FIRST_FAILED_AT: &str = "x-first-failed-at";
+/// All headers of a message have to fit into one frame of 16 KB.
+const REASON_LIMIT: usize = 500;
 
 /// What one process needs of the broker.
 #[derive(Clone)]
@@ -381,9 +383,10 @@ impl Pump {
     async fn set_aside(
         &self,
         delivery: Delivery,
-        reason: String,
+        mut reason: String,
         may_retry: bool,
     ) -> anyhow::Result<&'static str> {
+        reason.truncate(reason.floor_char_boundary(REASON_LIMIT));
         let queue = self.subscription.queue;
         let attempt = header(&delivery, ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(0_u32) + 1;
         let retry = may_retry && attempt < MAX_ATTEMPTS;

@@ -69,6 +69,8 @@ impl From<sqlx::Error> for HandlerError {
     fn from(error: sqlx::Error) -> HandlerError {
         if db::is_outage(&error) {
             HandlerError::Away(error.into())
+        } else if db::refuses_data(&error) {
+            HandlerError::Reject(error.into())
         } else {
             HandlerError::Retry(error.into())
         }
@@ -241,7 +243,10 @@ where
                 events.push(Incoming { event, queue, message_id, context });
                 places.push(place);
             }
-            Err(error) => verdicts[place] = Verdict::Dead(format!("does not parse as {}: {error}", E::NAME)),
+            Err(error) => {
+                let error = without_values(&error.to_string());
+                verdicts[place] = Verdict::Dead(format!("does not parse as {}: {error}", E::NAME));
+            }
         }
     }
     if events.is_empty() {
@@ -256,6 +261,8 @@ where
             return verdicts;
         }
         Ok(Err(HandlerError::Retry(error))) => Verdict::Retry(format!("{error:#}")),
+        // One of several: which one is found by judging each on its own, as after any other error.
+        Ok(Err(HandlerError::Reject(error))) if places.len() > 1 => Verdict::Retry(format!("{error:#}")),
         Ok(Err(HandlerError::Reject(error))) => Verdict::Dead(format!("{error:#}")),
         Ok(Err(HandlerError::Away(error))) => Verdict::Away(format!("{error:#}")),
         Err(panic) => Verdict::Retry(format!("the handler panicked: {}", panic_text(&*panic))),
@@ -264,4 +271,25 @@ where
         verdicts[place] = failed.clone();
     }
     verdicts
+}
+
+/// A parser's message without the value that it quotes: reasons are logged, bodies are not.
+fn without_values(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(from), Some(to)) if from < to => format!("{}…{}", &message[..=from], &message[to..]),
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_does_not_quote_the_body() {
+        let error = serde_json::from_str::<i64>(r#""ada@example.org""#).unwrap_err().to_string();
+        assert!(error.contains("ada"), "{error}");
+        assert_eq!(without_values(&error), r#"invalid type: string "…", expected i64 at line 1 column 17"#);
+        assert_eq!(without_values("missing field `user_id`"), "missing field `user_id`");
+    }
 }
