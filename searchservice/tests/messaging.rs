@@ -82,8 +82,9 @@ async fn the_same_message_twice_is_one_effect() {
         announce(&sandbox, 20, "Versioned", 1, &twice).await;
     }
     eventually("it is indexed", async || effects_of(&twice).len() == 1).await;
-    announce(&sandbox, 20, "Versioned", 2, &last).await;
     announce(&sandbox, 20, "Versioned", 1, &twice).await;
+    // Taken in order: when this one has its effect, those before it are at work at least, and stopping awaits them.
+    announce(&sandbox, 20, "Versioned", 2, &last).await;
     eventually("it is known", async || effects_of(&last).len() == 1).await;
     app.stop().await;
     assert_eq!(effects_of(&twice).len(), 1, "and what came again had none");
