@@ -42,7 +42,8 @@ fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode>
         return Ok(exit_code(status));
     }
     let mut test = cargo(root);
-    test.args(["test", "--workspace", "--all-features", "--locked", "--no-fail-fast", "--"]).args(&args.filter);
+    test.args(["test", "--workspace", "--all-features", "--locked", "--no-fail-fast", "--"])
+        .args(&args.filter);
     test.env("DATABASE_URL", servers.database_url());
     test.envs(servers.amqp_url().map(|url| ("AMQP_URL", url)));
     test.envs(servers.management_url().map(|url| ("RABBITMQ_MANAGEMENT_URL", url)));
