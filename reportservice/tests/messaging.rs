@@ -7,7 +7,7 @@ use common::Mode;
 use common::events::GenerateReportJob;
 use common::testing::{Method, Sandbox, TestApp, assert_serves_common_paths, effects_of, eventually};
 use futures_util::future::join_all;
-use reports::{assert_completed, chain, id, job};
+use reports::{assert_completed, assert_one_after_the_other, chain, id, job};
 use reportservice::hashing::Settings;
 use reportservice::{ABOUT, messaging};
 use serde_json::{Value, json};
@@ -150,13 +150,11 @@ async fn more_jobs_than_workers_wait_in_the_queue_and_a_restart_goes_on_with_the
     assert!(!sandbox.messages(QUEUE).await.is_empty(), "what had not begun waits in the queue");
 
     let app = start(&sandbox, one).await;
-    let mut waited = Vec::new();
     for job_id in &jobs {
         let completed = in_state(&app, job_id, "completed").await;
         assert_completed(&completed, "standard");
-        waited.push(completed["queued_seconds"].as_f64().unwrap());
     }
-    assert!(waited.is_sorted() && waited[3] >= 1.0, "one after the other: {waited:?}");
+    assert_one_after_the_other(&sandbox, 4).await;
     app.stop().await;
     sandbox.close().await;
 }

@@ -1,6 +1,6 @@
 //! What reportservice does alike in both modes.
 
-use common::testing::{Method, Reply, TestApp, assert_refuses_bad_bodies};
+use common::testing::{Method, Reply, Sandbox, TestApp, assert_refuses_bad_bodies};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -38,6 +38,20 @@ pub(crate) fn assert_completed(job: &Value, report_type: &str) {
     assert!(job["iterations"].as_u64().expect("a number") >= 1);
     assert!(job["computation_time_seconds"].as_f64().expect("a number") >= 0.0);
     assert!(job["queued_seconds"].as_f64().expect("a number") >= 0.0);
+}
+
+/// With one worker no report begins before the one before it is computed.
+pub(crate) async fn assert_one_after_the_other(sandbox: &Sandbox, reports: i64) {
+    let (all, overlapping): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE begun < done_before) FROM (
+             SELECT started_at AS begun,
+                    lag(started_at + make_interval(secs => computation_time_seconds)) OVER (ORDER BY started_at) AS done_before
+             FROM report_jobs) jobs",
+    )
+    .fetch_one(&sandbox.pool().await)
+    .await
+    .expect("the database answers");
+    assert_eq!((all, overlapping), (reports, 0), "reports, and those that did not wait their turn");
 }
 
 pub(crate) async fn assert_refuses_bad_input(app: &TestApp) {
