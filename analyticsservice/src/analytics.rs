@@ -7,6 +7,7 @@ use axum::extract::State;
 use common::api::ProductChange;
 use common::error::Problems;
 use common::events::ClickTracked;
+use common::failpoint::witness;
 use common::web::{Page, Query, no_nul, no_nul_opt};
 use common::{ApiError, Db};
 use garde::Validate;
@@ -79,9 +80,13 @@ pub async fn record(tx: &mut PgConnection, change: &ProductChange) -> Result<boo
     .bind(change.version)
     .bind(&change.name)
     .bind(change.stock)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(recorded.rows_affected() == 1)
+    let first = recorded.rows_affected() == 1;
+    if let (true, Some(version)) = (first, change.version) {
+        witness(tx, "analytics", format!("{}:{version}", change.product_id)).await?;
+    }
+    Ok(first)
 }
 
 #[derive(Debug, Serialize, sqlx::FromRow, ToSchema)]

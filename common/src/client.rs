@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde_json::Value;
 
-use crate::ApiError;
 use crate::api::{Call, Peer};
 use crate::config::PeerSettings;
 use crate::context::{ACCEPTED_AT, Context, REQUEST_ID, TRACEPARENT};
+use crate::{ApiError, failpoint};
 
 /// Shorter than the server's limit on idle connections (5 s), so that no call meets a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -73,6 +73,7 @@ impl Http {
             }
         };
         let context = Context::current();
+        failpoint::pass("before_call");
         let response = self
             .client
             .post(format!("{}{}", self.peers[&C::PEER], C::PATH))
@@ -83,6 +84,7 @@ impl Http {
             .send()
             .await
             .map_err(failed)?;
+        failpoint::pass("after_call");
         match response.status() {
             status if status.is_success() => response.json().await.map_err(failed),
             status if status.is_client_error() => {

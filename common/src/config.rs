@@ -56,6 +56,9 @@ pub struct Settings {
     pub peers: PeerSettings,
     #[command(flatten)]
     pub log: LogSettings,
+    #[cfg(feature = "failpoints")]
+    #[command(flatten)]
+    pub failpoint: crate::failpoint::Settings,
 }
 
 #[derive(Args, Clone, Debug)]

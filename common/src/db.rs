@@ -2,20 +2,46 @@
 //! waits for it, migrates, and notices when it is away, so that requests are refused at once instead of queueing.
 
 use std::convert::Infallible;
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Executor, Postgres, Transaction};
+use sqlx::{Executor, PgConnection, Postgres, Transaction};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseSettings;
+use crate::failpoint;
 
-/// A transaction in the service's schema.
-pub type Tx = Transaction<'static, Postgres>;
+/// A transaction in the service's schema. Dropped without a commit it is rolled back.
+pub struct Tx(Transaction<'static, Postgres>);
+
+impl Tx {
+    /// # Errors
+    /// As the database; then it is not known whether it took effect.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        failpoint::pass("before_commit");
+        self.0.commit().await?;
+        failpoint::pass("after_commit");
+        Ok(())
+    }
+}
+
+impl Deref for Tx {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
 
 /// Outbox, inbox and idempotency keys: the same in every service, numbered apart from the service's own.
 static COMMON: Migrator = sqlx::migrate!();
@@ -107,7 +133,7 @@ impl Db {
     /// # Errors
     /// At once while the database is away; within 2 s when no connection is free.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
-        self.pool()?.begin().await
+        self.pool()?.begin().await.map(Tx)
     }
 
     pub(crate) fn relay(&self) -> &PgPool {
@@ -193,6 +219,9 @@ impl Keeper {
         common.dangerous_set_table_name("_common_migrations");
         common.run(&self.pool).await?;
         self.migrations.run(&self.pool).await?;
+        if failpoint::COMPILED_IN {
+            self.pool.execute(failpoint::WITNESS).await?;
+        }
         Ok(())
     }
 }

@@ -26,6 +26,16 @@ pub enum Route {
     Fanout { exchange: &'static str, queues: &'static [&'static str] },
 }
 
+impl Route {
+    /// Where the event arrives.
+    pub(crate) fn queues(&self) -> &[&'static str] {
+        match self {
+            Route::Queue(queue) => std::slice::from_ref(queue),
+            Route::Fanout { queues, .. } => queues,
+        }
+    }
+}
+
 /// A fact, announced to whom it may concern.
 pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// `type` in the message's properties, and the label in metrics.

@@ -3,6 +3,7 @@
 
 use crate::bus::Incoming;
 use crate::db::{Db, Tx};
+use crate::failpoint::{self, Sabotage, sabotaged};
 
 /// Opens the transaction in which an event is applied; `None` if it was applied before.
 ///
@@ -15,7 +16,11 @@ pub async fn begin<E>(db: &Db, event: &Incoming<E>) -> Result<Option<Tx>, sqlx::
         .bind(&event.message_id)
         .execute(&mut *tx)
         .await?;
-    Ok((first.rows_affected() == 1).then_some(tx))
+    if first.rows_affected() == 0 && !sabotaged(Sabotage::NoInbox) {
+        return Ok(None);
+    }
+    failpoint::applied(&mut tx, event.queue, &event.message_id).await?;
+    Ok(Some(tx))
 }
 
 /// Forgets messages after 7 days: longer than any queue keeps one waiting.

@@ -3,7 +3,8 @@
 //! 1. the two contracts: [`api`] (calls, sync mode) and [`events`] (events, async mode);
 //! 2. what a service uses to talk: [`client`] and [`bus`], [`outbox`], [`inbox`];
 //! 3. what stands around a service: [`service`], [`web`], [`idempotency`], [`db`], [`config`];
-//! 4. what is measured: [`effects`], [`metrics`], [`journal`], with the [`context`] that travels along.
+//! 4. what is measured: [`effects`], [`metrics`], [`journal`], with the [`context`] that travels along;
+//! 5. how it is made to fail, in builds for tests: [`failpoint`].
 
 pub mod api;
 pub mod events;
@@ -33,6 +34,7 @@ pub mod journal;
 pub mod metrics;
 pub mod telemetry;
 
+pub mod failpoint;
 #[cfg(feature = "testing")]
 pub mod testing;
 

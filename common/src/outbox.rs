@@ -1,8 +1,8 @@
 //! Events that must not be lost: written in the transaction of the effect they announce, sent by a relay that deletes a row
 //! only when the broker has confirmed it. While the broker is away work is still accepted, up to a bound.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -17,6 +17,7 @@ use crate::config::BrokerSettings;
 use crate::context::Context;
 use crate::db::Tx;
 use crate::events::Event;
+use crate::failpoint::{self, Sabotage, sabotaged};
 use crate::{ApiError, Db, metrics};
 
 /// Events that one turn of the relay sends.
@@ -34,6 +35,9 @@ pub struct Outbox {
 struct Shared {
     wake: Notify,
     full: AtomicBool,
+    /// Without the outbox, for [`Sabotage::NoOutbox`]: what is published after the commit, come what may.
+    unsafely_sent: Mutex<Vec<Message>>,
+    bus: Bus,
 }
 
 /// Sends what stands in the outbox.
@@ -49,8 +53,13 @@ type Row = (i64, Uuid, String, String, String, Json<Context>, Vec<u8>, time::Off
 
 impl Outbox {
     pub(crate) fn new(db: Db, bus: Bus, settings: &BrokerSettings) -> (Outbox, Relay) {
-        let outbox =
-            Outbox { shared: Arc::new(Shared { wake: Notify::new(), full: AtomicBool::new(false) }) };
+        let shared = Shared {
+            wake: Notify::new(),
+            full: AtomicBool::new(false),
+            unsafely_sent: Mutex::default(),
+            bus: bus.clone(),
+        };
+        let outbox = Outbox { shared: Arc::new(shared) };
         let (max_rows, max_age) = (settings.outbox_max_rows, settings.outbox_max_age());
         (outbox.clone(), Relay { db, bus, outbox, max_rows, max_age })
     }
@@ -77,6 +86,11 @@ impl Outbox {
             return Err(ApiError::Unavailable("too many events wait for the broker".into()));
         }
         let message = Message::of(event, context)?;
+        failpoint::written(tx, message.id, E::ROUTE.queues()).await?;
+        if sabotaged(Sabotage::NoOutbox) {
+            self.shared.unsafely_sent.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+            return Ok(());
+        }
         sqlx::query(
             "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body) VALUES ($1, $2, $3, $4, $5, $6)",
         )
@@ -98,6 +112,12 @@ impl Outbox {
     pub async fn commit(&self, tx: Tx) -> Result<(), sqlx::Error> {
         tx.commit().await?;
         self.shared.wake.notify_one();
+        if sabotaged(Sabotage::NoOutbox) {
+            let sent = std::mem::take(
+                &mut *self.shared.unsafely_sent.lock().unwrap_or_else(PoisonError::into_inner),
+            );
+            join_all(sent.into_iter().map(|message| self.shared.bus.send(message))).await;
+        }
         Ok(())
     }
 }
@@ -183,6 +203,7 @@ async fn send_batch(pool: &PgPool, bus: &Bus) -> anyhow::Result<usize> {
         (seq, bus.send(message).await)
     }))
     .await;
+    failpoint::pass("after_confirm_before_delete");
     let confirmed: Vec<i64> = sent.iter().filter(|(_, sent)| sent.is_ok()).map(|(seq, _)| *seq).collect();
     if !confirmed.is_empty() {
         sqlx::query("DELETE FROM outbox WHERE seq = ANY($1)").bind(&confirmed).execute(&mut *tx).await?;

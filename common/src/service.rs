@@ -203,6 +203,8 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let mode = Mode::choose(settings.comm_mode, about.modes).map_err(anyhow::Error::msg)?;
     telemetry::init(&settings.log).map_err(anyhow::Error::msg)?;
+    #[cfg(feature = "failpoints")]
+    crate::failpoint::arm(&settings.failpoint);
     metrics::get().set_build(about.version, mode);
     if let Some(dir) = &settings.journal_dir {
         journal::open(dir, about.name).with_context(|| format!("JOURNAL_DIR={}", dir.display()))?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
+use common::failpoint::witness;
 use common::web::{Page, Query};
 use common::{ApiError, Db};
 use garde::Validate;
@@ -67,9 +68,13 @@ pub async fn record(tx: &mut PgConnection, user_id: i64, email: &str) -> Result<
         sqlx::query("INSERT INTO emails (user_id, email) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING")
             .bind(user_id)
             .bind(email)
-            .execute(tx)
+            .execute(&mut *tx)
             .await?;
-    Ok(inserted.rows_affected() == 1)
+    let first = inserted.rows_affected() == 1;
+    if first {
+        witness(tx, "email", user_id).await?;
+    }
+    Ok(first)
 }
 
 #[derive(Deserialize, Validate, IntoParams)]

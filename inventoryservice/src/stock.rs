@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
+use common::failpoint::{Sabotage, sabotaged, witness};
 use common::saga::{INSUFFICIENT_STOCK, UNKNOWN_PRODUCT};
 use common::web::{Page, Path, Query};
 use common::{ApiError, Db};
@@ -60,6 +61,9 @@ pub async fn reserve(
     .execute(&mut *tx)
     .await?;
     if held.rows_affected() == 1 {
+        if let Some(order_id) = order_id {
+            witness(tx, "reserve", order_id).await?;
+        }
         return Ok(Reservation::Held);
     }
     let known = find(tx, product_id).await?.is_some();
@@ -103,6 +107,9 @@ pub enum End {
 /// # Errors
 /// As the database.
 pub async fn end(tx: &mut PgConnection, order_id: i64, end: End) -> Result<bool, sqlx::Error> {
+    if end == End::Released && sabotaged(Sabotage::NoCompensation) {
+        return Ok(true);
+    }
     let mut ended = close(tx, order_id, end).await?;
     if ended.is_none() && end != End::Committed {
         if entomb(tx, order_id).await? {
@@ -119,7 +126,8 @@ pub async fn end(tx: &mut PgConnection, order_id: i64, end: End) -> Result<bool,
         }
         _ => "UPDATE inventory SET reserved = reserved - $2 WHERE product_id = $1",
     };
-    sqlx::query(move_stock).bind(product_id).bind(quantity).execute(tx).await?;
+    sqlx::query(move_stock).bind(product_id).bind(quantity).execute(&mut *tx).await?;
+    witness(tx, if end == End::Committed { "sell" } else { "release" }, order_id).await?;
     Ok(true)
 }
 

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
+use common::failpoint::witness;
 use common::saga::SagaSettings;
 use common::web::{Page, Path, Query};
 use common::{ApiError, Context, Db};
@@ -110,10 +111,13 @@ pub async fn end(tx: &mut PgConnection, id: i64, end: End<'_>) -> Result<bool, A
     .bind(compensated)
     .execute(&mut *tx)
     .await?;
-    if ended.rows_affected() == 0 {
+    let first = ended.rows_affected() == 1;
+    if first {
+        witness(tx, "order", id).await?;
+    } else {
         find(tx, id).await?;
     }
-    Ok(ended.rows_affected() == 1)
+    Ok(first)
 }
 
 /// Orders that have been pending for too long, taken for one more try. Several instances share them.

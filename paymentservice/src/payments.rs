@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use common::error::Problems;
+use common::failpoint::witness;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
 use common::web::{Answer, OptionalJson, Path};
 use common::{ApiError, Db};
@@ -146,9 +147,13 @@ pub async fn complete(
     )
     .bind(payment_id)
     .bind(transaction_id)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(ended.rows_affected() == 1)
+    let first = ended.rows_affected() == 1;
+    if first {
+        witness(tx, "payment", payment_id).await?;
+    }
+    Ok(first)
 }
 
 /// Notes a payment in the audit; `false` if it was noted before.
@@ -178,7 +183,7 @@ pub async fn audit(
 /// As the database.
 pub async fn pay_order(tx: &mut PgConnection, order_id: i64) -> Result<Payment, sqlx::Error> {
     let new = NewPayment::default();
-    sqlx::query(
+    let taken = sqlx::query(
         "INSERT INTO payments (payment_id, status, amount, currency, order_id, saga, transaction_id)
          VALUES ($1, 'success', $2, $3, $4, true, $5) ON CONFLICT (order_id) WHERE saga DO NOTHING",
     )
@@ -189,6 +194,9 @@ pub async fn pay_order(tx: &mut PgConnection, order_id: i64) -> Result<Payment, 
     .bind(transaction_id())
     .execute(&mut *tx)
     .await?;
+    if taken.rows_affected() == 1 {
+        witness(tx, "saga_payment", order_id).await?;
+    }
     sqlx::query_as("SELECT * FROM payments WHERE saga AND order_id = $1").bind(order_id).fetch_one(tx).await
 }
 

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use common::api::ProductChange;
 use common::error::Problems;
+use common::failpoint::witness;
 use common::web::{Page, Query, no_nul};
 use common::{ApiError, Db};
 use garde::Validate;
@@ -38,9 +39,13 @@ pub async fn reindex(tx: &mut PgConnection, change: &ProductChange) -> Result<bo
     .bind(&change.name)
     .bind(change.stock)
     .bind(change.version)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(written.rows_affected() == 1)
+    let applied = written.rows_affected() == 1;
+    if let (true, Some(version)) = (applied, change.version) {
+        witness(tx, "search", format!("{}:{version}", change.product_id)).await?;
+    }
+    Ok(applied)
 }
 
 #[derive(Deserialize, Validate, IntoParams)]

@@ -27,6 +27,7 @@ use super::consume::{MAX_ATTEMPTS, Raw, Subscription, Verdict};
 use super::{Bus, CONFIRM_TIMEOUT, Handled, Line, Message, Publish, PublishError};
 use crate::context::{ACCEPTED_AT, Context, REQUEST_ID, TRACEPARENT, now_us};
 use crate::events::Route;
+use crate::failpoint::{self, Sabotage, sabotaged};
 use crate::{Db, metrics};
 
 /// Messages that are published together and then confirmed: 35 times the throughput of one at a time.
@@ -182,11 +183,19 @@ async fn lost(connection: &Connection, channel: &Channel) {
 async fn publish_round(
     connection: &Connection,
     channel: &Channel,
-    round: impl Iterator<Item = Publish>,
+    round: impl ExactSizeIterator<Item = Publish>,
 ) -> anyhow::Result<()> {
     let mut confirms = Vec::new();
     let mut senders = Vec::new();
+    let several = round.len() > 1;
+    if sabotaged(Sabotage::SharedChannel) {
+        join_all(round.map(|publish| publish_on_shared(channel, publish))).await;
+        return Ok(());
+    }
     for Publish { message, outcome } in round {
+        if several && senders.len() == 1 {
+            failpoint::pass_when_sent("mid_batch").await;
+        }
         if outcome.is_closed() {
             continue;
         }
@@ -196,6 +205,11 @@ async fn publish_round(
         }
         senders.push((message.id.to_string(), outcome));
         confirms.push(publish(channel, message).await?);
+    }
+    failpoint::pass_when_sent("after_publish_before_confirm").await;
+    if sabotaged(Sabotage::NoConfirms) {
+        senders.into_iter().for_each(|(_, outcome)| drop(outcome.send(Ok(()))));
+        return Ok(());
     }
     let deadline = Instant::now() + CONFIRM_TIMEOUT;
     let confirmed = join_all(confirms.into_iter().map(|confirm| timeout_at(deadline, confirm))).await;
@@ -216,6 +230,17 @@ async fn publish_round(
     // After a time-out the frame may still lie in a buffer: closing the connection discards it.
     ensure!(!unconfirmed, "a publish was not confirmed");
     Ok(())
+}
+
+/// What [`Sabotage::SharedChannel`] does instead: each publisher believes the confirm that lapin hands to it.
+async fn publish_on_shared(channel: &Channel, Publish { message, outcome }: Publish) {
+    let confirmed = async { publish(channel, message).await?.await };
+    let settled = match confirmed.await {
+        Ok(Confirmation::Ack(None)) => Ok(()),
+        Ok(Confirmation::Ack(Some(_))) => Err(PublishError::Unroutable),
+        _ => Err(PublishError::Unconfirmed),
+    };
+    drop(outcome.send(settled));
 }
 
 /// The id of the message that came back with this confirm, be it this one's or another's.
@@ -332,6 +357,11 @@ impl Pump {
     /// Has a batch judged, does what the verdicts say, and acknowledges it. What is not acknowledged comes again.
     async fn settle(self: Arc<Self>, batch: Vec<Delivery>) -> anyhow::Result<()> {
         let raw: Arc<[Raw]> = batch.iter().map(raw).collect();
+        let Some(last) = batch.last().map(|delivery| delivery.acker.clone()) else { return Ok(()) };
+        let several = batch.len() > 1;
+        if sabotaged(Sabotage::AckBeforeCommit) {
+            last.ack(BasicAckOptions { multiple: several }).await?;
+        }
         let mut verdicts = self.judge(&raw).await?;
         if batch.len() > 1 && verdicts.iter().any(|v| matches!(v, Verdict::Retry(_))) {
             // Which one of them was it? Each on its own, so that its neighbours are served.
@@ -341,10 +371,12 @@ impl Pump {
                 }
             }
         }
-        let Some(last) = batch.last().map(|delivery| delivery.acker.clone()) else { return Ok(()) };
         let consumed = &metrics::get().events_consumed;
-        let several = batch.len() > 1;
-        for (delivery, verdict) in batch.into_iter().zip(verdicts) {
+        let half = batch.len() / 2;
+        for (place, (delivery, verdict)) in batch.into_iter().zip(verdicts).enumerate() {
+            if several && place == half {
+                failpoint::pass("mid_batch");
+            }
             let outcome = match verdict {
                 Verdict::Done(Handled::Applied) => "ok",
                 Verdict::Done(Handled::Duplicate) => "duplicate",
@@ -355,6 +387,10 @@ impl Pump {
             consumed.with_label_values(&[self.subscription.queue, outcome]).inc();
         }
         // Batches are settled one after the other on a channel of their own: everything up to the last one is done.
+        failpoint::pass("before_ack");
+        if sabotaged(Sabotage::AckBeforeCommit) {
+            return Ok(());
+        }
         let acknowledged = last.ack(BasicAckOptions { multiple: several }).await?;
         ensure!(acknowledged, "{}: an acknowledgement could not be sent", self.subscription.queue);
         Ok(())
@@ -421,6 +457,7 @@ impl Pump {
             notes: vec![(ATTEMPT, attempt.to_string()), (REASON, reason), (FIRST_FAILED_AT, first_failed)],
         };
         self.bus.send(message).await.with_context(|| format!("{queue}: an event could not be set aside"))?;
+        failpoint::pass("after_aside_before_ack");
         Ok(if retry { "retry" } else { "dead" })
     }
 }

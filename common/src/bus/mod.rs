@@ -16,7 +16,7 @@ pub use consume::{Consumers, Handled, HandlerError, Incoming};
 use crate::ApiError;
 use crate::context::{Context, now_us};
 use crate::events::{Event, Route};
-use crate::metrics;
+use crate::{failpoint, metrics};
 
 /// From handing a message over to the broker's confirm; then its outcome is unknown.
 pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -123,6 +123,9 @@ impl Bus {
     /// As [`Bus::publish`].
     pub async fn send(&self, message: Message) -> Result<(), PublishError> {
         let event = message.event.clone();
+        if failpoint::delivers_twice() {
+            self.hand_over(message.clone()).await?;
+        }
         let sent = self.hand_over(message).await;
         let outcome = if sent.is_ok() { "confirmed" } else { "failed" };
         metrics::get().events_published.with_label_values(&[event.as_ref(), outcome]).inc();

@@ -26,7 +26,7 @@ use super::About;
 use crate::context::{Context, REQUEST_ID};
 use crate::tasks::panic_text;
 use crate::web::BODY_LIMIT;
-use crate::{ApiError, Db, Mode, metrics};
+use crate::{ApiError, Db, Mode, failpoint, metrics};
 
 /// A client that sends its head slower than this is cut off; so is a connection that rests as long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,6 +125,9 @@ async fn way_of_a_request(request: Request, next: Next) -> Response {
         }
     });
     task.detach_all();
+    if ["POST", "PUT"].contains(&method) {
+        failpoint::pass("before_reply");
+    }
 
     in_progress.dec();
     let (mut digits, status) = ([0; 3], response.status().as_u16());
