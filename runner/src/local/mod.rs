@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod process;
 pub mod progress;
 pub mod rabbitmq;
+pub mod restart;
 pub mod services;
 pub mod signals;
 pub mod stack;

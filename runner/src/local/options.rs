@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Mode, http, postgres};
+use super::{Mode, http, not_ours, postgres};
 
 #[derive(Clone, Default)]
 pub struct StackOptions {
@@ -14,6 +14,9 @@ pub struct StackOptions {
     pub port_offset: u16,
     /// More environment for all ten services; wins over everything else.
     pub env: Vec<(String, String)>,
+    /// The same for one service: its name, variable, value. Wins over `env`: how a service reaches its servers and its
+    /// peers through a proxy.
+    pub env_of: Vec<(&'static str, &'static str, String)>,
     /// Where the services write their final effects (JOURNAL_DIR).
     pub journal: Option<PathBuf>,
     /// Data, logs and state; `.study/<mode>` if not said.
@@ -84,6 +87,14 @@ pub(super) fn remove_data(dir: &Path) -> Result<()> {
         if data.exists() {
             fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
         }
+    }
+    Ok(())
+}
+
+/// Logs are added to while a stack lives, so an earlier one's must go first.
+pub(super) fn empty_logs(dir: &Path) -> Result<()> {
+    for file in fs::read_dir(dir).into_iter().flatten().flatten() {
+        fs::write(file.path(), "").with_context(|| not_ours(&file.path()))?;
     }
     Ok(())
 }

@@ -175,6 +175,19 @@ pub fn prepare(server: &str, database: &str) -> Result<()> {
     .context("cannot prepare the database")
 }
 
+/// Ends the connections of one login, or of all ten services.
+pub fn terminate_backends(server: &str, login: Option<&str>) -> Result<u64> {
+    let logins = login.map_or_else(|| SERVICES.map(|service| service.name).to_vec(), |login| vec![login]);
+    let logins: Vec<String> = logins.into_iter().map(ToOwned::to_owned).collect();
+    runtime()?.block_on(async {
+        let mut connection = PgConnection::connect(&format!("{server}/postgres")).await?;
+        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = ANY($1)";
+        let (ended,): (i64,) = sqlx::query_as(sql).bind(logins).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(ended.unsigned_abs())
+    })
+}
+
 pub fn drop_database(server: &str, database: &str) -> Result<()> {
     runtime()?.block_on(async {
         let mut connection = PgConnection::connect(&format!("{server}/postgres")).await?;

@@ -2,7 +2,7 @@
 //! end in two steps, first asked, then forced.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -30,8 +30,9 @@ pub struct Process {
 }
 
 impl Process {
+    /// Its output is added to `log`: what a process said before it was killed stays, whoever comes after it.
     pub fn spawn(name: &str, port: u16, log: PathBuf, stop: Signal, command: &mut Command) -> Result<Self> {
-        let file = File::create(&log).with_context(|| not_ours(&log))?;
+        let file = OpenOptions::new().create(true).append(true).open(&log).with_context(|| not_ours(&log))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)

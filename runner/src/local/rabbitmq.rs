@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -42,23 +42,46 @@ pub fn start(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<[Process; 2
     command.args(["-address", "127.0.0.1", "-port", &ports.epmd.to_string()]).current_dir(&home);
     clear_environment(&mut command);
     let epmd = Process::spawn("epmd", ports.epmd, logs.join("epmd.log"), Signal::TERM, &mut command)?;
+    Ok([epmd, start_broker(dir, ports, logs)?])
+}
 
-    let mut command = account.command(&server()?, "TERM");
-    clear_environment(&mut command);
+/// The broker alone, beside its port mapper.
+pub fn start_broker(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<Process> {
+    let mut command = command(dir, ports, &program("rabbitmq-server")?)?;
     command
-        .current_dir(&home)
-        .env("HOME", &home)
         // The start script then becomes the broker instead of staying in front of it.
         .env("RUNNING_UNDER_SYSTEMD", "true")
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-        .env("ERL_EPMD_PORT", ports.epmd.to_string())
-        .env("RABBITMQ_NODENAME", "study@localhost")
         .env("RABBITMQ_DIST_PORT", ports.node.to_string())
         .env(
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
             "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
         )
         .env("RABBITMQ_LOGS", "-");
+    Process::spawn("rabbitmq", ports.amqp, logs.join("rabbitmq.log"), Signal::TERM, &mut command)
+}
+
+/// Runs `rabbitmqctl` against this broker.
+pub fn control(dir: &Path, ports: &RabbitPorts, args: &[&str]) -> Result<()> {
+    let mut command = command(dir, ports, &program("rabbitmqctl")?)?;
+    let output = command.args(args).stdin(Stdio::null()).output().context("cannot run rabbitmqctl")?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        bail!("rabbitmqctl {} failed: {}", args.join(" "), String::from_utf8_lossy(&said).trim());
+    }
+    Ok(())
+}
+
+/// A program of RabbitMQ's with everything that makes it ours.
+fn command(dir: &Path, ports: &RabbitPorts, program: &Path) -> Result<Command> {
+    let home = dir.join("rabbitmq");
+    let mut command = Account::for_servers(&home)?.command(program, "TERM");
+    clear_environment(&mut command);
+    command
+        .current_dir(&home)
+        .env("HOME", &home)
+        .env("ERL_EPMD_PORT", ports.epmd.to_string())
+        .env("RABBITMQ_NODENAME", "study@localhost");
     for (name, place) in [
         ("RABBITMQ_CONF_ENV_FILE", "none.conf"),
         ("RABBITMQ_CONFIG_FILE", "rabbitmq.conf"),
@@ -70,9 +93,7 @@ pub fn start(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<[Process; 2
     ] {
         command.env(name, home.join(place));
     }
-    let broker =
-        Process::spawn("rabbitmq", ports.amqp, logs.join("rabbitmq.log"), Signal::TERM, &mut command)?;
-    Ok([epmd, broker])
+    Ok(command)
 }
 
 fn configuration(ports: &RabbitPorts) -> String {
@@ -99,14 +120,16 @@ fn clear_environment(command: &mut Command) {
     command.env("LC_ALL", "C.UTF-8");
 }
 
-/// The real start script: the one that Debian puts on PATH insists on its own user and folders.
-fn server() -> Result<PathBuf> {
+/// The real scripts: those that Debian puts on PATH insist on their own user and folders.
+fn program(name: &str) -> Result<PathBuf> {
     ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin"]
         .iter()
-        .map(|folder| Path::new(folder).join("rabbitmq-server"))
+        .map(|folder| Path::new(folder).join(name))
         .find(|file| file.is_file())
-        .or_else(|| process::on_path("rabbitmq-server"))
-        .context("RabbitMQ is not installed (no rabbitmq-server found): install the package rabbitmq-server")
+        .or_else(|| process::on_path(name))
+        .with_context(|| {
+            format!("RabbitMQ is not installed (no {name} found): install the package rabbitmq-server")
+        })
 }
 
 fn port_mapper() -> Result<PathBuf> {

@@ -41,6 +41,7 @@ pub struct Setting<'a> {
     pub amqp_url: Option<&'a str>,
     pub journal: Option<&'a Path>,
     pub env: &'a [(String, String)],
+    pub env_of: &'a [(&'static str, &'static str, String)],
     pub ports: &'a [u16],
 }
 
@@ -63,13 +64,20 @@ const NOT_INHERITED: [&str; 15] = [
     "RABBITMQ_VHOST",
 ];
 
-pub fn start(service: &Service, port: u16, setting: &Setting<'_>) -> Result<Process> {
+/// `more` environment is for this start alone, and wins.
+pub fn start(
+    service: &Service,
+    port: u16,
+    setting: &Setting<'_>,
+    more: &[(String, String)],
+) -> Result<Process> {
     let program = setting.programs.join(service.name);
     if !program.is_file() {
         bail!("{} is not built: run `cargo build --workspace`", program.display());
     }
     let mut command = Account::CALLER.command(&program, "TERM");
     tell(&mut command, service, port, setting);
+    command.envs(more.iter().map(|(name, value)| (name, value)));
     Process::spawn(
         service.name,
         port,
@@ -105,6 +113,8 @@ fn tell(command: &mut Command, service: &Service, port: u16, setting: &Setting<'
     }
     command.envs(setting.journal.map(|dir| ("JOURNAL_DIR", dir)));
     command.envs(setting.env.iter().map(|(name, value)| (name, value)));
+    let own = setting.env_of.iter().filter(|(of, ..)| *of == service.name);
+    command.envs(own.map(|(_, name, value)| (name, value)));
 }
 
 /// Waits until each answers 200 on `/ready`.

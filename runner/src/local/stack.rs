@@ -7,27 +7,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::options::{StackOptions, remove_data, without_path};
+use super::options::{StackOptions, empty_logs, remove_data, without_path};
 use super::ports::Ports;
 use super::process::Process;
 use super::progress::Step;
-use super::services::{self, SERVICES};
+use super::services::{self, SERVICES, Service};
 use super::state::{Entry, Identity, State};
 use super::{Mode, not_ours, postgres, rabbitmq, state_folder};
 
-const SERVER_LIMIT: Duration = Duration::from_secs(90);
+pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(90);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How many this process has made: those on given servers must not share a database.
 static STACKS: AtomicUsize = AtomicUsize::new(0);
 
 pub struct Stack {
     mode: Mode,
-    dir: PathBuf,
-    options: StackOptions,
-    ports: Ports,
+    pub(super) dir: PathBuf,
+    pub(super) options: StackOptions,
+    pub(super) ports: Ports,
     programs: PathBuf,
-    servers: Vec<Process>,
-    services: Vec<Process>,
+    pub(super) servers: Vec<Process>,
+    pub(super) services: Vec<Process>,
     /// Name of the database and, where the servers are given, of the vhost.
     database: String,
     /// Held as long as this lives: one stack per folder.
@@ -60,6 +60,7 @@ impl Stack {
             remove_data(&dir)?;
         }
         fs::create_dir_all(dir.join("logs"))?;
+        empty_logs(&dir.join("logs"))?;
         let ports = match options.given.is_some() || options.servers_only {
             true => Ports::free(mode)?,
             false => Ports::contract(mode, options.port_offset)?,
@@ -111,6 +112,15 @@ impl Stack {
     }
 
     fn start_services(&mut self) -> Result<()> {
+        for service in &SERVICES {
+            let started = self.start_service(service, &[])?;
+            self.services.push(started);
+        }
+        self.save()
+    }
+
+    /// A service as all are told, and `more`. It is not yet one of this stack's.
+    pub(super) fn start_service(&self, service: &Service, more: &[(String, String)]) -> Result<Process> {
         let server = self.database_server();
         let host = server.rsplit_once('@').context("the database URL names no user")?.1;
         let amqp_url = self.amqp_url();
@@ -123,12 +133,12 @@ impl Stack {
             amqp_url: amqp_url.as_deref(),
             journal: self.options.journal.as_deref(),
             env: &self.options.env,
+            env_of: &self.options.env_of,
             ports: &self.ports.services,
         };
-        for (service, port) in SERVICES.iter().zip(&self.ports.services) {
-            self.services.push(services::start(service, *port, &setting)?);
-        }
-        self.save()
+        let port = SERVICES.iter().zip(&self.ports.services).find(|(known, _)| known.name == service.name);
+        let (_, port) = port.with_context(|| format!("no port for {}", service.name))?;
+        services::start(service, *port, &setting, more)
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -152,7 +162,7 @@ impl Stack {
     }
 
     /// Without the database.
-    fn database_server(&self) -> String {
+    pub fn database_server(&self) -> String {
         match &self.options.given {
             Some(given) => without_path(&given.database_url).to_owned(),
             None => without_path(&postgres::url(
@@ -231,7 +241,7 @@ impl Stack {
         })
     }
 
-    fn save(&self) -> Result<()> {
+    pub(super) fn save(&self) -> Result<()> {
         self.state()?.write(&self.dir)
     }
 
