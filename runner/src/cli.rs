@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::compare::{self, CompareArgs};
+use crate::dlq::{self, DlqArgs};
 use crate::local::commands::{self, LogsArgs};
 use crate::local::supervise::{self, UpArgs};
 use crate::local::{project_root, signals};
@@ -37,6 +38,8 @@ enum Command {
     Compare(CompareArgs),
     /// Run every test of the project against servers started for it.
     Test(test::TestArgs),
+    /// What consumers have set aside: list, show, redrive, purge.
+    Dlq(DlqArgs),
     /// Formatting, lints for each set of features, dependencies, documentation.
     Check,
 }
@@ -51,6 +54,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Logs(args) => commands::logs(&args)?,
         Command::Compare(args) => compare::run(args, cli.port_offset)?,
         Command::Test(args) => return test::run(&root, &args),
+        Command::Dlq(args) => return dlq::run(&args),
         Command::Check => return check::run(&root),
     }
     Ok(ExitCode::SUCCESS)

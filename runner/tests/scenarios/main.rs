@@ -124,7 +124,8 @@ fn expected(orders: &Orders) -> EndState {
 
 /// Runs a stack, all scenarios against it, and compares what is true when everything has ended.
 fn drive(mode: Mode, failure_rate: &str, expected: &EndState) {
-    let (running, journal) = stack::start(mode, failure_rate);
+    let name = format!("{mode}-{failure_rate}");
+    let (running, journal) = stack::start(&name, mode, &[("SAGA_PAYMENT_FAILURE_RATE", failure_rate)]);
     let driver = Driver::new(&running);
     let paid = failure_rate == "0.0";
     let users = driver.s1_users_get_one_mail_each();

@@ -29,17 +29,13 @@ impl Drop for Folder {
     }
 }
 
-/// A stack of its own, and the folder with its journal.
-pub(crate) fn start(mode: Mode, failure_rate: &str) -> (Stack, Folder) {
-    let folder = Folder::new(&format!("{mode}-{failure_rate}"));
-    let delays = [
-        ("EMAIL_DELAY_MS", "50"),
-        ("PAYMENT_DELAY_MS", "50"),
-        ("REPORT_ITERATIONS", "20000"),
-        ("SAGA_PAYMENT_FAILURE_RATE", failure_rate),
-    ];
+/// A stack of its own, with more environment for its services, and the folder with its journal.
+pub(crate) fn start(name: &str, mode: Mode, more: &[(&str, &str)]) -> (Stack, Folder) {
+    let folder = Folder::new(name);
+    let delays = [("EMAIL_DELAY_MS", "50"), ("PAYMENT_DELAY_MS", "50"), ("REPORT_ITERATIONS", "20000")];
+    let env = delays.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let options = StackOptions {
-        env: delays.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        env: env.collect(),
         journal: Some(folder.path().to_owned()),
         dir: Some(folder.path().join("stack")),
         given: Some(given()),

@@ -1,0 +1,9 @@
+//! What the person on duty relies on, against ten real services: dead letters that come back to life, logins that see only
+//! their own, logs without secrets. Servers from DATABASE_URL, AMQP_URL, RABBITMQ_MANAGEMENT_URL (`./study test`).
+
+#![expect(clippy::unwrap_used, reason = "what is not there fails the test, and the line says where")]
+
+mod client;
+mod dead_letters;
+#[path = "../scenarios/stack.rs"]
+mod stack;
