@@ -4,5 +4,9 @@
 //! In reading order: `catalogue` (what can be broken), `schedule` (what is broken when, from a seed), `nemesis` (breaks
 //! it), `proxy` (the network between the processes), `probe` (health and memory meanwhile).
 
+pub mod checker;
+pub mod generator;
+pub mod ledger;
 pub mod nemesis;
 pub mod probe;
+pub mod report;
