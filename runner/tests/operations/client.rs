@@ -34,6 +34,7 @@ pub(crate) fn manage(stack: &Stack, method: &str, path: &str, body: &Value) -> V
     let agent = http::agent(DEADLINE);
     let mut response = match method {
         "DELETE" => agent.delete(url).call(),
+        "PUT" => agent.put(url).send_json(body),
         _ => agent.post(url).send_json(body),
     }
     .unwrap();

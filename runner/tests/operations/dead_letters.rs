@@ -134,6 +134,28 @@ fn a_body_that_is_no_text_comes_back_as_it_was_and_a_purge_ends_it() {
 }
 
 #[test]
+fn a_letter_stays_where_it_is_when_its_copy_could_not_be_made() {
+    let (stack, _folder) = stack::start("lonely", Mode::Async, &[]);
+    let broker = broker(&stack);
+    // Its working queue was deleted.
+    let quorum = json!({"durable": true, "arguments": {"x-queue-type": "quorum"}});
+    manage(&stack, "PUT", "queues/{}/lonely_queue.dlq", &quorum);
+    for n in 0..3 {
+        publish(&stack, "lonely_queue.dlq", &n.to_string(), "{}", "string");
+    }
+    for id in [None, Some("1")] {
+        let refused = broker.redrive("lonely_queue.dlq", id).unwrap_err().to_string();
+        assert!(refused.contains("no queue takes"), "{refused}");
+    }
+    eventually("all three are there", || {
+        let mut there = ids(&broker.peek("lonely_queue.dlq", 10).unwrap());
+        there.dedup();
+        there == ["0", "1", "2"]
+    });
+    stack.stop().unwrap();
+}
+
+#[test]
 fn what_no_queue_took_goes_once_more_through_its_exchange() {
     let (stack, _folder) = stack::start("unrouted", Mode::Async, &[]);
     let broker = broker(&stack);
