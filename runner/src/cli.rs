@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::compare::{self, CompareArgs};
+use crate::faults::{self, FaultsArgs};
 use crate::dlq::{self, DlqArgs};
 use crate::local::commands::{self, LogsArgs};
 use crate::local::supervise::{self, UpArgs};
@@ -36,6 +37,8 @@ enum Command {
     Logs(LogsArgs),
     /// Run the same load against both modes and show the difference.
     Compare(CompareArgs),
+    /// Break one thing after another under load, and check that nothing was lost and nothing done twice.
+    Faults(FaultsArgs),
     /// Run every test of the project against servers started for it.
     Test(test::TestArgs),
     /// What consumers have set aside: list, show, redrive, purge.
@@ -53,6 +56,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Status => return commands::status(),
         Command::Logs(args) => commands::logs(&args)?,
         Command::Compare(args) => compare::run(args, cli.port_offset)?,
+        Command::Faults(args) => return faults::run(args, &root, cli.port_offset),
         Command::Test(args) => return test::run(&root, &args),
         Command::Dlq(args) => return dlq::run(&args),
         Command::Check => return check::run(&root),

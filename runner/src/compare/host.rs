@@ -51,7 +51,7 @@ impl Host {
     }
 }
 
-fn revision() -> Option<String> {
+pub fn revision() -> Option<String> {
     let root = project_root().ok()?;
     let git = |args: &[&str]| {
         let output = Command::new("git").arg("-C").arg(&root).args(args).output().ok()?;

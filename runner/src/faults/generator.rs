@@ -23,6 +23,7 @@ use crate::local::services::SERVICES;
 use crate::local::{Mode, signals};
 use client::Client;
 use lane::Lane;
+pub use plan::Random;
 pub use tally::Progress;
 use tally::{Duplicates, Tally, more};
 

@@ -1,12 +1,328 @@
 //! `./study faults`: load against ten real processes while one thing after another is broken, and afterwards a checker
 //! that reads what the clients noted, the databases and the queues, and says what did not hold.
 //!
-//! In reading order: `catalogue` (what can be broken), `schedule` (what is broken when, from a seed), `nemesis` (breaks
-//! it), `proxy` (the network between the processes), `probe` (health and memory meanwhile).
+//! In reading order: `catalogue` (what can be broken), `topology` (what it can aim at), `schedule` (what is broken when,
+//! from a seed), `nemesis` (breaks it), `proxy` (the network between the processes), `probe` (health and memory
+//! meanwhile); `generator` (the clients) and `ledger` (what they note); `checker`, `report`.
 
+pub mod catalogue;
 pub mod checker;
 pub mod generator;
 pub mod ledger;
 pub mod nemesis;
 pub mod probe;
+pub mod programs;
+pub mod proxy;
 pub mod report;
+pub mod schedule;
+pub mod show;
+pub mod topology;
+
+use std::collections::HashMap;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::compare::host;
+use crate::local::ports::Ports;
+use crate::local::services::SERVICES;
+use crate::local::supervise::say;
+use crate::local::{Mode, Stack, StackOptions, postgres, rabbitmq, services, state_folder};
+use catalogue::{Choice, Sabotage};
+use checker::{Evidence, Finding, invariants};
+use generator::{Load, Targets};
+use nemesis::{Deeds, Nemesis};
+use probe::Prober;
+use proxy::Proxy;
+use report::RunResult;
+use schedule::{Length, Schedule};
+use show::Show;
+use topology::{BROKER, DATABASE, Link};
+
+/// Shorter work and more of it; half of the orders are paid.
+const SETTINGS: [(&str, &str); 6] = [
+    ("PAYMENT_DELAY_MS", "200"),
+    ("EMAIL_DELAY_MS", "100"),
+    ("REPORT_SECONDS", "0.2"),
+    ("SAGA_PAYMENT_FAILURE_RATE", "0.5"),
+    ("SAGA_PAYMENT_DELAY_MS", "50"),
+    ("SAGA_RETRY_SECONDS", "15"),
+];
+const MINUTES: f64 = 10.0;
+/// Of each fault that brings a sabotage to light.
+const SABOTAGE_RUNS: u32 = 3;
+
+const NO_CRASH: &str = "no service ended by itself";
+const ORDERLY: &str = "a service that is asked to end does so in order";
+
+#[derive(Args)]
+pub struct FaultsArgs {
+    /// Which architecture.
+    #[arg(long, value_enum, default_value_t = Mode::Async)]
+    mode: Mode,
+
+    /// Only this fault (as in --list; failpoint:PLACE for one place); can be given several times.
+    #[arg(long = "fault", value_name = "NAME")]
+    faults: Vec<Choice>,
+
+    /// Each chosen fault N times (each place of failpoint), instead of a time.
+    #[arg(long, value_name = "N", conflicts_with = "minutes")]
+    runs: Option<u32>,
+
+    /// Repeats the schedule of an earlier run, and its requests.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+
+    /// How long to break things; 10 if not said.
+    #[arg(long, value_name = "M")]
+    minutes: Option<f64>,
+
+    /// Run the services without one of their protections: the checker must find out.
+    #[arg(long, value_enum, value_name = "NAME")]
+    sabotage: Option<Sabotage>,
+
+    /// Explain every fault, and end.
+    #[arg(long)]
+    list: bool,
+
+    /// Operations that the clients begin per second.
+    #[arg(long, value_name = "R", default_value_t = 60.0)]
+    rate: f64,
+
+    /// Where the result goes; `results` if not said.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Binaries that are built already, with the feature `failpoints`.
+    #[arg(long, value_name = "DIR", hide = true)]
+    programs: Option<PathBuf>,
+}
+
+/// What is to be done, all of it decided.
+struct Plan {
+    mode: Mode,
+    choices: Vec<Choice>,
+    length: Length,
+    seed: u64,
+    rate: f64,
+    sabotage: Option<Sabotage>,
+    port_offset: u16,
+}
+
+pub fn run(args: FaultsArgs, root: &Path, port_offset: u16) -> Result<ExitCode> {
+    if args.list {
+        say(&catalogue::list())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plan = Plan::of(&args, port_offset)?;
+    let programs = match args.programs {
+        Some(folder) => std::path::absolute(folder)?,
+        None => programs::build(root)?,
+    };
+    eprintln!("{}", plan.text());
+    let result = plan.carry_out(programs)?;
+    report::print(&result)?;
+    let path = report::write(&result, &args.out.unwrap_or_else(|| root.join("results")))?;
+    say(&format!("\nResult: {}\n", path.display()))?;
+    plan.verdict(&result)
+}
+
+impl Plan {
+    fn of(args: &FaultsArgs, port_offset: u16) -> Result<Self> {
+        let mode = args.mode;
+        let choices = match (&args.faults[..], args.sabotage) {
+            ([], Some(sabotage)) => sabotage.faults(),
+            ([], None) => Choice::all(mode),
+            (chosen, _) => chosen.to_vec(),
+        };
+        if let Some(choice) = choices.iter().find(|choice| !choice.exists_in(mode)) {
+            bail!("there is no {choice} in {mode} mode: see --list");
+        }
+        let length = match (args.runs, args.minutes, args.sabotage) {
+            (Some(runs), ..) => Length::Runs(runs),
+            (None, None, Some(_)) if args.faults.is_empty() => Length::Runs(SABOTAGE_RUNS),
+            (None, minutes, _) => Length::Minutes(minutes.unwrap_or(MINUTES)),
+        };
+        let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(Instant::now()) % 1_000_000);
+        let (rate, sabotage) = (args.rate, args.sabotage);
+        Ok(Self { mode, choices, length, seed, rate, sabotage, port_offset })
+    }
+
+    fn settings(&self) -> Vec<(String, String)> {
+        let own = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let sabotage = self.sabotage.map(|sabotage| ("SABOTAGE".to_owned(), sabotage.name()));
+        own.into_iter().chain(sabotage).collect()
+    }
+
+    /// What is printed before anything starts.
+    fn text(&self) -> String {
+        let Self { mode, seed, rate, .. } = self;
+        let faults: Vec<String> = self.choices.iter().map(Choice::to_string).collect();
+        let length = match self.length {
+            Length::Runs(runs) => format!("each {runs} times"),
+            Length::Minutes(minutes) => format!("for {minutes} minutes"),
+        };
+        let settings: Vec<String> =
+            self.settings().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut text = format!(
+            "{mode} mode, seed {seed} (--seed {seed} repeats the schedule), {rate} operations per second\n  \
+             faults, {length}: {}\n  settings: {}",
+            faults.join(", "),
+            settings.join(" ")
+        );
+        if let Some(sabotage) = self.sabotage {
+            let expected = invariants::broken_by(&sabotage.name()).join("\" or \"");
+            text += &format!("\n  without a protection ({}): \"{expected}\" must not hold", sabotage.name());
+        }
+        text
+    }
+
+    fn carry_out(&self, programs: PathBuf) -> Result<RunResult> {
+        let dir = state_folder()?.join(format!("faults-{}", self.mode));
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let ledger = dir.join("ledger.jsonl");
+        no_core_files();
+        let ports = Ports::contract(self.mode, self.port_offset)?;
+        let proxy = proxy_for(self.mode, &ports)?;
+        let options = StackOptions {
+            port_offset: self.port_offset,
+            env: self.settings(),
+            env_of: by_way_of(&proxy, self.mode),
+            dir: Some(dir),
+            fresh: true,
+            programs: Some(programs),
+            ..StackOptions::default()
+        };
+        let mut stack = Stack::start(self.mode, &options)?;
+        let urls: HashMap<&'static str, String> =
+            SERVICES.iter().map(|service| (service.name, stack.url(service.name))).collect();
+
+        let began = Instant::now();
+        let show = Show::start();
+        let prober = Prober::start(urls.iter().map(|(name, url)| (*name, url.clone())), began);
+        let load =
+            Load::start(Targets { mode: self.mode, urls: urls.clone() }, self.seed, self.rate, &ledger)?;
+        let mut nemesis = Nemesis::new(&mut stack, &load, &proxy, (&prober, &show), (self.seed, began))?;
+        for planned in Schedule::new(self.seed, self.mode, &self.choices, self.length) {
+            if matches!(self.length, Length::Minutes(minutes) if began.elapsed().as_secs_f64() > minutes * 60.0)
+            {
+                break;
+            }
+            nemesis.strike(&planned)?;
+        }
+        let deeds = nemesis.deeds();
+        let seconds = began.elapsed().as_secs_f64();
+        show.line("the load ends; what is not known is asked for again");
+        let progress = load.finish()?;
+        let probes = prober.finish()?;
+
+        let evidence = Evidence {
+            mode: self.mode,
+            ledger,
+            urls,
+            database_url: stack.database_url(),
+            management_url: stack.management_url(),
+            vhost: stack.vhost().to_owned(),
+            poison: deeds.poison.clone(),
+            probes: probes.clone(),
+            last_fault_ended: deeds.last_ended.unwrap_or_else(SystemTime::now),
+            faults: deeds.records.clone(),
+            sabotage: self.sabotage.map(Sabotage::name),
+        };
+        show.line("until everything is at rest");
+        let settled = checker::settle(&evidence, &|text| show.now(text))?;
+        let mut findings = checker::check(&evidence, &settled)?;
+        findings.extend(own_findings(&deeds));
+        let answers = checker::answers(&evidence)?;
+        drop(show);
+        stack.stop()?;
+        Ok(RunResult {
+            mode: self.mode,
+            seed: self.seed,
+            revision: host::revision().unwrap_or_else(|| "unknown".to_owned()),
+            sabotage: evidence.sabotage,
+            settings: self.settings(),
+            seconds,
+            progress,
+            answers,
+            kills: deeds.records.iter().map(|record| record.kills).sum(),
+            faults: deeds.records,
+            settled,
+            findings,
+        })
+    }
+
+    /// Exit code 1 if an invariant did not hold; with a protection taken away that is what should be.
+    fn verdict(&self, result: &RunResult) -> Result<ExitCode> {
+        let broken = result.broken();
+        let code = if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        let Some(sabotage) = self.sabotage else {
+            say(match broken.len() {
+                0 => "All invariants hold.\n",
+                _ => "Not all invariants hold.\n",
+            })?;
+            return Ok(code);
+        };
+        let expected = invariants::broken_by(&sabotage.name());
+        let caught: Vec<&str> = expected.iter().copied().filter(|wanted| broken.contains(wanted)).collect();
+        let name = sabotage.name();
+        say(&match (&caught[..], &broken[..]) {
+            ([], []) => format!("NOT caught: {name} broke nothing that the checker saw\n"),
+            ([], other) => format!("caught: {name}, though by another invariant: {}\n", other.join("; ")),
+            (caught, _) => format!("caught: {name} broke: {}\n", caught.join("; ")),
+        })?;
+        Ok(code)
+    }
+}
+
+/// An abort is what is tested here: nobody needs its memory as a file.
+fn no_core_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };
+    setrlimit(Resource::Core, limit).ok();
+}
+
+/// A link for each way between two processes of this mode.
+fn proxy_for(mode: Mode, ports: &Ports) -> Result<Proxy> {
+    let port_of = |name: &str| match (name, &ports.rabbitmq) {
+        (DATABASE, _) => Some(ports.postgres),
+        (BROKER, Some(rabbitmq)) => Some(rabbitmq.amqp),
+        _ => SERVICES
+            .iter()
+            .zip(&ports.services)
+            .find(|(service, _)| service.name == name)
+            .map(|(_, port)| *port),
+    };
+    let links = topology::links(mode).into_iter();
+    let targets: Option<Vec<(Link, u16)>> = links.map(|link| Some((link, port_of(link.to)?))).collect();
+    Proxy::start(&targets.context("a link leads to nothing that this mode has")?)
+}
+
+/// The services' settings that lead them through the proxy.
+fn by_way_of(proxy: &Proxy, mode: Mode) -> Vec<(&'static str, &'static str, String)> {
+    let setting = |link: Link| {
+        let (port, from) = (proxy.port(link)?, link.from);
+        Some(match link.to {
+            DATABASE => (from, "DATABASE_URL", postgres::url(from, from, port, postgres::DATABASE)),
+            BROKER => (from, "AMQP_URL", rabbitmq::url(port)),
+            peer => (from, services::find(peer).ok()?.peer, format!("http://127.0.0.1:{port}")),
+        })
+    };
+    topology::links(mode).into_iter().filter_map(setting).collect()
+}
+
+/// What was seen of the processes themselves.
+fn own_findings(deeds: &Deeds) -> [Finding; 2] {
+    let mut crashes = Finding::of(NO_CRASH);
+    crashes.n = SERVICES.len() as u64;
+    deeds.crashes.iter().for_each(|crash| crashes.broke(crash));
+    let mut orderly = Finding::of(ORDERLY);
+    orderly.n = deeds.stops;
+    deeds.disorderly.iter().for_each(|stop| orderly.broke(stop));
+    [crashes, orderly]
+}

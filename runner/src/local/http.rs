@@ -34,3 +34,19 @@ pub fn delete(agent: &Agent, url: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// As [`get`], over a connection of its own: one that was kept may belong to a process that is no more.
+pub fn get_once(agent: &Agent, url: &str) -> Result<(u16, String)> {
+    let mut response = agent.get(url).header("connection", "close").call()?;
+    Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
+}
+
+/// For the RabbitMQ management API: the answer's body if it is 2xx.
+pub fn post(agent: &Agent, url: &str, body: &str) -> Result<String> {
+    let mut response = agent.post(url).header("content-type", "application/json").send(body)?;
+    let (status, text) = (response.status(), response.body_mut().read_to_string()?);
+    if !status.is_success() {
+        bail!("{url} answered {status}: {text}");
+    }
+    Ok(text)
+}

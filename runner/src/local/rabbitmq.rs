@@ -154,6 +154,11 @@ pub fn wait(process: &mut Process, ports: &RabbitPorts, limit: Duration) -> Resu
     Ok(())
 }
 
+/// Of the vhost that is there from the beginning.
+pub fn url(port: u16) -> String {
+    format!("amqp://{GUEST}:{GUEST}@127.0.0.1:{port}/%2f")
+}
+
 /// With the login in it.
 pub fn management_url(port: u16) -> String {
     format!("http://{GUEST}:{GUEST}@127.0.0.1:{port}")

@@ -72,6 +72,11 @@ impl Stack {
         self.running(name).map(|process| process::signal(process.pid(), Signal::CONT))
     }
 
+    /// How a service ended that is expected to; `None` while it runs.
+    pub fn end_of(&mut self, name: &str) -> Result<Option<ExitStatus>> {
+        self.running(name).map(Process::exited)
+    }
+
     /// Services that have ended although nobody asked them to; they are no longer this stack's.
     pub fn ended(&mut self) -> Result<Vec<Ended>> {
         let mut ended = Vec::new();

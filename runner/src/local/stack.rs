@@ -179,7 +179,7 @@ impl Stack {
         let ports = self.ports.rabbitmq.as_ref()?;
         Some(match &self.options.given {
             Some(given) => format!("{}/{}", without_path(&given.amqp_url), self.database),
-            None => format!("amqp://{0}:{0}@127.0.0.1:{1}/%2f", rabbitmq::GUEST, ports.amqp),
+            None => rabbitmq::url(ports.amqp),
         })
     }
 

@@ -1,0 +1,124 @@
+//! Services: killed, aborted, held, restarted.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{Felt, Nemesis, POLL};
+use crate::faults::topology::QUEUES;
+use crate::local::services::SERVICES;
+
+/// A failpoint that is not met by then is not met.
+const REACH_LIMIT: Duration = Duration::from_secs(20);
+/// A service gives its running work 60 s.
+const STOP_LIMIT: Duration = Duration::from_secs(70);
+/// Of abort(3).
+const SIGABRT: i32 = 6;
+/// In which messages come together for a service that is away.
+const PILE_SECONDS: f64 = 2.5;
+
+impl Nemesis<'_> {
+    /// From now on it is meant to answer.
+    pub(super) fn lives(&mut self, service: &str) -> Result<()> {
+        let pid = self.stack.pid(service)?;
+        self.prober.up(service, pid);
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self, service: &str, more: &[(String, String)]) -> Result<()> {
+        self.stack.start_again(service, more)?;
+        self.lives(service)
+    }
+
+    /// SIGTERM, and notes how that was followed; the seconds it took.
+    fn stop(&mut self, service: &str) -> Result<f64> {
+        self.prober.down(service);
+        let asked = Instant::now();
+        let status = self.stack.stop_service(service, STOP_LIMIT)?;
+        let seconds = asked.elapsed().as_secs_f64();
+        self.deeds.stops += 1;
+        if !status.is_some_and(|status| status.success()) {
+            let how = status.map_or_else(|| "no status".to_owned(), |status| status.to_string());
+            self.deeds.disorderly.push(format!("{:.1} s: {service}: {how}", self.seconds()));
+        }
+        Ok(seconds)
+    }
+
+    pub(super) fn kill(&mut self, service: &str, down: f64) -> Result<Felt> {
+        self.prober.down(service);
+        self.stack.kill_service(service)?;
+        self.wait(down)?;
+        self.start(service, &[])?;
+        Ok(Felt::killed(format!("down {down:.1} s")))
+    }
+
+    pub(super) fn failpoint(&mut self, service: &str, point: &str, passing: u64) -> Result<Felt> {
+        self.stop(service)?;
+        if point == "mid_batch" {
+            self.wait(PILE_SECONDS)?;
+        }
+        self.stack.start_again(service, &[("FAILPOINT".to_owned(), format!("{point}:{passing}"))])?;
+        if point == "after_aside_before_ack"
+            && let Some(queue) = QUEUES.iter().find(|queue| queue.reader == service)
+        {
+            self.publish_poison(queue.name)?;
+        }
+        let armed = Instant::now();
+        let status = loop {
+            if let Some(status) = self.stack.end_of(service)? {
+                break Some(status);
+            }
+            if armed.elapsed() > REACH_LIMIT {
+                break None;
+            }
+            self.wait(POLL.as_secs_f64())?;
+        };
+        let seconds = armed.elapsed().as_secs_f64();
+        let felt = match status {
+            Some(status) if status.signal() == Some(SIGABRT) => {
+                self.stack.kill_service(service)?;
+                Felt::killed(format!("{point}:{passing} after {seconds:.1} s"))
+            }
+            Some(status) => {
+                let crash = format!("{:.1} s: {service}, armed with {point}: {status}", self.seconds());
+                self.deeds.crashes.push(crash);
+                self.stack.kill_service(service)?;
+                Felt::of(format!("{point}:{passing}: ended otherwise ({status})"))
+            }
+            None => {
+                self.stop(service)?;
+                Felt::of(format!("{point}:{passing} not reached"))
+            }
+        };
+        self.start(service, &[])?;
+        Ok(felt)
+    }
+
+    pub(super) fn pause(&mut self, service: &str, seconds: f64) -> Result<Felt> {
+        self.prober.down(service);
+        self.stack.hold(service)?;
+        self.wait(seconds)?;
+        self.stack.resume(service)?;
+        self.lives(service)?;
+        Ok(Felt::of(format!("held {seconds:.1} s")))
+    }
+
+    pub(super) fn restart(&mut self, service: &str) -> Result<Felt> {
+        let seconds = self.stop(service)?;
+        self.start(service, &[])?;
+        Ok(Felt::of(format!("ended within {seconds:.1} s")))
+    }
+
+    pub(super) fn duplicates(&mut self, seconds: f64) -> Result<Felt> {
+        for service in SERVICES {
+            self.stop(service.name)?;
+            self.start(service.name, &[("DELIVER_TWICE".to_owned(), "true".to_owned())])?;
+        }
+        self.wait(seconds)?;
+        for service in SERVICES {
+            self.restart(service.name)?;
+        }
+        Ok(Felt::of(format!("{seconds:.1} s")))
+    }
+}
