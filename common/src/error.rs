@@ -24,6 +24,9 @@ pub enum ApiError {
     /// 405
     #[error("this path does not take this method")]
     MethodNotAllowed,
+    /// 408
+    #[error("the body did not come within 10 s")]
+    TooSlow,
     /// 409
     #[error("{0}")]
     Conflict(Cow<'static, str>),
@@ -83,6 +86,7 @@ impl ApiError {
             ApiError::Malformed(_) => StatusCode::BAD_REQUEST,
             ApiError::NotFound(_) => StatusCode::NOT_FOUND,
             ApiError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::TooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::Conflict(_) => StatusCode::CONFLICT,
             ApiError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,

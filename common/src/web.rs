@@ -1,5 +1,7 @@
 //! What handlers take and give: extractors whose rejections are problems, and answers that can be stored and repeated.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -14,8 +16,11 @@ use crate::error::{ApiError, FieldError, PROBLEM_JSON};
 
 /// Request bodies up to this many bytes are read.
 pub const BODY_LIMIT: usize = 64 * 1024;
+/// A client that sends its body slower than this is answered 408: it would hold a task and a connection for ever.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A JSON body, parsed and validated. 400 if it is no JSON, 413 if it is too large, 422 if a field is wrong.
+/// A JSON body, parsed and validated. 400 if it is no JSON, 408 if it comes too slowly, 413
+/// if it is too large, 422 if a field is wrong.
 /// The content type is not looked at: the path says what the body must be.
 pub struct Json<T>(pub T);
 
@@ -183,7 +188,15 @@ pub fn no_nul_opt(text: &Option<String>, context: &()) -> garde::Result {
 }
 
 async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    if announced
+        .and_then(|bytes| bytes.to_str().ok()?.parse().ok())
+        .is_some_and(|bytes: u64| bytes > BODY_LIMIT as u64)
+    {
+        return Err(ApiError::TooLarge);
+    }
+    let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state));
+    read.await.map_err(|_| ApiError::TooSlow)?.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
         _ => ApiError::Malformed(rejection.body_text()),
     })

@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use futures_util::FutureExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -31,6 +32,10 @@ use crate::{ApiError, Db, Mode, failpoint, metrics};
 /// A client that sends its head slower than this is cut off; so is a connection that rests as long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// At shutdown: for requests of clients that are connected already.
+const LAST_REQUESTS: Duration = Duration::from_millis(100);
+/// A head may be this large; the default is 400 KB, held for every connection that sends one.
+const HEAD_LIMIT: usize = 32 * 1024;
 
 /// What `/ready` looks at; `None` is not needed.
 #[derive(Clone, Default)]
@@ -160,26 +165,13 @@ fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
     std::str::from_utf8(digits).unwrap_or("000")
 }
 
-/// Accepts until `stop`, then lets what runs end.
+/// Accepts until `stop`, then lets what runs end: whoever was connected by then is answered.
 pub(super) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    loop {
-        let stream = tokio::select! {
-            () = stop.cancelled() => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of file descriptors, most likely: those that are served give theirs back.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-        };
+    let mut serve = |stream: tokio::net::TcpStream, connections: &mut JoinSet<()>| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
@@ -190,8 +182,28 @@ pub(super) async fn serve(listener: TcpListener, app: Router, stop: Cancellation
                 tracing::debug!(%error, "connection ended early");
             }
         });
+    };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => serve(stream, &mut connections),
+                Err(error) => {
+                    // Out of file descriptors, most likely: those that are served give theirs back.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    // A closed listener resets those whom the kernel has connected and we have not met yet.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        serve(stream, &mut connections);
     }
     drop(listener);
+    // A connection that has not been read from yet would be closed unanswered.
+    tokio::time::sleep(LAST_REQUESTS).await;
     graceful.shutdown().await;
     while connections.join_next().await.is_some() {}
 }

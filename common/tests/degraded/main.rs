@@ -3,6 +3,7 @@
 
 mod clients;
 mod gate;
+mod hostile;
 
 use std::sync::Arc;
 
