@@ -168,10 +168,10 @@ fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
 /// Accepts until `stop`, then lets what runs end: whoever was connected by then is answered.
 pub(super) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEAD_LIMIT);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let mut serve = |stream: tokio::net::TcpStream, connections: &mut JoinSet<()>| {
+    let serve = |stream: tokio::net::TcpStream, connections: &mut JoinSet<()>| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
