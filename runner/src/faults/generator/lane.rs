@@ -73,7 +73,7 @@ impl Lane {
             if let Some(at) = waiting.again.iter().position(|job| job.due <= now) {
                 return Some(waiting.again.swap_remove(at));
             }
-            if !(self.serial && !waiting.again.is_empty())
+            if (!self.serial || waiting.again.is_empty())
                 && let Some(operation) = waiting.new.pop_front()
             {
                 return Some(Job { operation, attempts: 0, unknown: false, due: now });
