@@ -4,22 +4,31 @@
 use common::bus::{Consumers, Handled, HandlerError, Incoming};
 use common::events::{CACHE_PRODUCT_UPDATES_QUEUE, ProductUpdated};
 use common::{Deps, Service, effects};
+use moka::future::Cache;
 
 use crate::cache::{self, Applied, Products};
+
+/// Messages that are remembered: far more than are delivered between two deliveries of the same.
+const SEEN: u64 = 100_000;
 
 #[derive(Clone)]
 struct App {
     products: Products,
+    /// The inbox, as long as what it guards.
+    seen: Cache<String, ()>,
 }
 
 pub fn service(_: &Deps) -> Service {
-    let app = App { products: Products::new() };
+    let app = App { products: Products::new(), seen: Cache::new(SEEN) };
     let consumers = Consumers::of(app.clone()).on(CACHE_PRODUCT_UPDATES_QUEUE, invalidate_cache);
     Service::new(cache::routes(app.products)).consumes(consumers)
 }
 
 /// Keyed by the product's version: an older one, and the same one again, change nothing.
 async fn invalidate_cache(app: App, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
+    if !app.seen.entry_by_ref(&product.message_id).or_insert(()).await.is_fresh() {
+        return Ok(Handled::Duplicate);
+    }
     match app.products.apply(&(&product.event).into()).await {
         Applied::Now => effects::CACHE.completed("cached"),
         Applied::Outdated => effects::CACHE.completed("outdated"),

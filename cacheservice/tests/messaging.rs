@@ -66,6 +66,9 @@ async fn the_same_message_twice_is_one_effect() {
     }
     announce(&sandbox, "Laptop", 2, &last).await;
     eventually("the last one is known", async || effects_of(&last).len() == 1).await;
+    // When a newer one is there it is still no second effect.
+    announce(&sandbox, "Laptop", 1, &twice).await;
+    eventually("all are handled", async || sandbox.messages(QUEUE).await.is_empty()).await;
     app.stop().await;
     assert_eq!(effects_of(&twice), ["cache cached"]);
     assert_eq!(sandbox.messages(QUEUE).await.len(), 0, "all of them were handled");

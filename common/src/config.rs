@@ -58,7 +58,7 @@ pub struct Settings {
     pub log: LogSettings,
     #[cfg(feature = "failpoints")]
     #[command(flatten)]
-    pub failpoint: crate::failpoint::Settings,
+    pub failpoint: crate::failpoint::FailpointSettings,
 }
 
 #[derive(Args, Clone, Debug)]

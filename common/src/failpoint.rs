@@ -45,7 +45,7 @@ pub enum Sabotage {
 
 /// What a process is told; see `--help` of a service that is built with the feature.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Settings {
+pub struct FailpointSettings {
     /// Die at the n-th passing of a point, as `before_ack:3`
     #[arg(long, env, value_parser = point)]
     failpoint: Option<Point>,
@@ -72,12 +72,12 @@ fn point(text: &str) -> Result<Point, String> {
     }
 }
 
-static ARMED: OnceLock<Settings> = OnceLock::new();
+static ARMED: OnceLock<FailpointSettings> = OnceLock::new();
 static PASSED: AtomicU64 = AtomicU64::new(0);
 
 /// The first start in a process decides.
 #[cfg(feature = "failpoints")]
-pub(crate) fn arm(settings: &Settings) {
+pub(crate) fn arm(settings: &FailpointSettings) {
     if settings.failpoint.is_some() || settings.sabotage.is_some() || settings.deliver_twice {
         tracing::warn!(?settings, "made to fail");
     }

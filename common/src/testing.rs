@@ -2,12 +2,16 @@
 //! the real PostgreSQL and RabbitMQ of `DATABASE_URL`, `AMQP_URL` and `RABBITMQ_MANAGEMENT_URL` (`./study test` starts them).
 //! A missing one fails the test and says so. Waiting is for a condition with a deadline.
 
+mod program;
+
 use std::future::Future;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
+pub use program::Program;
 pub use reqwest::Method;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -41,10 +45,16 @@ pub struct Reply {
     pub text: String,
 }
 
+/// Asks a service.
+pub struct Client {
+    /// `http://HOST:PORT`
+    pub base: String,
+    http: reqwest::Client,
+}
+
 /// A service that runs in this process.
 pub struct TestApp {
-    pub base: String,
-    client: reqwest::Client,
+    client: Client,
     stop: Option<oneshot::Sender<()>>,
     ended: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
@@ -129,7 +139,7 @@ impl Sandbox {
         let ended = tokio::spawn(running.until(async move {
             stopped.await.ok();
         }));
-        TestApp { base, client: client(), stop: Some(stop), ended }
+        TestApp { client: Client { base, http: client() }, stop: Some(stop), ended }
     }
 
     /// A pool in this test's schema, to look at what a service stored.
@@ -201,7 +211,14 @@ impl Sandbox {
     }
 }
 
-impl TestApp {
+impl Deref for TestApp {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Client {
     pub async fn get(&self, path: &str) -> Reply {
         self.request(Method::GET, path, &[], None).await
     }
@@ -226,15 +243,26 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: Option<String>,
     ) -> Reply {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        self.try_request(method, path, headers, body).await.expect("the service answers")
+    }
+
+    /// `None` if there is no answer: the service has died, or is not there.
+    pub async fn try_request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Option<Reply> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = request.body(body.unwrap_or_default()).send().await.expect("the service answers");
+        let response = request.body(body.unwrap_or_default()).send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("the answer is text");
+        let text = response.text().await.ok()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Reply { status, headers, body, text }
+        Some(Reply { status, headers, body, text })
     }
 
     /// The sum of the samples of a metric that have all of these labels, such as `queue="x"`. Every service of the test's
@@ -248,6 +276,14 @@ impl TestApp {
         ours.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
     }
 
+    /// Messages of a queue that came to this outcome.
+    pub async fn consumed(&self, queue: &str, outcome: &str) -> f64 {
+        let labels = [format!("queue=\"{queue}\""), format!("outcome=\"{outcome}\"")];
+        self.metric("events_consumed_total", &[&labels[0], &labels[1]]).await
+    }
+}
+
+impl TestApp {
     /// Ends the service as SIGTERM does, and waits until it has.
     pub async fn stop(mut self) {
         if let Some(stop) = self.stop.take() {
@@ -274,7 +310,7 @@ impl Reply {
 }
 
 /// The bad input that every JSON path must refuse: malformed, too large, not an object. `path` takes `POST` (or `method`).
-pub async fn assert_refuses_bad_bodies(app: &TestApp, method: Method, path: &str) {
+pub async fn assert_refuses_bad_bodies(app: &Client, method: Method, path: &str) {
     let send = async |body: String| app.request(method.clone(), path, &[], Some(body)).await;
     for malformed in ["{", "{\"a\":1,}", "nonsense", "\u{0}", "{\"a\":\"\u{1}\"}"] {
         send(malformed.into()).await.assert_problem(400, None);
@@ -291,7 +327,7 @@ pub async fn assert_refuses_bad_bodies(app: &TestApp, method: Method, path: &str
 }
 
 /// Each of these bodies must be refused, and the field that is wrong be named.
-pub async fn assert_refuses_fields(app: &TestApp, method: Method, path: &str, cases: &[(&str, &str)]) {
+pub async fn assert_refuses_fields(app: &Client, method: Method, path: &str, cases: &[(&str, &str)]) {
     for (field, body) in cases {
         app.request(method.clone(), path, &[], Some((*body).to_owned()))
             .await
@@ -331,7 +367,7 @@ pub fn no_ids() -> Vec<Value> {
 }
 
 /// `POST` of `valid` with each of `bad` in the place of `field` is refused: 422, which names the field.
-pub async fn assert_refuses_values(app: &TestApp, path: &str, valid: &Value, field: &str, bad: &[Value]) {
+pub async fn assert_refuses_values(app: &Client, path: &str, valid: &Value, field: &str, bad: &[Value]) {
     for value in bad {
         let mut body = valid.clone();
         body[field] = value.clone();
@@ -340,7 +376,7 @@ pub async fn assert_refuses_values(app: &TestApp, path: &str, valid: &Value, fie
 }
 
 /// [`assert_refuses_values`] for a field that must be there.
-pub async fn assert_needs_field(app: &TestApp, path: &str, valid: &Value, field: &str, bad: &[Value]) {
+pub async fn assert_needs_field(app: &Client, path: &str, valid: &Value, field: &str, bad: &[Value]) {
     let mut without = valid.clone();
     without.as_object_mut().expect("an object").remove(field);
     app.post(path, without).await.assert_problem(422, Some(field));
@@ -348,7 +384,7 @@ pub async fn assert_needs_field(app: &TestApp, path: &str, valid: &Value, field:
 }
 
 /// A path that ends with the number of something refuses what is none, and does not find one that is not there.
-pub async fn assert_refuses_path_ids(app: &TestApp, path: &str) {
+pub async fn assert_refuses_path_ids(app: &Client, path: &str) {
     for id in ["x", "1.5", "99999999999999999999", "%00", "%ff"] {
         app.get(&format!("{path}/{id}")).await.assert_problem(422, None);
     }
@@ -358,7 +394,7 @@ pub async fn assert_refuses_path_ids(app: &TestApp, path: &str) {
 }
 
 /// What every list does with `?limit=`; `path` may have a query.
-pub async fn assert_limits_list(app: &TestApp, path: &str) {
+pub async fn assert_limits_list(app: &Client, path: &str) {
     let limited = |limit: &str| format!("{path}{}limit={limit}", if path.contains('?') { '&' } else { '?' });
     for limit in ["0", "1001", "-1", "x", "", "1.5", "99999999999999999999", "%00"] {
         app.get(&limited(limit)).await.assert_problem(422, None);
@@ -370,7 +406,7 @@ pub async fn assert_limits_list(app: &TestApp, path: &str) {
 }
 
 /// What every service serves, whatever its scenario.
-pub async fn assert_serves_common_paths(app: &TestApp, about: &About, mode: Mode) {
+pub async fn assert_serves_common_paths(app: &Client, about: &About, mode: Mode) {
     let health = app.get("/health").await;
     assert_eq!((health.status, &health.body["status"]), (200, &json!("ok")));
     assert_eq!((&health.body["service"], &health.body["mode"]), (&json!(about.name), &json!(mode.as_str())));
@@ -399,6 +435,13 @@ pub async fn assert_serves_common_paths(app: &TestApp, about: &About, mode: Mode
     app.get("/no/such/path").await.assert_problem(404, None);
     app.request(Method::DELETE, "/health", &[], None).await.assert_problem(405, None);
     assert_eq!(app.get("/ready").await.status, 200);
+}
+
+/// An event's body without the time at which it was made, which it must have.
+pub fn without_timestamp(mut event: Value) -> Value {
+    let timestamp = event.as_object_mut().and_then(|event| event.remove("timestamp"));
+    assert!(timestamp.is_some_and(|t| t.is_string()), "no timestamp: {event}");
+    event
 }
 
 /// Waits until `condition` holds.

@@ -7,6 +7,7 @@ use common::config::NoSettings;
 use common::events::{OrderCancelled, OrderCreated, PaymentFailed, PaymentSucceeded};
 use common::testing::{
     Sandbox, TestApp, assert_limits_list, assert_serves_common_paths, effects_of, eventually,
+    without_timestamp,
 };
 use inventoryservice::{ABOUT, messaging};
 use serde_json::{Value, json};
@@ -46,21 +47,10 @@ async fn stock(app: &TestApp) -> (i64, i64) {
     (body["stock"].as_i64().unwrap(), body["reserved"].as_i64().unwrap())
 }
 
-async fn consumed(app: &TestApp, queue: &str, outcome: &str) -> f64 {
-    let labels = [format!("queue=\"{queue}\""), format!("outcome=\"{outcome}\"")];
-    app.metric("events_consumed_total", &[&labels[0], &labels[1]]).await
-}
-
 /// How often a message of this schema's queues was applied or found to be a repetition.
 async fn seen(sandbox: &Sandbox, queue: &str) -> i64 {
     let select = sqlx::query_scalar("SELECT count(*) FROM inbox WHERE queue = $1").bind(queue);
     select.fetch_one(&sandbox.pool().await).await.unwrap()
-}
-
-fn without_timestamp(mut event: Value) -> Value {
-    let timestamp = event.as_object_mut().unwrap().remove("timestamp");
-    assert!(timestamp.is_some_and(|t| t.is_string()), "no timestamp: {event}");
-    event
 }
 
 #[tokio::test]
@@ -84,14 +74,14 @@ async fn an_order_gets_its_stock_and_a_failed_payment_gives_it_back_once() {
     assert_eq!(event, json!({"order_id": 7, "product_id": 1, "quantity": 3}));
     assert!(effects_of(workflow).is_empty(), "it has not ended");
 
-    let before = consumed(&app, FAILED, "duplicate").await;
+    let before = app.consumed(FAILED, "duplicate").await;
     let other = format!("{workflow}-other");
     for id in [workflow, workflow, &other] {
         sandbox.publish_to(FAILED, &failed(7), id).await;
     }
     eventually("it is released", async || stock(&app).await == (SEED, 0)).await;
     // No other test of this program delivers these twice.
-    eventually("repetitions are dropped", async || consumed(&app, FAILED, "duplicate").await == before + 2.0)
+    eventually("repetitions are dropped", async || app.consumed(FAILED, "duplicate").await == before + 2.0)
         .await;
     assert_eq!(stock(&app).await, (SEED, 0));
     assert_eq!([effects_of(workflow), effects_of(&other)].concat(), ["stock released"]);
@@ -103,12 +93,12 @@ async fn an_order_gets_its_stock_and_a_failed_payment_gives_it_back_once() {
 async fn an_order_that_is_announced_again_is_reserved_once_and_answered_again() {
     let sandbox = Sandbox::new().await;
     let app = start(&sandbox).await;
-    let before = consumed(&app, CREATED, "duplicate").await;
+    let before = app.consumed(CREATED, "duplicate").await;
     for id in ["a", "a", "b"] {
         sandbox.publish(&created(7, 3), id).await;
     }
     eventually("the same message is dropped", async || {
-        consumed(&app, CREATED, "duplicate").await == before + 1.0
+        app.consumed(CREATED, "duplicate").await == before + 1.0
     })
     .await;
     eventually("the other is answered", async || sandbox.messages(RESERVED).await.len() == 2).await;

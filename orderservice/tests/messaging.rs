@@ -7,7 +7,7 @@ use common::events::{PaymentFailed, PaymentSucceeded, StockRejected};
 use common::testing::{
     Method, Sandbox, TestApp, assert_limits_list, assert_needs_field, assert_refuses_bad_bodies,
     assert_refuses_path_ids, assert_refuses_values, assert_serves_common_paths, effects_of, eventually,
-    no_ids,
+    no_ids, without_timestamp,
 };
 use futures_util::future::join_all;
 use orderservice::{ABOUT, messaging, orders::Settings};
@@ -45,21 +45,10 @@ fn succeeded(order_id: i64) -> PaymentSucceeded {
     PaymentSucceeded { order_id, payment_id: "pay_1".into(), transaction_id: "txn_1".into() }
 }
 
-async fn consumed(app: &TestApp, queue: &str, outcome: &str) -> f64 {
-    let labels = [format!("queue=\"{queue}\""), format!("outcome=\"{outcome}\"")];
-    app.metric("events_consumed_total", &[&labels[0], &labels[1]]).await
-}
-
 /// How many messages of a queue were applied or found to be repetitions.
 async fn seen(sandbox: &Sandbox, queue: &str) -> i64 {
     let select = sqlx::query_scalar("SELECT count(*) FROM inbox WHERE queue = $1").bind(queue);
     select.fetch_one(&sandbox.pool().await).await.unwrap()
-}
-
-fn without_timestamp(mut event: Value) -> Value {
-    let timestamp = event.as_object_mut().unwrap().remove("timestamp");
-    assert!(timestamp.is_some_and(|t| t.is_string()), "no timestamp: {event}");
-    event
 }
 
 #[tokio::test]
@@ -93,7 +82,7 @@ async fn an_order_fails_once_when_its_payment_does() {
     let app = start(&sandbox, &[]).await;
     let workflow = sandbox.schema.as_str();
     let id = order(&app, workflow).await;
-    let before = consumed(&app, FAILED, "duplicate").await;
+    let before = app.consumed(FAILED, "duplicate").await;
     // The same message twice, and another one about the same order.
     let other = format!("{workflow}-other");
     for message in [workflow, workflow, &other] {
@@ -101,7 +90,7 @@ async fn an_order_fails_once_when_its_payment_does() {
     }
     eventually("it has failed", async || stored(&app, id).await["status"] == "failed").await;
     // No other test of this program delivers these twice.
-    eventually("repetitions are dropped", async || consumed(&app, FAILED, "duplicate").await == before + 2.0)
+    eventually("repetitions are dropped", async || app.consumed(FAILED, "duplicate").await == before + 2.0)
         .await;
     sandbox.publish_to(SUCCEEDED, &succeeded(id), &format!("{workflow}-late")).await;
     eventually("a late success is seen", async || seen(&sandbox, SUCCEEDED).await == 1).await;

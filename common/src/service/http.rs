@@ -197,7 +197,9 @@ pub(super) async fn serve(listener: TcpListener, app: Router, stop: Cancellation
             },
         }
     }
-    // A closed listener resets those whom the kernel has connected and we have not met yet.
+    // A closed listener resets those whom the kernel has connected and we have not met yet: the turn of the runtime says
+    // whether there are any.
+    tokio::task::yield_now().await;
     while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
         serve(stream, &mut connections);
     }

@@ -105,6 +105,29 @@ async fn a_stop_answers_what_runs_and_takes_nothing_new() {
     sandbox.close().await;
 }
 
+/// The kernel connects clients before the service gets to know of them.
+#[tokio::test]
+async fn a_stop_answers_those_whom_the_service_has_not_met_yet() {
+    let sandbox = Sandbox::new().await;
+    let app = start_sync(&sandbox, &[]).await;
+    let address = app.base.replace("http://", "");
+    // Without a pause in which the service, on this same thread, could accept them.
+    let connected = (0..20).map(|_| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        stream.set_nonblocking(true).unwrap();
+        TcpStream::from_std(stream).unwrap()
+    });
+    let connected: Vec<TcpStream> = connected.collect();
+    let answered = futures_util::future::join_all(connected.into_iter().map(|mut stream| async move {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.map(|_| answer.starts_with("HTTP/1.1 200"))
+    }));
+    let ((), answered) = tokio::join!(app.stop(), answered);
+    assert_eq!(answered.iter().filter(|answer| matches!(answer, Ok(true))).count(), 20, "{answered:?}");
+    sandbox.close().await;
+}
+
 /// Sends this and reads until the service closes the connection, however it does.
 async fn raw(app: &TestApp, text: &str) -> String {
     let talk = async {
