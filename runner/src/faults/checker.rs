@@ -109,7 +109,7 @@ pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     }
     findings.extend(system::felt(case));
     if case.mode == Mode::Sync {
-        findings.extend(effects::disclosed(case));
+        findings.extend(effects::disclosed(case, &there));
     }
     findings
 }

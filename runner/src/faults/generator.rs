@@ -7,6 +7,8 @@ pub mod client;
 pub mod lane;
 pub mod plan;
 pub mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

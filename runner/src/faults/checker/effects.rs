@@ -279,15 +279,19 @@ pub fn unasked(case: &Case<'_>) -> Finding {
 }
 
 /// What an answer itself admits.
-pub fn disclosed(case: &Case<'_>) -> Vec<Finding> {
-    let (mut warned, mut cut_off) = (Finding::disclosed(WARNED), Finding::disclosed(PAYMENT_CUT_OFF));
+pub fn disclosed(case: &Case<'_>, effects: &Effects<'_>) -> Vec<Finding> {
+    let (mut warned, mut missing) = (Finding::disclosed(WARNED), Finding::disclosed(STILL_MISSING));
+    let mut cut_off = Finding::disclosed(PAYMENT_CUT_OFF);
     for record in case.history.records.values() {
         if record.accepted().is_some() {
             warned.look(!record.warned(), || record.name());
+        }
+        if record.warned() {
+            missing.look(effects.done(record), || record.name());
         }
         if record.operation.kind == Kind::Pay {
             cut_off.look(record.fate != Fate::Failed, || record.name());
         }
     }
-    vec![warned, cut_off]
+    vec![warned, missing, cut_off]
 }

@@ -32,7 +32,8 @@ pub const EMPTY: &str = "outboxes and queues are empty";
 pub const HEALTH: &str = "health answered within 2 s";
 pub const NO_500: &str = "no answer 500";
 pub const MEMORY: &str = "resident memory of each service below 64 MiB";
-pub const WARNED: &str = "answered with a warning: an effect is missing";
+pub const WARNED: &str = "answered with a warning: a peer could not be told";
+pub const STILL_MISSING: &str = "of those: its effect is missing for good";
 pub const PAYMENT_CUT_OFF: &str = "answered as failed: a payment that was cut off";
 
 /// What must not hold when this protection is taken away: at least one of these.

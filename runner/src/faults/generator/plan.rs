@@ -14,7 +14,7 @@ pub const FIRST: u64 = 1000;
 /// Where a number of an operation stands as the id of an order or a product that does not exist.
 const NUMBERS: u64 = 1_000_000_000;
 /// Under this key a payment is made before the load; the same key is then tried with other bodies.
-const KNOWN_KEY: &str = "faults-known-payment";
+pub const KNOWN_KEY: &str = "faults-known-payment";
 
 /// Shares of 100.
 const WEIGHTS: [(Kind, u64); 7] = [
