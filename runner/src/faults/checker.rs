@@ -104,6 +104,7 @@ pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     findings.extend(saga::agreement(case));
     findings.push(system::last_versions(case));
     findings.push(system::audit(case));
+    findings.push(system::at_rest(case));
     if case.mode == Mode::Async {
         findings.push(events::empty(case));
     }

@@ -100,9 +100,6 @@ fn figures(result: &RunResult) -> String {
     let answers: Vec<String> =
         result.answers.iter().map(|(answer, count)| format!("{answer}: {count}")).collect();
     text += &wrap(&format!("answers: {}", answers.join(", ")));
-    for left in &result.settled.left {
-        text += &wrap(&format!("did not come to rest: {left}"));
-    }
     text
 }
 

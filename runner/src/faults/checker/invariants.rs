@@ -28,6 +28,7 @@ pub const PAYMENTS_AGREE: &str = "completed orders are paid, failed ones are not
 pub const RESERVATIONS_AGREE: &str = "completed orders have their stock, failed ones none";
 pub const LAST_VERSION: &str = "last version of a product in search, cache, analytics";
 pub const AUDIT: &str = "each payment taken is in the audit, and no other";
+pub const AT_REST: &str = "everything came to rest within 4 minutes";
 pub const EMPTY: &str = "outboxes and queues are empty";
 pub const HEALTH: &str = "health answered within 2 s";
 pub const NO_500: &str = "no answer 500";

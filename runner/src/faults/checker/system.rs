@@ -58,6 +58,14 @@ pub fn audit(case: &Case<'_>) -> Finding {
     finding
 }
 
+/// What did not come to rest is not judged by any other line if nobody was promised it.
+pub fn at_rest(case: &Case<'_>) -> Finding {
+    let mut finding = Finding::of(AT_REST);
+    finding.n = 1;
+    case.settled.left.iter().for_each(|left| finding.broke(left));
+    finding
+}
+
 pub fn felt(case: &Case<'_>) -> Vec<Finding> {
     let mut health = Finding::of(HEALTH);
     health.n = case.probes.health_checks;
