@@ -200,8 +200,9 @@ impl<'a> Nemesis<'a> {
         Ok(Some(lifted.elapsed().as_secs_f64()))
     }
 
-    /// Starts again what ended by itself, and does not forget it.
+    /// Starts again each service that ended by itself, and does not forget it. A server that did so is nothing to go on with.
     fn revive(&mut self) -> Result<()> {
+        self.stack.check_servers()?;
         for ended in self.stack.ended()? {
             let at = self.seconds();
             self.deeds.crashes.push(format!(

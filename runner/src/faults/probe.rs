@@ -207,7 +207,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {
             for mut client in listener.incoming().flatten() {
-                client.read(&mut [0; 1024]).unwrap();
+                assert!(client.read(&mut [0; 1024]).unwrap() > 0);
                 let head = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 client.write_all(head.as_bytes()).unwrap();
             }

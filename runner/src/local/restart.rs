@@ -77,6 +77,11 @@ impl Stack {
         self.running(name).map(Process::exited)
     }
 
+    /// An error if a server has ended by itself.
+    pub fn check_servers(&mut self) -> Result<()> {
+        self.servers.iter_mut().try_for_each(Process::check)
+    }
+
     /// Services that have ended although nobody asked them to; they are no longer this stack's.
     pub fn ended(&mut self) -> Result<Vec<Ended>> {
         let mut ended = Vec::new();

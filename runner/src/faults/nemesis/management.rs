@@ -28,7 +28,8 @@ impl Management {
 
     fn get(&self, url: &str) -> Result<(u16, Value)> {
         let (status, body) = http::get(&self.agent, url)?;
-        let value = serde_json::from_str(&body).with_context(|| format!("{url} answered {status}: {body}"))?;
+        let value =
+            serde_json::from_str(&body).with_context(|| format!("{url} answered {status}: {body}"))?;
         Ok((status, value))
     }
 

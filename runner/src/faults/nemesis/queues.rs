@@ -95,7 +95,14 @@ impl Nemesis<'_> {
 
     pub(super) fn publish_poison(&mut self, queue: &str) -> Result<()> {
         let mut part = |bits: u32| self.random.below(1 << bits);
-        let id = format!("{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}", part(32), part(16), part(12), part(12), part(48));
+        let id = format!(
+            "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+            part(32),
+            part(16),
+            part(12),
+            part(12),
+            part(48)
+        );
         let payload = if part(1) == 0 { "this is no event" } else { "{\"user_id\":\"nobody\"}" };
         self.management()?.publish(queue, &id, payload)?;
         self.deeds.poison.push((queue.to_owned(), id));
