@@ -275,10 +275,12 @@ where
 
 /// A parser's message without the value that it quotes: reasons are logged, bodies are not.
 fn without_values(message: &str) -> String {
-    match (message.find('"'), message.rfind('"')) {
-        (Some(from), Some(to)) if from < to => format!("{}…{}", &message[..=from], &message[to..]),
-        _ => message.to_owned(),
-    }
+    // These quote a name of ours.
+    let named = ["missing field", "duplicate field"].iter().any(|kind| message.starts_with(kind));
+    let Some(value) = message.find(['"', '`']).filter(|_| !named) else { return message.to_owned() };
+    let expected = message.rfind(", expected ").or_else(|| message.rfind(" at line "));
+    let rest = expected.filter(|at| *at > value).map_or("", |at| &message[at..]);
+    format!("{}…{rest}", &message[..value])
 }
 
 #[cfg(test)]
@@ -287,9 +289,14 @@ mod tests {
 
     #[test]
     fn a_reason_does_not_quote_the_body() {
-        let error = serde_json::from_str::<i64>(r#""ada@example.org""#).unwrap_err().to_string();
-        assert!(error.contains("ada"), "{error}");
-        assert_eq!(without_values(&error), r#"invalid type: string "…", expected i64 at line 1 column 17"#);
+        let of = |error: serde_json::Error| without_values(&error.to_string());
+        let text = serde_json::from_str::<i64>(r#""ada, expected \"x\"@example.org""#).unwrap_err();
+        assert!(text.to_string().contains("ada"), "{text}");
+        assert_eq!(of(text), "invalid type: string …, expected i64 at line 1 column 33");
+        let number = serde_json::from_str::<String>("4930123456").unwrap_err();
+        assert_eq!(of(number), "invalid type: integer …, expected a string at line 1 column 10");
+        let id = serde_json::from_str::<uuid::Uuid>(r#""ada@example.org""#).unwrap_err();
+        assert!(!of(id).contains("found"));
         assert_eq!(without_values("missing field `user_id`"), "missing field `user_id`");
     }
 }
