@@ -86,15 +86,15 @@ impl Outbox {
             return Err(ApiError::Unavailable("too many events wait for the broker".into()));
         }
         let message = Message::of(event, context)?;
-        failpoint::written(tx, message.id, E::ROUTE.queues()).await?;
+        failpoint::written(tx, &message.id, E::ROUTE.queues()).await?;
         if sabotaged(Sabotage::NoOutbox) {
             self.shared.unsafely_sent.lock().unwrap_or_else(PoisonError::into_inner).push(message);
             return Ok(());
         }
         sqlx::query(
-            "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body) VALUES ($1::uuid, $2, $3, $4, $5, $6)",
         )
-        .bind(message.id)
+        .bind(&message.id)
         .bind(message.event.as_ref())
         .bind(message.exchange.as_ref())
         .bind(message.routing_key.as_ref())
@@ -217,7 +217,8 @@ async fn send_batch(pool: &PgPool, bus: &Bus) -> anyhow::Result<usize> {
 
 fn message((seq, id, event, exchange, routing_key, context, body, created_at): Row) -> (i64, Message) {
     let published_us = (created_at.unix_timestamp_nanos() / 1000) as i64;
-    let (event, exchange, routing_key) = (event.into(), exchange.into(), routing_key.into());
+    let (id, event) = (id.to_string(), event.into());
+    let (exchange, routing_key) = (exchange.into(), routing_key.into());
     let notes = Vec::new();
     (seq, Message { id, event, exchange, routing_key, context: context.0, published_us, body, notes })
 }

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use tracing::Instrument;
 
 use crate::context::{Context, now_us};
-use crate::events::{Event, Queue};
+use crate::events::{Event, Queue, Route};
 use crate::tasks::panic_text;
 use crate::{ApiError, db, metrics};
 
@@ -114,6 +114,8 @@ type Judge = Arc<dyn Fn(Arc<[Raw]>) -> Judged + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Subscription {
     pub queue: &'static str,
+    /// How its event reaches the queue.
+    pub route: Route,
     /// Messages that are worked on at once; the service's setting if `None`.
     pub concurrency: Option<u16>,
     /// Messages that are handed over together; 1 for a handler of single events.
@@ -189,7 +191,13 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
         let (state, name) = (self.state.clone(), queue.name);
         let judge: Judge =
             Arc::new(move |batch| Box::pin(judge(name, state.clone(), batch, handler.clone())));
-        self.subscriptions.push(Subscription { queue: queue.name, concurrency, batch, judge });
+        self.subscriptions.push(Subscription {
+            queue: queue.name,
+            route: E::ROUTE,
+            concurrency,
+            batch,
+            judge,
+        });
         self
     }
 

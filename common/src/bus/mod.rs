@@ -1,5 +1,5 @@
 //! Publish and consume. Here: what services see, the same for every transport. [`consume`] is how handlers are declared,
-//! run and judged; `amqp` is RabbitMQ, the only file that names lapin.
+//! run and judged; `amqp` is RabbitMQ: only its files name lapin.
 
 pub(crate) mod amqp;
 pub mod consume;
@@ -24,7 +24,8 @@ pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// A message on its way to the broker.
 #[derive(Clone, Debug)]
 pub struct Message {
-    pub id: Uuid,
+    /// A UUID in all that is made here; whatever somebody else gave it stays.
+    pub id: String,
     pub event: Cow<'static, str>,
     /// Empty for the default exchange.
     pub exchange: Cow<'static, str>,
@@ -58,7 +59,7 @@ impl Message {
         };
         let timestamp = time::OffsetDateTime::now_utc();
         Ok(Message {
-            id: Uuid::now_v7(),
+            id: Uuid::now_v7().to_string(),
             event: E::NAME.into(),
             exchange: exchange.into(),
             routing_key: routing_key.into(),

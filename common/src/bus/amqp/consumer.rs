@@ -1,0 +1,244 @@
+//! Subscriptions, each on a channel of its own: fetch, have judged, set aside what failed, acknowledge. What is not
+//! acknowledged comes again.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use futures_util::stream::StreamExt;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection, message::Delivery};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::topology::{DELAYS, dead_letters, declare, delay_exchange};
+use super::{Amqp, PUBLISHED_AT, pause};
+use crate::bus::consume::{MAX_ATTEMPTS, Raw, Subscription, Verdict};
+use crate::bus::{Bus, Handled, Message, PublishError};
+use crate::context::{Context, now_us};
+use crate::failpoint::{self, Sabotage, sabotaged};
+use crate::metrics;
+
+const ATTEMPT: &str = "x-attempt";
+const REASON: &str = "x-reason";
+const FIRST_FAILED_AT: &str = "x-first-failed-at";
+/// All headers of a message have to fit into one frame of 16 KB.
+const REASON_LIMIT: usize = 500;
+
+impl Amqp {
+    pub(super) async fn consume_on(
+        &self,
+        connection: &Connection,
+        bus: &Bus,
+        connected: &watch::Sender<bool>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        declare(&connection.create_channel().await?, &self.publishes, &self.subscriptions).await?;
+        let mut pumps = JoinSet::new();
+        for subscription in self.subscriptions.iter() {
+            let channel = connection.create_channel().await?;
+            let prefetch = match subscription {
+                Subscription { concurrency: Some(concurrency), .. } => *concurrency,
+                Subscription { batch, .. } => self.prefetch.max(u16::try_from(2 * batch).unwrap_or(u16::MAX)),
+            };
+            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+            let pump =
+                Pump { channel, subscription: subscription.clone(), bus: bus.clone(), stop: stop.clone() };
+            pumps.spawn(pump.run(self.service));
+        }
+        connected.send_replace(true);
+        tracing::info!(queues = self.subscriptions.len(), "consumers are connected to RabbitMQ");
+        // The first that fails takes the connection with it: half a service must not look alive.
+        while let Some(ended) = pumps.join_next().await {
+            ended.context("a consumer panicked")??;
+        }
+        Ok(())
+    }
+}
+
+/// One subscription on its own channel.
+struct Pump {
+    channel: Channel,
+    subscription: Subscription,
+    bus: Bus,
+    stop: CancellationToken,
+}
+
+impl Pump {
+    async fn run(self, service: &'static str) -> anyhow::Result<()> {
+        let queue = self.subscription.queue;
+        let options = BasicConsumeOptions::default();
+        let consuming =
+            self.channel.basic_consume(queue.into(), service.into(), options, FieldTable::default());
+        let consumer = consuming.await.with_context(|| format!("cannot consume {queue}"))?;
+        let tag = consumer.tag();
+        let this = Arc::new(self);
+        let mut batches = consumer.ready_chunks(this.subscription.batch);
+        let mut running = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = this.stop.cancelled() => break,
+                batch = batches.next() => {
+                    let batch: Vec<Delivery> =
+                        batch.with_context(|| format!("{queue}: the broker cancelled the consumer"))?
+                            .into_iter().collect::<Result<_, _>>()?;
+                    if this.subscription.batch > 1 {
+                        Arc::clone(&this).settle(batch).await?;
+                    } else {
+                        running.spawn(Arc::clone(&this).settle(batch));
+                    }
+                }
+                Some(settled) = running.join_next(), if !running.is_empty() => settled??,
+            }
+        }
+        this.channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
+        while let Some(settled) = running.join_next().await {
+            settled??;
+        }
+        Ok(())
+    }
+
+    /// Has a batch judged, does what the verdicts say, and acknowledges it. What is not acknowledged comes again.
+    async fn settle(self: Arc<Self>, batch: Vec<Delivery>) -> anyhow::Result<()> {
+        let raw: Arc<[Raw]> = batch.iter().map(raw).collect();
+        let Some(last) = batch.last().map(|delivery| delivery.acker.clone()) else { return Ok(()) };
+        let several = batch.len() > 1;
+        if sabotaged(Sabotage::AckBeforeCommit) {
+            last.ack(BasicAckOptions { multiple: several }).await?;
+        }
+        let mut verdicts = self.judge(&raw).await?;
+        if batch.len() > 1 && verdicts.iter().any(|v| matches!(v, Verdict::Retry(_))) {
+            // Which one of them was it? Each on its own, so that its neighbours are served.
+            for (verdict, raw) in verdicts.iter_mut().zip(raw.iter()) {
+                if let Verdict::Retry(_) = verdict {
+                    *verdict = self.judge(&Arc::from([raw.clone()])).await?.remove(0);
+                }
+            }
+        }
+        let consumed = &metrics::get().events_consumed;
+        let half = batch.len() / 2;
+        for (place, (delivery, verdict)) in batch.into_iter().zip(verdicts).enumerate() {
+            if several && place == half {
+                failpoint::pass("mid_batch");
+            }
+            let outcome = match verdict {
+                Verdict::Done(Handled::Applied) => "ok",
+                Verdict::Done(Handled::Duplicate) => "duplicate",
+                Verdict::Retry(reason) => self.set_aside(delivery, reason, true).await?,
+                Verdict::Dead(reason) => self.set_aside(delivery, reason, false).await?,
+                Verdict::Away(_) => unreachable!("judge waits while something is away"),
+            };
+            consumed.with_label_values(&[self.subscription.queue, outcome]).inc();
+        }
+        // Batches are settled one after the other on a channel of their own: everything up to the last one is done.
+        failpoint::pass("before_ack");
+        if sabotaged(Sabotage::AckBeforeCommit) {
+            return Ok(());
+        }
+        let acknowledged = last.ack(BasicAckOptions { multiple: several }).await?;
+        ensure!(acknowledged, "{}: an acknowledgement could not be sent", self.subscription.queue);
+        Ok(())
+    }
+
+    /// The verdicts; while the database or the like is away the messages wait here, and no more are fetched.
+    async fn judge(&self, raw: &Arc<[Raw]>) -> anyhow::Result<Vec<Verdict>> {
+        let mut waits = 0;
+        loop {
+            let verdicts = self.subscription.judge(Arc::clone(raw)).await;
+            let Some(reason) =
+                verdicts.iter().find_map(|v| if let Verdict::Away(r) = v { Some(r) } else { None })
+            else {
+                return Ok(verdicts);
+            };
+            if waits == 0 {
+                tracing::warn!(queue = self.subscription.queue, reason, "consumer waits");
+            }
+            waits += 1;
+            pause(waits, &self.stop).await;
+            ensure!(!self.stop.is_cancelled(), "stopped while waiting: {reason}");
+        }
+    }
+
+    /// A copy to a delay queue, or to the dead-letter queue when it cannot succeed or has been tried enough.
+    async fn set_aside(
+        &self,
+        delivery: Delivery,
+        mut reason: String,
+        may_retry: bool,
+    ) -> anyhow::Result<&'static str> {
+        reason.truncate(reason.floor_char_boundary(REASON_LIMIT));
+        let queue = self.subscription.queue;
+        let attempt = header(&delivery, ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(0_u32) + 1;
+        let retry = may_retry && attempt < MAX_ATTEMPTS;
+        let (exchange, routing_key) = if retry {
+            let delay = DELAYS[(attempt as usize - 1).min(DELAYS.len() - 1)];
+            (delay_exchange(delay), queue.to_owned())
+        } else {
+            (String::new(), dead_letters(queue))
+        };
+        let first_failed =
+            header(&delivery, FIRST_FAILED_AT).map_or_else(|| now_us().to_string(), str::to_owned);
+        let raw = raw(&delivery);
+        if retry {
+            tracing::warn!(
+                queue,
+                reason,
+                attempt,
+                request_id = raw.context.workflow,
+                "event will be tried again"
+            );
+        } else {
+            tracing::error!(queue, reason, attempt, request_id = raw.context.workflow, "event is set aside");
+        }
+        let message = Message {
+            id: raw.message_id,
+            event: delivery.properties.kind().as_ref().map_or("", ShortString::as_str).to_owned().into(),
+            exchange: exchange.into(),
+            routing_key: routing_key.into(),
+            context: raw.context,
+            published_us: raw.published_us.unwrap_or_else(now_us),
+            body: delivery.data,
+            notes: vec![(ATTEMPT, attempt.to_string()), (REASON, reason), (FIRST_FAILED_AT, first_failed)],
+        };
+        self.publish(message).await.with_context(|| format!("{queue}: an event could not be set aside"))?;
+        failpoint::pass("after_aside_before_ack");
+        Ok(if retry { "retry" } else { "dead" })
+    }
+
+    /// Publishes as soon as that is possible. The publisher has a connection of its own: what troubles only that one must not
+    /// have events delivered and handled again here, where deliveries are limited.
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        let mut waits = 0;
+        loop {
+            let sent = self.bus.send(message.clone()).await;
+            let in_vain = self.stop.is_cancelled() || !self.channel.status().connected();
+            // No queue: it was deleted, and is declared with the next connection.
+            if in_vain || matches!(sent, Ok(()) | Err(PublishError::Unroutable)) {
+                return sent;
+            }
+            waits += 1;
+            pause(waits, &self.stop).await;
+        }
+    }
+}
+
+fn header<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
+    match delivery.properties.headers().as_ref()?.inner().get(name)? {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+fn raw(delivery: &Delivery) -> Raw {
+    let message_id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
+    Raw {
+        // Published by hand, without an id: a natural key still keeps it from being applied twice.
+        message_id: message_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        context: Context::received(|name| header(delivery, name)),
+        published_us: header(delivery, PUBLISHED_AT).and_then(|us| us.parse().ok()),
+        body: delivery.data.clone(),
+    }
+}
