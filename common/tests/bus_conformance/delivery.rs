@@ -1,91 +1,19 @@
-//! What the bus promises to services, through its public interface, against a real broker. Here: who gets an event, and when
-//! a publish counts.
+//! Who gets an event, when a publish counts, and what a stop leaves.
 
-mod failures;
+use std::sync::Arc;
 
-use std::sync::{Arc, Mutex};
-
-use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming, Message, PublishError};
-use common::config::NoSettings;
+use common::Context;
+use common::bus::{Consumers, Handled, HandlerError, Incoming, Message, PublishError};
 use common::events::{
-    ANALYTICS_PRODUCT_UPDATES_QUEUE, CACHE_PRODUCT_UPDATES_QUEUE, Event, ProductUpdated,
+    ANALYTICS_PRODUCT_UPDATES_QUEUE, CACHE_PRODUCT_UPDATES_QUEUE, ProductUpdated,
     SEARCH_PRODUCT_UPDATES_QUEUE, USER_REGISTERED_QUEUE, UserRegistered,
 };
-use common::service::{About, Deps, Service};
-use common::testing::{Sandbox, TestApp, eventually};
-use common::{Context, Mode};
+use common::testing::{Sandbox, eventually};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
-use utoipa_axum::router::OpenApiRouter;
 
-/// No database: only the broker is needed here.
-const ABOUT: About = About {
-    name: "tinyservice",
-    version: "0",
-    description: "For tests",
-    scenarios: &[],
-    migrations: None,
-    modes: &[Mode::Async],
-};
-const QUEUE: &str = "user_registered_queue";
-
-/// Queue, user or version, workflow.
-type Sight = (&'static str, i64, String);
-
-/// What handlers saw, in order.
-#[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<Sight>>>);
-
-impl Seen {
-    fn note<E: Event>(&self, event: &Incoming<E>, number: i64) {
-        self.0.lock().expect("no panic while it was held").push((
-            event.queue,
-            number,
-            event.context.workflow.clone(),
-        ));
-    }
-
-    fn numbers(&self) -> Vec<i64> {
-        self.0.lock().expect("no panic while it was held").iter().map(|(_, number, _)| *number).collect()
-    }
-
-    fn times(&self, number: i64) -> usize {
-        self.numbers().iter().filter(|n| **n == number).count()
-    }
-}
-
-async fn note(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
-    seen.note(&user, user.user_id);
-    Ok(Handled::Applied)
-}
-
-/// A service with these consumers that may publish both events; and its bus.
-async fn start<S: Clone + Send + Sync + 'static>(
-    sandbox: &Sandbox,
-    consumers: Consumers<S>,
-) -> (TestApp, Bus) {
-    let mut bus = None;
-    let build = |deps: Deps, NoSettings {}| {
-        bus = Some(deps.bus);
-        Service::new(OpenApiRouter::new())
-            .publishes::<UserRegistered>()
-            .publishes::<ProductUpdated>()
-            .needs_broker()
-            .consumes(consumers)
-    };
-    let app = sandbox.start(ABOUT, Mode::Async, &[], build).await;
-    (app, bus.expect("the service was built"))
-}
-
-fn user(user_id: i64) -> UserRegistered {
-    UserRegistered { user_id, email: "a@example.org".into() }
-}
-
-async fn publish(bus: &Bus, users: impl IntoIterator<Item = i64>) {
-    for published in join_all(users.into_iter().map(|id| async move { bus.publish(&user(id)).await })).await {
-        published.expect("the broker confirms");
-    }
-}
+use super::broker::waiting;
+use super::{QUEUE, Seen, note, publish, start, user};
 
 #[tokio::test]
 async fn each_queue_of_a_fanout_sees_each_event_once() {
@@ -150,7 +78,7 @@ async fn no_more_are_worked_on_at_once_than_was_said() {
     for done in 0..=4 {
         eventually("two run", async || seen.numbers().len() == done + 2).await;
         // What is in the queue can be seen there: the two that run cannot.
-        assert_eq!(sandbox.messages(QUEUE).await.len(), 4 - done);
+        assert_eq!(waiting(&sandbox, QUEUE).await, 4 - done);
         gate.add_permits(1);
     }
     gate.add_permits(1);

@@ -1,0 +1,188 @@
+//! What becomes of an event whose handler fails: tried again, set aside, or left waiting.
+
+use std::panic::panic_any;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::Context;
+use common::bus::{Consumers, Handled, HandlerError, Incoming, Message};
+use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
+use common::testing::{Sandbox, eventually};
+
+use super::broker::{delayed, put, set_aside, waiting};
+use super::{QUEUE, Seen, note, publish, start, user, within};
+
+#[tokio::test]
+async fn what_fails_once_is_tried_again_in_the_same_workflow() {
+    async fn fail_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        if seen.times(user.user_id) == 1 {
+            Err(HandlerError::Retry(anyhow::anyhow!("not yet")))
+        } else {
+            Ok(Handled::Applied)
+        }
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, bus) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, fail_first)).await;
+    publish(&bus, [1]).await;
+    eventually("it is tried again", async || seen.numbers().len() == 2).await;
+    app.stop().await;
+    let seen = seen.0.lock().unwrap().clone();
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!((waiting(&sandbox, QUEUE).await, set_aside(&sandbox, QUEUE).await.len()), (0, 0));
+    sandbox.close().await;
+}
+
+/// Lasts over two minutes, beside the others.
+#[tokio::test]
+async fn what_never_succeeds_is_tried_five_times_with_longer_and_longer_delays_and_set_aside() {
+    #[derive(Clone, Default)]
+    struct Attempts(Arc<Mutex<Vec<Instant>>>);
+    async fn fail(Attempts(at): Attempts, _: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        let mut at = at.lock().expect("no panic while it was held");
+        at.push(Instant::now());
+        Err(HandlerError::Retry(anyhow::anyhow!("reason {}", at.len())))
+    }
+    let (sandbox, attempts) = (Sandbox::new().await, Attempts::default());
+    let (app, bus) = start(&sandbox, Consumers::of(attempts.clone()).on(USER_REGISTERED_QUEUE, fail)).await;
+    let message = Message::of(&user(1), Context::fresh()).unwrap();
+    let (id, begun_us) = (message.id.clone(), message.published_us);
+    bus.send(message).await.unwrap();
+    for (attempt, slack) in [(1, 20), (2, 20), (3, 40), (4, 90), (5, 90)] {
+        let made = async || attempts.0.lock().unwrap().len() >= attempt;
+        within(Duration::from_secs(slack), &format!("attempt {attempt}"), made).await;
+    }
+    eventually("it is set aside", async || !set_aside(&sandbox, QUEUE).await.is_empty()).await;
+    let aside = set_aside(&sandbox, QUEUE).await.remove(0);
+    assert_eq!((aside.attempt, &*aside.reason, aside.message_id), (5, "reason 5", id));
+    let first_failed_after = Duration::from_micros((aside.first_failed_us - begun_us).unsigned_abs());
+    assert!(first_failed_after < Duration::from_secs(60), "{first_failed_after:?} is no first failure");
+    assert_eq!((waiting(&sandbox, QUEUE).await, delayed(&sandbox).await), (0, 0), "it is nowhere else");
+    app.stop().await;
+    let attempts = attempts.0.lock().unwrap().clone();
+    let delays: Vec<Duration> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (delay, promised) in delays.iter().zip([1, 10, 60, 60]) {
+        assert!(*delay >= Duration::from_secs(promised), "too early: {delays:?}");
+    }
+    assert_eq!(attempts.len(), 5);
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn what_does_not_parse_is_set_aside_at_once_and_its_neighbours_are_served() {
+    async fn note_all(
+        seen: Seen,
+        users: Vec<Incoming<UserRegistered>>,
+    ) -> Result<Vec<Handled>, HandlerError> {
+        users.iter().for_each(|user| seen.note(user, user.user_id));
+        Ok(vec![Handled::Applied; users.len()])
+    }
+    const POISON: [&str; 4] = ["not JSON", "{}", r#"{"user_id":"private"}"#, ""];
+    for batch in [1, 50] {
+        let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+        let (app, bus) = start(&sandbox, Consumers::of(())).await;
+        for (number, poison) in POISON.iter().enumerate() {
+            bus.publish(&user(number as i64)).await.unwrap();
+            put(&sandbox, QUEUE, poison, &format!("by hand {number}")).await;
+        }
+        app.stop().await;
+        let consumers = Consumers::of(seen.clone());
+        let consumers = match batch {
+            1 => consumers.on(USER_REGISTERED_QUEUE, note),
+            _ => consumers.on_batch(USER_REGISTERED_QUEUE, batch, note_all),
+        };
+        let (app, _) = start(&sandbox, consumers).await;
+        eventually("they are set aside", async || set_aside(&sandbox, QUEUE).await.len() == POISON.len())
+            .await;
+        eventually("the others are handled", async || seen.numbers().len() == POISON.len()).await;
+        let mut asides = set_aside(&sandbox, QUEUE).await;
+        asides.sort_by(|one, other| one.message_id.cmp(&other.message_id));
+        for (number, aside) in asides.iter().enumerate() {
+            assert_eq!((&*aside.message_id, &*aside.body), (&*format!("by hand {number}"), POISON[number]));
+            assert!(
+                aside.reason.contains("does not parse") && !aside.reason.contains("private"),
+                "{aside:?}"
+            );
+            assert_eq!(aside.attempt, 1);
+        }
+        app.stop().await;
+        assert_eq!(
+            (waiting(&sandbox, QUEUE).await, delayed(&sandbox).await),
+            (0, 0),
+            "they are nowhere else"
+        );
+        let mut numbers = seen.numbers();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [0, 1, 2, 3], "each once");
+        sandbox.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_rejected_is_set_aside_at_once_with_its_reason() {
+    async fn reject(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        if user.user_id == 1 {
+            Err(HandlerError::Reject(anyhow::anyhow!("never")))
+        } else {
+            Ok(Handled::Applied)
+        }
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, bus) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, reject)).await;
+    let message = Message::of(&user(1), Context::fresh()).unwrap();
+    let (id, workflow, body) = (message.id.clone(), message.context.workflow.clone(), message.body.clone());
+    bus.send(message).await.unwrap();
+    publish(&bus, [2]).await;
+    eventually("it is set aside", async || !set_aside(&sandbox, QUEUE).await.is_empty()).await;
+    eventually("the next is handled", async || seen.times(2) == 1).await;
+    let aside = set_aside(&sandbox, QUEUE).await.remove(0);
+    assert_eq!((aside.attempt, &*aside.reason), (1, "never"));
+    // Otherwise as it came.
+    assert_eq!((aside.message_id, aside.workflow), (id, workflow));
+    assert_eq!((&*aside.event, aside.body.as_bytes()), ("UserRegistered", &body[..]));
+    app.stop().await;
+    assert_eq!(seen.times(1), 1, "tried once");
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_takes_nothing_else_down() {
+    async fn panic_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        if user.user_id == 1 && seen.times(1) == 1 {
+            panic_any("on purpose");
+        }
+        Ok(Handled::Applied)
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, bus) =
+        start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, panic_first)).await;
+    publish(&bus, [1, 2, 3]).await;
+    eventually("the others are handled", async || seen.times(2) == 1 && seen.times(3) == 1).await;
+    assert_eq!(app.get("/ready").await.status, 200);
+    eventually("and it is tried again", async || seen.times(1) == 2).await;
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn while_something_is_away_an_event_waits_at_its_place_and_no_attempt_is_counted() {
+    async fn away_thrice(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        seen.note(&user, user.user_id);
+        if seen.times(1) <= 3 {
+            Err(HandlerError::Away(anyhow::anyhow!("away")))
+        } else {
+            Ok(Handled::Applied)
+        }
+    }
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, bus) =
+        start(&sandbox, Consumers::of(seen.clone()).on_with(1, USER_REGISTERED_QUEUE, away_thrice)).await;
+    bus.publish(&user(1)).await.unwrap();
+    bus.publish(&user(2)).await.unwrap();
+    eventually("the second", async || seen.times(2) == 1).await;
+    app.stop().await;
+    assert_eq!(seen.numbers(), [1, 1, 1, 1, 2], "a retry would have let the second one pass");
+    sandbox.close().await;
+}
