@@ -6,8 +6,9 @@ pub const LOST: [&str; 6] = [
     "S3 accepted and lost: version recorded",
     "S4 accepted and lost: report computed",
     "S5 accepted and lost: order ended",
-    "S6 accepted and lost: click stored",
+    CLICK_LOST,
 ];
+const CLICK_LOST: &str = "S6 accepted and lost: click stored";
 pub const ROWS_TWICE: &str = "applied twice: rows with the same natural key";
 pub const EVENTS_TWICE: &str = "applied twice: events by their id and queue";
 pub const EFFECTS_TWICE: &str = "applied twice: effects noted by witnesses";
@@ -42,7 +43,9 @@ pub fn broken_by(sabotage: &str) -> &'static [&'static str] {
     match sabotage {
         "no-inbox" => &[EVENTS_TWICE, EFFECTS_TWICE],
         "no-compensation" => &[RESERVED],
-        "no-confirms" | "ack-before-commit" | "no-outbox" | "shared-channel" => &[EVENTS_APPLIED],
+        "no-outbox" => &[EVENTS_APPLIED],
+        // Clicks are published without an outbox, and leave no witness.
+        "no-confirms" | "ack-before-commit" | "shared-channel" => &[EVENTS_APPLIED, CLICK_LOST],
         _ => &[],
     }
 }
