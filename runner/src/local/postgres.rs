@@ -39,6 +39,8 @@ pub fn start(dir: &Path, port: u16, log: PathBuf, durable: bool) -> Result<Proce
     for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"] {
         command.args(["-c", setting]);
     }
+    // The details of an error are the row: an e-mail address in the log for every duplicate.
+    command.args(["-c", "log_error_verbosity=terse"]);
     if !durable {
         command.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
     }

@@ -33,6 +33,7 @@ pub(crate) fn manage(stack: &Stack, method: &str, path: &str, body: &Value) -> V
     let url = format!("{}/api/{}", stack.management_url().unwrap(), path.replacen("{}", stack.vhost(), 1));
     let agent = http::agent(DEADLINE);
     let mut response = match method {
+        "GET" => agent.get(url).call(),
         "DELETE" => agent.delete(url).call(),
         "PUT" => agent.put(url).send_json(body),
         _ => agent.post(url).send_json(body),
@@ -50,6 +51,15 @@ pub(crate) fn execute(stack: &Stack, sql: &'static str) {
         connection.execute(sqlx::raw_sql(sql)).await.unwrap();
         connection.close().await.unwrap();
     });
+}
+
+/// One text from the database, as the superuser.
+pub(crate) fn select(stack: &Stack, sql: &'static str) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = PgConnection::connect(&stack.database_url()).await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+    })
 }
 
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what is not there fails the test, and the line says where")]
 
 mod client;
+mod database_roles;
 mod dead_letters;
+mod logs;
 #[path = "../scenarios/stack.rs"]
 mod stack;
