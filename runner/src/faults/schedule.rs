@@ -114,6 +114,8 @@ pub struct Schedule {
     /// What comes next of what must come evenly.
     services: VecDeque<&'static str>,
     points: VecDeque<&'static str>,
+    /// Queues that were planned to be missing.
+    missing: u32,
 }
 
 impl Schedule {
@@ -127,6 +129,7 @@ impl Schedule {
             drawn: false,
             services: VecDeque::new(),
             points: VecDeque::new(),
+            missing: 0,
         }
     }
 
@@ -179,6 +182,14 @@ impl Schedule {
         self.one_of(&topology::links(self.mode))
     }
 
+    /// Every second one is one beside whose events others are published that do find their queue: the harder case.
+    fn missing_queue(&mut self) -> Queue {
+        self.missing += 1;
+        let beside = topology::missable().into_iter().find(|queue| queue.name == "stock_rejected_queue");
+        let any = self.one_of(&topology::missable());
+        beside.filter(|_| self.missing % 2 == 1).unwrap_or(any)
+    }
+
     fn action(&mut self, choice: Choice) -> Action {
         let long = self.length.is_long();
         match choice.fault {
@@ -202,13 +213,7 @@ impl Schedule {
             Fault::BrokerDisk => Action::BrokerDisk { seconds: self.seconds(5.0, 15.0) },
             Fault::ConnectionsClosed => Action::ConnectionsClosed,
             Fault::MissingQueue => {
-                // The first beside whose events others are published, which do find their queue.
-                let rejected =
-                    topology::QUEUES.into_iter().find(|queue| queue.name == "stock_rejected_queue");
-                let queue = match rejected {
-                    Some(queue) if self.random.below(2) == 0 => queue,
-                    _ => self.one_of(&topology::missable()),
-                };
+                let queue = self.missing_queue();
                 Action::MissingQueue { queue, seconds: self.seconds(2.0, 5.0) }
             }
             Fault::QueueDeleted => Action::QueueDeleted { queue: self.one_of(&topology::deletable()) },

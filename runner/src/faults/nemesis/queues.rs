@@ -6,12 +6,16 @@ use anyhow::{Context, Result};
 
 use super::management::Management;
 use super::{Felt, Nemesis, POLL};
-use crate::faults::topology::{QUEUES, Queue};
+use crate::faults::proxy::Condition;
+use crate::faults::topology::{BROKER, Link, QUEUES, Queue};
 use crate::local::http;
 
 /// The broker counts every five seconds: a queue is empty when it was found so for longer.
 const COUNTED_EVERY: Duration = Duration::from_millis(5500);
 const EMPTY_LIMIT: Duration = Duration::from_secs(16);
+/// Of what is to pile up at the held writer: less than it takes the broker to give it up.
+const PILE: f64 = 4.0;
+const LARGE_ROUNDS: Duration = Duration::from_millis(150);
 const DECLARE_LIMIT: Duration = Duration::from_secs(15);
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
@@ -55,11 +59,17 @@ impl Nemesis<'_> {
             self.let_go(queue.writer)?;
             return Ok(Felt::of("did not empty, so it was not deleted"));
         }
+        self.wait(PILE)?;
         self.prober.down(queue.reader);
         self.stack.kill_service(queue.reader)?;
         self.management()?.delete(queue.name)?;
+        // A slow way to the broker makes large rounds of what has piled up: the more messages are under way together, the
+        // more there are to be mistaken for each other.
+        let link = Link { from: queue.writer, to: BROKER };
+        self.proxy.set(link, Condition::Delay(LARGE_ROUNDS));
         self.let_go(queue.writer)?;
         self.wait(seconds)?;
+        self.proxy.set(link, Condition::Pass);
         self.start(queue.reader, &[])?;
         Ok(Felt::killed(format!("{} wrote into nothing for {seconds:.1} s", queue.writer)))
     }
