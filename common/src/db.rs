@@ -48,6 +48,8 @@ static COMMON: Migrator = sqlx::migrate!();
 
 /// A request waits this long for a connection, and then gets 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// For the keeper's own: on a machine that is short of time a login takes seconds, and giving up only costs more of it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that are opened before they are needed.
 const WARM: usize = 5;
 const PING_EVERY: Duration = Duration::from_millis(500);
@@ -71,6 +73,7 @@ pub struct Keeper {
     requests: PgPool,
     schema: String,
     migrations: &'static Migrator,
+    migrated: bool,
     ready: watch::Sender<bool>,
 }
 
@@ -117,7 +120,7 @@ impl Db {
             ready: watched,
         };
         let (pool, requests) = (db.relay.clone(), db.pool.clone());
-        Ok((db, Keeper { options, pool, requests, schema, migrations, ready }))
+        Ok((db, Keeper { options, pool, requests, schema, migrations, migrated: false, ready }))
     }
 
     /// For single statements.
@@ -161,7 +164,7 @@ impl Db {
 
 impl Keeper {
     /// Waits for the server, migrates, then looks after it until `stop`.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut waiting = false;
         loop {
             let cause = tokio::select! {
@@ -182,17 +185,22 @@ impl Keeper {
     }
 
     /// Connects, migrates, and pings until that fails: the reason.
-    async fn keep(&self) -> anyhow::Error {
+    async fn keep(&mut self) -> anyhow::Error {
         match self.watch().await {
             Ok(never) => match never {},
             Err(cause) => cause,
         }
     }
 
-    async fn watch(&self) -> anyhow::Result<Infallible> {
+    async fn watch(&mut self) -> anyhow::Result<Infallible> {
         use sqlx::{ConnectOptions, Connection};
-        let mut connection = tokio::time::timeout(ACQUIRE_TIMEOUT, self.options.connect()).await??;
-        self.migrate().await?;
+        let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect()).await??;
+        // Once, unless it is another, empty server that came back: ten services that all come back have better to do.
+        let there = sqlx::query_scalar("SELECT to_regclass('idempotency_keys') IS NOT NULL");
+        if !(self.migrated && there.fetch_one(&mut connection).await?) {
+            self.migrate().await?;
+            self.migrated = true;
+        }
         if !self.ready.send_replace(true) {
             tracing::info!(schema = self.schema, "database is ready");
         }
