@@ -12,7 +12,6 @@ use common::web::{Page, Query, no_nul, no_nul_opt};
 use common::{ApiError, Db};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -118,11 +117,16 @@ pub fn routes(db: Db) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(count)).routes(routes!(updates)).with_state(db)
 }
 
+#[derive(Serialize, ToSchema)]
+struct Clicks {
+    count: i64,
+}
+
 /// Clicks that are stored
-#[utoipa::path(get, path = "/clicks/count", responses((status = 200, body = Value, example = json!({"count": 42})), Problems))]
-async fn count(State(db): State<Db>) -> Result<Json<Value>, ApiError> {
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM clicks").fetch_one(db.pool()?).await?;
-    Ok(Json(json!({"count": count})))
+#[utoipa::path(get, path = "/clicks/count", responses((status = 200, body = Clicks), Problems))]
+async fn count(State(db): State<Db>) -> Result<Json<Clicks>, ApiError> {
+    let count = sqlx::query_scalar("SELECT count(*) FROM clicks").fetch_one(db.pool()?).await?;
+    Ok(Json(Clicks { count }))
 }
 
 /// The newest updates of products

@@ -2,6 +2,7 @@
 //! them in batches. S3: a product was updated. Twin: `sync.rs` stores before it answers.
 
 use axum::extract::State;
+use common::api::Done;
 use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming};
 use common::error::Problems;
 use common::events::{ANALYTICS_PRODUCT_UPDATES_QUEUE, CLICK_TRACKED_QUEUE, ClickTracked, ProductUpdated};
@@ -37,7 +38,7 @@ pub fn service(deps: &Deps) -> Service {
 
 /// Track a click; the answer means that the broker has it
 #[utoipa::path(post, path = "/track_click", request_body = NewClick,
-    responses((status = 200, body = Value, example = json!({"status": "tracked"})), Problems))]
+    responses((status = 200, body = Done), Problems))]
 async fn track_click(
     State(app): State<App>,
     Json(click): Json<NewClick>,

@@ -26,7 +26,7 @@ pub fn service(deps: &Deps) -> Service {
 
 /// Track a click; the answer means that it is stored
 #[utoipa::path(post, path = "/track_click", request_body = NewClick,
-    responses((status = 200, body = Value, example = json!({"status": "tracked"})), Problems))]
+    responses((status = 200, body = Done), Problems))]
 async fn track_click(
     State(app): State<App>,
     Json(click): Json<NewClick>,

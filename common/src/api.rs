@@ -56,8 +56,10 @@ impl Done {
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 pub struct SendWelcomeEmail {
     #[garde(custom(is_email))]
+    #[schema(format = Email, max_length = 254)]
     pub email: String,
     #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
     pub user_id: i64,
 }
 impl Call for SendWelcomeEmail {
@@ -71,15 +73,19 @@ impl Call for SendWelcomeEmail {
 #[derive(Clone, Debug, Serialize, Deserialize, Validate, ToSchema)]
 pub struct ProductChange {
     #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
     pub product_id: i64,
     #[serde(default)]
     #[garde(length(chars, min = 1, max = 200), custom(no_nul_opt))]
+    #[schema(min_length = 1, max_length = 200)]
     pub name: Option<String>,
     #[serde(default)]
     #[garde(range(min = 0))]
+    #[schema(minimum = 0)]
     pub stock: Option<i64>,
     #[serde(default)]
     #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
     pub version: Option<i64>,
 }
 
@@ -118,10 +124,13 @@ impl Call for LogUpdate {
 pub struct StockRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
     pub order_id: Option<i64>,
     #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
     pub product_id: i64,
     #[garde(range(min = 1, max = 2_147_483_647))]
+    #[schema(minimum = 1, maximum = 2_147_483_647_i64)]
     pub quantity: i64,
 }
 
@@ -181,6 +190,7 @@ impl Call for RefusePayment {
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 pub struct PayOrder {
     #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
     pub order_id: i64,
 }
 impl Call for PayOrder {
@@ -200,8 +210,10 @@ pub struct OrderPaid {
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 pub struct CancelPayment {
     #[garde(range(min = 1))]
+    #[schema(minimum = 1)]
     pub order_id: i64,
-    #[garde(length(min = 1, max = 200), custom(no_nul))]
+    #[garde(length(chars, min = 1, max = 200), custom(no_nul))]
+    #[schema(min_length = 1, max_length = 200)]
     pub reason: String,
 }
 impl Call for CancelPayment {

@@ -67,6 +67,7 @@ pub struct Problem {
     status: u16,
     detail: String,
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    #[schema(inline, required = false)]
     errors: Vec<FieldError>,
 }
 
@@ -157,6 +158,9 @@ pub enum Problems {
     /// Malformed JSON
     #[response(status = 400, content_type = "application/problem+json")]
     Malformed(#[to_schema] Problem),
+    /// The body came too slowly
+    #[response(status = 408, content_type = "application/problem+json")]
+    TooSlow(#[to_schema] Problem),
     /// No such thing
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(#[to_schema] Problem),

@@ -10,12 +10,13 @@ use common::api::{
     CancelPayment, CommitStock, CompensateStock, PayOrder, RefusePayment, ReserveStock, StockRequest,
 };
 use common::client::{CallError, Http};
-use common::error::Problems;
+use common::error::{Problem, Problems};
 use common::idempotency::{Claim, IdempotencyKey};
 use common::saga::{INSUFFICIENT_STOCK, RESERVATION_ENDED, UNKNOWN_PRODUCT};
 use common::web::{Answer, Json};
 use common::{ApiError, Db, Deps, Service, effects};
 use serde_json::json;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -40,9 +41,9 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
 
 /// Order a product; the answer waits for the end of the saga
 #[utoipa::path(post, path = "/create_order", request_body = NewOrder, params(IdempotencyKey),
-    responses((status = 201, description = "Completed", body = Order),
-        (status = 400, description = "Failed; `detail` says why and whether stock was released",
-            body = serde_json::Value, content_type = "application/problem+json"), Problems))]
+    responses(Problems, (status = 201, description = "Completed", body = Order),
+        (status = 400, description = "Failed: `detail` says why and whether stock was released; or malformed JSON",
+            body = Refusal, content_type = "application/problem+json")))]
 async fn create_order(
     State(app): State<App>,
     key: IdempotencyKey,
@@ -190,4 +191,35 @@ async fn sweep(app: App) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+/// An order that failed, or a request that is malformed: for the API document.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)]
+enum Refusal {
+    Failed(Failed),
+    Malformed(Problem),
+}
+
+#[derive(ToSchema)]
+#[allow(dead_code)]
+struct Failed {
+    r#type: String,
+    title: String,
+    status: u16,
+    message: String,
+    detail: Outcome,
+}
+
+#[derive(ToSchema)]
+#[allow(dead_code)]
+struct Outcome {
+    message: String,
+    order_id: i64,
+    product_id: i64,
+    quantity: i64,
+    reason: String,
+    /// Whether stock had been reserved and was given back
+    compensation_executed: bool,
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::payments::{self, Bank, NewPayment, Settings};
+use crate::payments::{self, Bank, NewPayment, Processing, Settings};
 
 #[derive(Clone)]
 struct App {
@@ -49,8 +49,8 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
 }
 
 /// Accept a payment; it is taken in the background
-#[utoipa::path(post, path = "/process_payment", request_body = NewPayment, params(IdempotencyKey),
-    responses((status = 202, description = "Accepted; see `Location`", body = serde_json::Value), Problems))]
+#[utoipa::path(post, path = "/process_payment", request_body = Option<NewPayment>, params(IdempotencyKey),
+    responses((status = 202, description = "Accepted; see `Location`", body = Processing), Problems))]
 async fn process_payment(
     State(app): State<App>,
     key: IdempotencyKey,

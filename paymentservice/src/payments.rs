@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use common::error::Problems;
+use common::error::{Problem, Problems};
 use common::failpoint::witness;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
 use common::web::{Answer, OptionalJson, Path};
@@ -74,6 +74,52 @@ pub struct Payment {
     pub order_id: Option<i64>,
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
+}
+
+/// What sync mode answers when a payment is taken, for the API document.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct Taken {
+    payment_id: String,
+    status: String,
+    transaction_id: String,
+    amount: f64,
+    currency: String,
+}
+
+/// What async mode answers at once, for the API document.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct Processing {
+    payment_id: String,
+    status: String,
+    message: String,
+}
+
+/// A payment that is refused, or a request that is.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)]
+pub enum Refusal {
+    Refused(Refused),
+    Malformed(Problem),
+}
+
+/// A payment that is refused.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct Refused {
+    status: String,
+    reason: String,
+    /// The same once more
+    detail: Reason,
+}
+
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct Reason {
+    status: String,
+    reason: String,
 }
 
 /// The bank of the study: it takes a while.
@@ -242,8 +288,8 @@ async fn get(State(db): State<Db>, Path(id): Path<String>) -> Result<Json<Paymen
 }
 
 /// A payment that is refused: always 400, and nothing is stored
-#[utoipa::path(post, path = "/process_payment_fail", request_body = NewPayment,
-    responses((status = 400, description = "Refused", body = serde_json::Value, content_type = "application/problem+json"), Problems))]
+#[utoipa::path(post, path = "/process_payment_fail", request_body = Option<NewPayment>,
+    responses(Problems, (status = 400, description = "Refused, or malformed JSON", body = Refusal, content_type = "application/problem+json")))]
 async fn process_payment_fail(
     State(bank): State<Bank>,
     OptionalJson(payment): OptionalJson<NewPayment>,
@@ -251,8 +297,12 @@ async fn process_payment_fail(
     if payment.order_id.is_some() {
         bank.decide().await;
     }
-    let refusal = json!({"status": "failed", "reason": INSUFFICIENT_FUNDS});
-    let mut body = refusal.clone();
-    body["detail"] = refusal;
-    Answer::new(StatusCode::BAD_REQUEST, body)
+    Answer::new(StatusCode::BAD_REQUEST, refusal(Some(INSUFFICIENT_FUNDS)))
+}
+
+/// The body of a refused payment's 400.
+pub fn refusal(reason: Option<&str>) -> serde_json::Value {
+    let mut body = json!({"status": "failed", "reason": reason.unwrap_or_default()});
+    body["detail"] = body.clone();
+    body
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::payments::{self, Bank, NewPayment, Settings};
+use crate::payments::{self, Bank, NewPayment, Refusal, Settings, Taken};
 
 #[derive(Clone)]
 struct App {
@@ -35,8 +35,9 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
 }
 
 /// Take a payment; the answer waits for it
-#[utoipa::path(post, path = "/process_payment", request_body = NewPayment, params(IdempotencyKey),
-    responses((status = 200, description = "Taken", body = serde_json::Value), Problems))]
+#[utoipa::path(post, path = "/process_payment", request_body = Option<NewPayment>, params(IdempotencyKey),
+    responses(Problems, (status = 200, description = "Taken", body = Taken),
+        (status = 400, description = "Refused, or malformed JSON", body = Refusal, content_type = "application/problem+json")))]
 async fn process_payment(
     State(app): State<App>,
     key: IdempotencyKey,
@@ -67,7 +68,7 @@ async fn process_payment(
             json!({"status": "success", "transaction_id": payment.transaction_id, "payment_id": payment.payment_id,
                    "amount": payment.amount, "currency": payment.currency}),
         )?,
-        _ => Answer::new(StatusCode::BAD_REQUEST, json!({"status": "failed", "reason": payment.reason}))?,
+        _ => Answer::new(StatusCode::BAD_REQUEST, payments::refusal(payment.reason.as_deref()))?,
     };
     ticket.answered_in(&mut tx, &answer).await?;
     tx.commit().await?;

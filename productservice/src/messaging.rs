@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::products::{self, NewProduct, Product, ProductUpdate};
+use crate::products::{self, NewProduct, Product, ProductUpdate, Stored};
 
 #[derive(Clone)]
 struct App {
@@ -29,7 +29,7 @@ pub fn service(deps: &Deps) -> Service {
 
 /// Change a product; search, cache and analytics follow
 #[utoipa::path(put, path = "/products/{id}", params(("id" = i64, Path)), request_body = ProductUpdate,
-    responses((status = 200, description = "Stored; the event is durably on its way", body = Value), Problems))]
+    responses((status = 200, description = "Stored; the event is durably on its way", body = Stored), Problems))]
 async fn update(
     State(app): State<App>,
     Path(id): Path<i64>,
@@ -44,7 +44,7 @@ async fn update(
 
 /// Store a product; search, cache and analytics follow
 #[utoipa::path(post, path = "/products", request_body = NewProduct,
-    responses((status = 201, description = "Stored; the event is durably on its way", body = Value), Problems))]
+    responses((status = 201, description = "Stored; the event is durably on its way", body = Stored), Problems))]
 async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<Answer, ApiError> {
     let mut tx = app.db.begin().await?;
     let product = products::insert(&mut tx, &new).await?;

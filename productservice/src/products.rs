@@ -37,6 +37,22 @@ pub struct ProductUpdate {
     pub stock: Option<i64>,
 }
 
+/// What a change is answered with, for the API document.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct Stored {
+    id: i64,
+    name: String,
+    stock: i64,
+    version: i64,
+    /// Sync mode: receivers that failed
+    #[schema(required = false, nullable = false)]
+    warnings: Option<Vec<String>>,
+    /// Async mode: the event is durably on its way
+    #[schema(required = false, nullable = false)]
+    event_published: Option<bool>,
+}
+
 #[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
 pub struct Product {
     pub id: i64,

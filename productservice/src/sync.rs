@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::products::{self, NewProduct, Product, ProductUpdate};
+use crate::products::{self, NewProduct, Product, ProductUpdate, Stored};
 
 #[derive(Clone)]
 struct App {
@@ -28,7 +28,7 @@ pub fn service(deps: &Deps) -> Service {
 
 /// Change a product; the answer waits for search, cache and analytics
 #[utoipa::path(put, path = "/products/{id}", params(("id" = i64, Path)), request_body = ProductUpdate,
-    responses((status = 200, description = "Stored; `warnings` if a receiver failed", body = Value), Problems))]
+    responses((status = 200, description = "Stored; `warnings` if a receiver failed", body = Stored), Problems))]
 async fn update(
     State(app): State<App>,
     Path(id): Path<i64>,
@@ -42,7 +42,7 @@ async fn update(
 
 /// Store a product; the answer waits for search, cache and analytics
 #[utoipa::path(post, path = "/products", request_body = NewProduct,
-    responses((status = 201, description = "Stored; `warnings` if a receiver failed", body = Value), Problems))]
+    responses((status = 201, description = "Stored; `warnings` if a receiver failed", body = Stored), Problems))]
 async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<Answer, ApiError> {
     let mut tx = app.db.begin().await?;
     let product = products::insert(&mut tx, &new).await?;

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::hashing::{Hashing, Settings};
-use crate::reports::{self, NewReport};
+use crate::reports::{self, NewReport, Queued};
 
 #[derive(Clone)]
 struct App {
@@ -35,8 +35,8 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
 }
 
 /// Accept a report; it is computed in the background
-#[utoipa::path(post, path = "/generate_report", request_body = NewReport, params(IdempotencyKey),
-    responses((status = 202, description = "Accepted; see `Location`", body = serde_json::Value), Problems))]
+#[utoipa::path(post, path = "/generate_report", request_body = Option<NewReport>, params(IdempotencyKey),
+    responses((status = 202, description = "Accepted; see `Location`", body = Queued), Problems))]
 async fn generate_report(
     State(app): State<App>,
     key: IdempotencyKey,

@@ -32,6 +32,15 @@ impl Default for NewReport {
     }
 }
 
+/// What async mode answers at once, for the API document.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct Queued {
+    job_id: String,
+    status: String,
+    message: String,
+}
+
 #[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
 pub struct Job {
     pub job_id: String,

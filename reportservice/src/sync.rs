@@ -37,8 +37,8 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
 }
 
 /// Compute a report; the answer waits for it
-#[utoipa::path(post, path = "/generate_report", request_body = NewReport, params(IdempotencyKey),
-    responses((status = 200, description = "Computed", body = serde_json::Value), Problems))]
+#[utoipa::path(post, path = "/generate_report", request_body = Option<NewReport>, params(IdempotencyKey),
+    responses((status = 200, description = "Computed", body = Job), Problems))]
 async fn generate_report(
     State(app): State<App>,
     key: IdempotencyKey,

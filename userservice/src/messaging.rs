@@ -13,7 +13,7 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::users::{self, NewUser};
+use crate::users::{self, NewUser, Registered};
 
 #[derive(Clone)]
 struct App {
@@ -31,7 +31,7 @@ pub fn service(deps: &Deps) -> Service {
 
 /// Register a user; the welcome e-mail follows
 #[utoipa::path(post, path = "/register", request_body = NewUser, params(IdempotencyKey),
-    responses((status = 202, description = "Registered; the event is durably on its way", body = serde_json::Value), Problems))]
+    responses((status = 202, description = "Registered; the event is durably on its way", body = Registered), Problems))]
 async fn register(
     State(app): State<App>,
     key: IdempotencyKey,

@@ -13,7 +13,7 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::users::{self, NewUser};
+use crate::users::{self, NewUser, Registered};
 
 #[derive(Clone)]
 struct App {
@@ -30,7 +30,7 @@ pub fn service(deps: &Deps) -> Service {
 
 /// Register a user; the answer waits for the welcome e-mail
 #[utoipa::path(post, path = "/register", request_body = NewUser, params(IdempotencyKey),
-    responses((status = 201, description = "Registered; `warnings` if the e-mail failed", body = serde_json::Value), Problems))]
+    responses((status = 201, description = "Registered; `warnings` if the e-mail failed", body = Registered), Problems))]
 async fn register(
     State(app): State<App>,
     key: IdempotencyKey,

@@ -23,6 +23,21 @@ pub struct NewUser {
     pub email: String,
 }
 
+/// What `POST /register` answers, for the API document.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct Registered {
+    id: i64,
+    email: String,
+    message: String,
+    /// Sync mode: what did not work
+    #[schema(required = false, nullable = false)]
+    warnings: Option<Vec<String>>,
+    /// Async mode: the event is durably on its way
+    #[schema(required = false, nullable = false)]
+    event_published: Option<bool>,
+}
+
 #[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
 pub struct User {
     pub id: i64,

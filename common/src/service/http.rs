@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use utoipa::openapi::License;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::About;
@@ -69,6 +70,9 @@ pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Healt
     api.info.title = format!("{} ({mode})", about.name);
     api.info.version = about.version.into();
     api.info.description = Some(about.description.into());
+    // Else those of the library that gathers the routes.
+    api.info.contact = None;
+    api.info.license = Some(License::builder().name("MIT").identifier(Some("MIT")).build());
     let root = json!({
         "service": about.name, "version": about.version, "mode": mode.as_str(),
         "scenarios": about.scenarios, "description": about.description,

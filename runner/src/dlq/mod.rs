@@ -131,7 +131,7 @@ fn list(broker: &Broker) -> Result<()> {
 fn show(broker: &Broker, queue: &str, body: bool) -> Result<()> {
     let seen = broker.peek(queue, SHOWN)?;
     let more = seen.last().map_or(0, |last| last.behind);
-    say(&format!("{queue}: {} letters\n", seen.len() + more))?;
+    say(&format!("{queue}: {}\n", seen.len() + more))?;
     for letter in &seen {
         say(&letter.describe(body))?;
     }
