@@ -145,7 +145,7 @@ async fn pump(
     mut to: WriteHalf<'_>,
     mut state: watch::Receiver<State>,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; 32 * 1024];
+    let mut buffer = vec![0; 256 * 1024];
     loop {
         let length = from.read(&mut buffer).await?;
         flows(&mut state).await;

@@ -15,7 +15,8 @@ const COUNTED_EVERY: Duration = Duration::from_millis(5500);
 const EMPTY_LIMIT: Duration = Duration::from_secs(16);
 /// Of what is to pile up at the held writer: less than it takes the broker to give it up.
 const PILE: f64 = 4.0;
-const LARGE_ROUNDS: Duration = Duration::from_millis(150);
+/// In which the writer works off what has piled up, with its outbox closed.
+const BURST_AFTER: f64 = 1.5;
 const DECLARE_LIMIT: Duration = Duration::from_secs(15);
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
@@ -63,13 +64,14 @@ impl Nemesis<'_> {
         self.prober.down(queue.reader);
         self.stack.kill_service(queue.reader)?;
         self.management()?.delete(queue.name)?;
-        // A slow way to the broker makes large rounds of what has piled up: the more messages are under way together, the
-        // more there are to be mistaken for each other.
+        // What has piled up is to reach the broker in one burst: the more messages are under way together, the more there
+        // are to be mistaken for each other.
         let link = Link { from: queue.writer, to: BROKER };
-        self.proxy.set(link, Condition::Delay(LARGE_ROUNDS));
+        self.proxy.set(link, Condition::Blackhole);
         self.let_go(queue.writer)?;
-        self.wait(seconds)?;
+        self.wait(BURST_AFTER)?;
         self.proxy.set(link, Condition::Pass);
+        self.wait(seconds)?;
         self.start(queue.reader, &[])?;
         Ok(Felt::killed(format!("{} wrote into nothing for {seconds:.1} s", queue.writer)))
     }
