@@ -36,7 +36,7 @@ where
     }
 }
 
-/// Like [`Json`], for a body that may be missing, or `null`.
+/// Like [`Json`], for a body that may be missing.
 pub struct OptionalJson<T>(pub T);
 
 impl<S, T> FromRequest<S> for OptionalJson<T>
@@ -48,11 +48,7 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = body(request, state).await?;
-        if matches!(bytes.trim_ascii(), b"" | b"null") {
-            Ok(OptionalJson(T::default()))
-        } else {
-            parse(&bytes).map(OptionalJson)
-        }
+        if bytes.is_empty() { Ok(OptionalJson(T::default())) } else { parse(&bytes).map(OptionalJson) }
     }
 }
 

@@ -43,7 +43,11 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
 #[utoipa::path(post, path = "/create_order", request_body = NewOrder, params(IdempotencyKey),
     responses(Problems, (status = 201, description = "Completed", body = Order),
         (status = 400, description = "Failed: `detail` says why and whether stock was released; or malformed JSON",
-            body = Refusal, content_type = "application/problem+json")))]
+            body = Refusal, content_type = "application/problem+json"),
+        (status = 502, description = "Another service failed; the order ends later", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 504, description = "Another service did not answer in time; the order ends later", body = Problem,
+            content_type = "application/problem+json")))]
 async fn create_order(
     State(app): State<App>,
     key: IdempotencyKey,

@@ -21,7 +21,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use utoipa::openapi::License;
+use utoipa::openapi::request_body::RequestBody;
+use utoipa::openapi::{License, RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::About;
@@ -73,6 +74,8 @@ pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Healt
     // Else those of the library that gathers the routes.
     api.info.contact = None;
     api.info.license = Some(License::builder().name("MIT").identifier(Some("MIT")).build());
+    let posts = api.paths.paths.values_mut().filter_map(|path| path.post.as_mut());
+    posts.filter_map(|post| post.request_body.as_mut()).for_each(missing_is_not_null);
     let root = json!({
         "service": about.name, "version": about.version, "mode": mode.as_str(),
         "scenarios": about.scenarios, "description": about.description,
@@ -90,6 +93,17 @@ pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Healt
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn(way_of_a_request))
+}
+
+/// The attributes say `Option` of a body that may be missing, and the library makes `null` of it.
+fn missing_is_not_null(body: &mut RefOr<RequestBody>) {
+    let RefOr::T(body) = body else { return };
+    for content in body.content.values_mut() {
+        let RefOr::T(content) = content else { continue };
+        if let Some(RefOr::T(Schema::OneOf(either))) = &content.schema {
+            content.schema = either.items.iter().find(|schema| matches!(schema, RefOr::Ref(_))).cloned();
+        }
+    }
 }
 
 async fn ready(State((service, health)): State<(&'static str, Health)>) -> Response {
