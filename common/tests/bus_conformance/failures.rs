@@ -1,8 +1,6 @@
 //! What becomes of an event whose handler fails: tried again, set aside, or left waiting.
 
 use std::panic::panic_any;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use common::Context;
 use common::bus::{Consumers, Handled, HandlerError, Incoming, Message};
@@ -10,7 +8,7 @@ use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
 use common::testing::{Sandbox, eventually};
 
 use super::broker::{delayed, put, set_aside, waiting};
-use super::{QUEUE, Seen, note, publish, start, user, within};
+use super::{QUEUE, Seen, note, publish, start, user};
 
 #[tokio::test]
 async fn what_fails_once_is_tried_again_in_the_same_workflow() {
@@ -30,41 +28,6 @@ async fn what_fails_once_is_tried_again_in_the_same_workflow() {
     let seen = seen.0.lock().unwrap().clone();
     assert_eq!(seen[0], seen[1]);
     assert_eq!((waiting(&sandbox, QUEUE).await, set_aside(&sandbox, QUEUE).await.len()), (0, 0));
-    sandbox.close().await;
-}
-
-/// Lasts over two minutes, beside the others.
-#[tokio::test]
-async fn what_never_succeeds_is_tried_five_times_with_longer_and_longer_delays_and_set_aside() {
-    #[derive(Clone, Default)]
-    struct Attempts(Arc<Mutex<Vec<Instant>>>);
-    async fn fail(Attempts(at): Attempts, _: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
-        let mut at = at.lock().expect("no panic while it was held");
-        at.push(Instant::now());
-        Err(HandlerError::Retry(anyhow::anyhow!("reason {}", at.len())))
-    }
-    let (sandbox, attempts) = (Sandbox::new().await, Attempts::default());
-    let (app, bus) = start(&sandbox, Consumers::of(attempts.clone()).on(USER_REGISTERED_QUEUE, fail)).await;
-    let message = Message::of(&user(1), Context::fresh()).unwrap();
-    let (id, begun_us) = (message.id.clone(), message.published_us);
-    bus.send(message).await.unwrap();
-    for (attempt, slack) in [(1, 20), (2, 20), (3, 40), (4, 90), (5, 90)] {
-        let made = async || attempts.0.lock().unwrap().len() >= attempt;
-        within(Duration::from_secs(slack), &format!("attempt {attempt}"), made).await;
-    }
-    eventually("it is set aside", async || !set_aside(&sandbox, QUEUE).await.is_empty()).await;
-    let aside = set_aside(&sandbox, QUEUE).await.remove(0);
-    assert_eq!((aside.attempt, &*aside.reason, aside.message_id), (5, "reason 5", id));
-    let first_failed_after = Duration::from_micros((aside.first_failed_us - begun_us).unsigned_abs());
-    assert!(first_failed_after < Duration::from_secs(60), "{first_failed_after:?} is no first failure");
-    assert_eq!((waiting(&sandbox, QUEUE).await, delayed(&sandbox).await), (0, 0), "it is nowhere else");
-    app.stop().await;
-    let attempts = attempts.0.lock().unwrap().clone();
-    let delays: Vec<Duration> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    for (delay, promised) in delays.iter().zip([1, 10, 60, 60]) {
-        assert!(*delay >= Duration::from_secs(promised), "too early: {delays:?}");
-    }
-    assert_eq!(attempts.len(), 5);
     sandbox.close().await;
 }
 

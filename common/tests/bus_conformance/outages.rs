@@ -37,6 +37,9 @@ async fn what_was_confirmed_is_handled_though_the_broker_is_killed_and_killed_ag
     let trouble = async {
         for _ in 0..2 {
             traffic.goes_on().await;
+            // What it is sent in its last moments it does not read.
+            broker.freeze();
+            tokio::time::sleep(Duration::from_millis(500)).await;
             broker.kill();
             traffic.fails().await;
             broker.restart().await;

@@ -47,7 +47,13 @@ impl OwnBroker {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
-    /// SIGKILL: nothing is written, nobody is told.
+    /// SIGSTOP: it reads and answers nothing, and nobody is told.
+    pub(crate) fn freeze(&self) {
+        let stopped = Command::new("kill").args(["-STOP", &self.broker.id().to_string()]).status();
+        assert!(stopped.expect("kill runs").success());
+    }
+
+    /// SIGKILL: nothing is written any more.
     pub(crate) fn kill(&mut self) {
         self.broker.kill().expect("it can be killed");
         self.broker.wait().expect("it ends");

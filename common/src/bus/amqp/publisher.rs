@@ -2,10 +2,10 @@
 //! at once while the broker takes nothing.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -39,15 +39,20 @@ impl Amqp {
         line.send_replace(Some(sender));
         tracing::info!("publisher is connected to RabbitMQ");
         let mut round = Vec::with_capacity(IN_FLIGHT);
+        let cut = AtomicBool::new(false);
         let rounds = async {
+            if sabotaged(Sabotage::SharedChannel) {
+                share(&channel, requests).await;
+                return Ok(());
+            }
             while requests.recv_many(&mut round, IN_FLIGHT).await > 0 {
-                publish_round(connection, &channel, round.drain(..)).await?;
+                publish_round(connection, &channel, &cut, round.drain(..)).await?;
             }
             Ok(())
         };
         tokio::select! {
             ended = rounds => ended,
-            () = lost(connection, &channel) => bail!("connection lost"),
+            why = lost(connection, &channel, &cut) => bail!(why),
         }
     }
 }
@@ -66,8 +71,8 @@ async fn ask_for_alarms(connection: &Connection, channel: &Channel) -> anyhow::R
     Ok(())
 }
 
-/// Returns when nothing can be published here any more; says when the broker takes nothing for a while.
-async fn lost(connection: &Connection, channel: &Channel) {
+/// Returns when nothing can be published here any more, with the reason; logs when the broker takes nothing for a while.
+async fn lost(connection: &Connection, channel: &Channel, cut: &AtomicBool) -> &'static str {
     let mut check = tokio::time::interval(CHECK_EVERY);
     let mut blocked = false;
     while connection.status().connected() && channel.status().connected() {
@@ -79,8 +84,12 @@ async fn lost(connection: &Connection, channel: &Channel) {
                 tracing::info!("RabbitMQ takes messages again");
             }
         }
+        if !blocked && cut.load(Ordering::Relaxed) {
+            return "messages from before the alarm are not confirmed";
+        }
         check.tick().await;
     }
+    "connection lost"
 }
 
 /// How long a round may take: as long as a confirm may, and not much longer once the broker says that it takes nothing.
@@ -111,17 +120,15 @@ impl Patience {
 
 /// Publishes what waits, together, and settles it when all of it is confirmed. Not one by one: the broker returns what no
 /// queue takes before it confirms it, but lapin hands a return to whichever confirm comes next, often another message's.
-/// Only when every confirm of a round is in, all its returns are, and the ids in them say whose they are.
+/// Only when every confirm of a round is in, all its returns are, and the ids in them say whose they are. `cut` says that an
+/// alarm ended a round before that: nothing is published here any more.
 async fn publish_round(
     connection: &Connection,
     channel: &Channel,
+    cut: &AtomicBool,
     round: impl ExactSizeIterator<Item = Publish>,
 ) -> anyhow::Result<()> {
     let several = round.len() > 1;
-    if sabotaged(Sabotage::SharedChannel) {
-        join_all(round.map(|publish| publish_on_shared(channel, publish))).await;
-        return Ok(());
-    }
     let mut patience = Patience::new();
     let mut confirms = FuturesUnordered::new();
     let mut senders = Vec::new();
@@ -132,7 +139,7 @@ async fn publish_round(
         if outcome.is_closed() {
             continue;
         }
-        if connection.status().blocked() {
+        if connection.status().blocked() || cut.load(Ordering::Relaxed) {
             drop(outcome.send(Err(PublishError::Blocked)));
             continue;
         }
@@ -174,21 +181,33 @@ async fn publish_round(
         // Whoever asked may have given up; the connection's fate is decided all the same.
         drop(outcome.send(settled));
     }
-    // After a time-out the frame may still lie in a buffer: closing the connection discards it. Not while the broker takes
-    // nothing: it would not read the end of the connection either, and the next one would fare no better.
+    // The frame may still lie in a buffer, and its confirm must not get among those of another round: closing the connection
+    // discards both. Not while the broker takes nothing: it would not read the end of the connection either.
     ensure!(!unconfirmed || connection.status().blocked(), "a publish was not confirmed");
+    cut.fetch_or(unconfirmed, Ordering::Relaxed);
     Ok(())
 }
 
-/// What [`Sabotage::SharedChannel`] does instead: each publisher believes the confirm that lapin hands to it.
-async fn publish_on_shared(channel: &Channel, Publish { message, outcome }: Publish) {
-    let confirmed = async { publish(channel, message).await?.await };
-    let settled = match confirmed.await {
-        Ok(Confirmation::Ack(None)) => Ok(()),
-        Ok(Confirmation::Ack(Some(_))) => Err(PublishError::Unroutable),
-        _ => Err(PublishError::Unconfirmed),
+/// What [`Sabotage::SharedChannel`] does instead of rounds: publishers on one channel, each of which believes the confirm that
+/// lapin hands to it.
+async fn share(channel: &Channel, mut requests: mpsc::Receiver<Publish>) {
+    let mut publishers = FuturesUnordered::new();
+    let publisher = async |Publish { message, outcome }| {
+        let confirmed = async { publish(channel, message).await?.await };
+        let settled = match confirmed.await {
+            Ok(Confirmation::Ack(None)) => Ok(()),
+            Ok(Confirmation::Ack(Some(_))) => Err(PublishError::Unroutable),
+            _ => Err(PublishError::Unconfirmed),
+        };
+        drop(outcome.send(settled));
     };
-    drop(outcome.send(settled));
+    loop {
+        tokio::select! {
+            Some(request) = requests.recv() => publishers.push(publisher(request)),
+            Some(()) = publishers.next() => {}
+            else => return,
+        }
+    }
 }
 
 /// The id of the message that came back with this confirm, be it this one's or another's.
