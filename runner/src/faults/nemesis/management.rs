@@ -54,18 +54,6 @@ impl Management {
         http::delete(&self.agent, &self.queue(queue))
     }
 
-    /// How many it closed.
-    pub(super) fn close_connections(&self) -> Result<usize> {
-        let (_, connections) = self.get(&format!("{}/api/connections?columns=name", self.url))?;
-        let names = connections.as_array().map(Vec::as_slice).unwrap_or_default().iter();
-        let mut closed = 0;
-        for name in names.filter_map(|connection| connection["name"].as_str()) {
-            http::delete(&self.agent, &format!("{}/api/connections/{}", self.url, encoded(name)))?;
-            closed += 1;
-        }
-        Ok(closed)
-    }
-
     pub(super) fn publish(&self, queue: &str, id: &str, payload: &str) -> Result<()> {
         let message = json!({
             "properties": {"message_id": id, "delivery_mode": 2, "type": "Poison"},
@@ -77,24 +65,5 @@ impl Management {
             bail!("{queue} took no message: {answer}");
         }
         Ok(())
-    }
-}
-
-/// For a path: the name of a connection has blanks, colons and an arrow in it.
-fn encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => (byte as char).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_connection_fits_a_path() {
-        assert_eq!(encoded("127.0.0.1:1 -> b_c"), "127.0.0.1%3A1%20-%3E%20b_c");
     }
 }
