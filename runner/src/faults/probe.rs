@@ -201,6 +201,14 @@ mod tests {
 
     use super::*;
 
+    fn eventually(condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !condition() {
+            assert!(Instant::now() < deadline, "not within 30 s");
+            signals::rest(Duration::from_millis(20));
+        }
+    }
+
     /// A service that answers `status` to whatever it is asked.
     fn answering(status: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -224,9 +232,7 @@ mod tests {
         for name in ["good", "bad"] {
             held(&prober.shared.meant).insert(name.to_owned(), (long_ago, std::process::id()));
         }
-        while held(&prober.shared.seen).health_checks < 4 {
-            signals::rest(Duration::from_millis(20));
-        }
+        eventually(|| held(&prober.shared.seen).health_checks >= 4);
         let probes = prober.finish().unwrap();
         assert!(!probes.missed.is_empty());
         assert!(probes.missed.iter().all(|missed| missed.contains("bad: answered 500")), "{probes:?}");
@@ -238,9 +244,7 @@ mod tests {
         let began = Instant::now();
         let watch = Watch::start(vec![answering("200 OK"), answering("503 Away")]);
         let ready = Watch::start(vec![answering("200 OK")]);
-        while watch.unavailable_seconds() < 0.2 || !ready.ready_since(began) {
-            signals::rest(Duration::from_millis(20));
-        }
+        eventually(|| watch.unavailable_seconds() >= 0.2 && ready.ready_since(began));
         assert!(!watch.ready_since(began));
         assert_eq!(ready.unavailable_seconds(), 0.0);
     }
