@@ -23,7 +23,7 @@ async fn track(program: &Program, clicks: usize) -> Vec<String> {
 
 async fn stored(sandbox: &Sandbox) -> HashMap<String, i64> {
     let select = sqlx::query_as("SELECT page, count(*) FROM clicks GROUP BY page");
-    select.fetch_all(&sandbox.pool().await).await.unwrap().into_iter().collect()
+    select.fetch_all(&sandbox.pool().await).await.expect("clicks").into_iter().collect()
 }
 
 #[tokio::test]

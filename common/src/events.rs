@@ -26,6 +26,7 @@ pub enum Route {
     Fanout { exchange: &'static str, queues: &'static [&'static str] },
 }
 
+#[cfg(feature = "amqp")]
 impl Route {
     /// Where the event arrives.
     pub(crate) fn queues(&self) -> &[&'static str] {

@@ -5,7 +5,6 @@
 use std::fmt::Display;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use sqlx::PgConnection;
 
@@ -95,7 +94,7 @@ pub fn pass(name: &str) {
 #[cfg(feature = "amqp")]
 pub(crate) async fn pass_when_sent(name: &str) {
     if fires(name) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         std::process::abort();
     }
 }

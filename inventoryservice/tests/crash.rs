@@ -11,7 +11,7 @@ const ORDERS: &str = "order_created_queue";
 const REFUSALS: &str = "inventory_payment_failed_queue";
 
 async fn reserved(program: &Program) -> i64 {
-    program.get("/inventory/1").await.body["reserved"].as_i64().unwrap()
+    program.get("/inventory/1").await.body["reserved"].as_i64().expect("a number")
 }
 
 #[tokio::test]

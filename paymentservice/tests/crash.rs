@@ -12,7 +12,7 @@ const ALL_PAID: (&str, &str) = ("SAGA_PAYMENT_FAILURE_RATE", "0");
 
 async fn count(sandbox: &Sandbox, table: &str) -> i64 {
     let select = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
-    sqlx::query_scalar(select).fetch_one(&sandbox.pool().await).await.unwrap()
+    sqlx::query_scalar(select).fetch_one(&sandbox.pool().await).await.expect("a count")
 }
 
 /// The request commits first, then the consumer that takes the payment, then the audit.

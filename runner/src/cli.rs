@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::compare::{self, CompareArgs};
-use crate::faults::{self, FaultsArgs};
 use crate::dlq::{self, DlqArgs};
+use crate::faults::{self, FaultsArgs};
 use crate::local::commands::{self, LogsArgs};
 use crate::local::supervise::{self, UpArgs};
 use crate::local::{project_root, signals};
