@@ -1,7 +1,7 @@
 //! One task owns the publishing channel, because tasks that share one get each other's confirms. It works in rounds, and answers
 //! at once while the broker takes nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -188,23 +188,27 @@ async fn publish_round(
     Ok(())
 }
 
-/// What [`Sabotage::SharedChannel`] does instead of rounds: publishers on one channel, each of which believes the confirm that
-/// lapin hands to it.
+/// What [`Sabotage::SharedChannel`] does instead of rounds: publishers on one channel, each of which takes the confirm that
+/// comes next for its own.
 async fn share(channel: &Channel, mut requests: mpsc::Receiver<Publish>) {
-    let mut publishers = FuturesUnordered::new();
-    let publisher = async |Publish { message, outcome }| {
-        let confirmed = async { publish(channel, message).await?.await };
-        let settled = match confirmed.await {
-            Ok(Confirmation::Ack(None)) => Ok(()),
-            Ok(Confirmation::Ack(Some(_))) => Err(PublishError::Unroutable),
-            _ => Err(PublishError::Unconfirmed),
-        };
-        drop(outcome.send(settled));
-    };
+    let mut publishers = VecDeque::new();
+    let mut confirms = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(request) = requests.recv() => publishers.push(publisher(request)),
-            Some(()) = publishers.next() => {}
+            Some(Publish { message, outcome }) = requests.recv() => {
+                publishers.push_back(outcome);
+                confirms.push(async { publish(channel, message).await?.await });
+            }
+            Some(confirmed) = confirms.next() => {
+                let settled = match confirmed {
+                    Ok(Confirmation::Ack(None)) => Ok(()),
+                    Ok(Confirmation::Ack(Some(_))) => Err(PublishError::Unroutable),
+                    _ => Err(PublishError::Unconfirmed),
+                };
+                if let Some(outcome) = publishers.pop_front() {
+                    drop(outcome.send(settled));
+                }
+            }
             else => return,
         }
     }
