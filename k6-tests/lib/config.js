@@ -31,9 +31,11 @@ function profile() {
   return { ...PROFILES[name], name };
 }
 
-// The base address of every service in this mode, without the slash at the end.
+// The base address of every service in this mode, without the slash at the end. A BASE_URL with {service} in it is the whole address:
+// between containers each service has a name, and all have the same port.
 export function addresses(mode) {
   const base = (__ENV.BASE_URL || 'http://localhost').replace(/\/+$/, '');
+  if (base.includes('{service}')) return Object.fromEntries(names.map((name) => [name, base.replace('{service}', name)]));
   const first = firstPort[mode] + number('PORT_OFFSET', 0);
   return Object.fromEntries(names.map((name, i) => [name, `${base}:${first + i}`]));
 }
@@ -49,6 +51,7 @@ const chosen = profile();
 
 export const config = {
   open: (__ENV.LOAD || 'closed') === 'open',
+  limits: __ENV.LIMITS !== 'off',
   profile: chosen,
   duration: duration(chosen.seconds),
   // Arrival rates of the open load, per second ("5") or in words ("1/15s": one in 15 s).

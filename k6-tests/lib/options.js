@@ -63,7 +63,7 @@ export function options(mode, thresholds) {
   const limits = {};
   for (const name of active) {
     limits[`checks{scenario:${name}}`] = ['rate==1'];
-    const limit = !config.open && thresholds[name];
+    const limit = !config.open && config.limits && thresholds[name];
     // A threshold that always holds makes k6 keep the figures of this scenario apart for the summary.
     limits[`http_req_duration{scenario:${name},step:acknowledge}`] = [limit ? `p(95)<${limit}` : 'max>=0'];
     for (const metric of ['answers_expected', 'answers_unexpected', 'dropped_iterations']) {
