@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 use crate::compare::{self, CompareArgs};
 use crate::dlq::{self, DlqArgs};
 use crate::faults::{self, FaultsArgs};
-use crate::local::commands::{self, LogsArgs};
+use crate::local::commands;
+use crate::local::logs::{self, LogsArgs};
 use crate::local::supervise::{self, UpArgs};
 use crate::local::{project_root, signals};
 use crate::{check, test};
@@ -54,7 +55,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(args) => supervise::up(&args, cli.port_offset)?,
         Command::Down => commands::down()?,
         Command::Status => return commands::status(),
-        Command::Logs(args) => commands::logs(&args)?,
+        Command::Logs(args) => logs::logs(&args)?,
         Command::Compare(args) => compare::run(args, cli.port_offset)?,
         Command::Faults(args) => return faults::run(args, &root, cli.port_offset),
         Command::Test(args) => return test::run(&root, &args),

@@ -1,5 +1,5 @@
 //! `./study test`: every test of the project, against a PostgreSQL and a RabbitMQ started for this run on free ports.
-//! What cargo prints goes through untouched, and so does its exit code.
+//! With `--docker` the two are containers. What cargo prints goes through untouched, and so does its exit code.
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +14,10 @@ use crate::local::{Mode, Stack, StackOptions};
 
 #[derive(Args)]
 pub struct TestArgs {
+    /// Give the tests a PostgreSQL and a RabbitMQ in containers; those that kill their own still start local ones.
+    #[arg(long)]
+    docker: bool,
+
     /// Only tests whose name contains one of these; after `--` also options of the test binaries (`--nocapture`).
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILTER")]
     filter: Vec<String>,
@@ -23,8 +27,13 @@ pub fn run(root: &Path, args: &TestArgs) -> Result<ExitCode> {
     let all = root.join(".study/test");
     remove_left_over(&all)?;
     let dir = all.join(std::process::id().to_string());
-    let options =
-        StackOptions { dir: Some(dir.clone()), fresh: true, servers_only: true, ..StackOptions::default() };
+    let options = StackOptions {
+        dir: Some(dir.clone()),
+        fresh: true,
+        servers_only: true,
+        docker: args.docker.then(|| format!("microservices-test-{}", std::process::id())),
+        ..StackOptions::default()
+    };
     let servers = Stack::start(Mode::Async, &options)?;
     let result = cargo_test(root, &servers, args);
     let stopped = servers.stop();
@@ -53,7 +62,14 @@ fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode>
 /// Data of runs that were killed and could not clean up.
 fn remove_left_over(all: &Path) -> Result<()> {
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
-        if State::read(&entry.path())?.is_none_or(|state| !state.alive()) {
+        let state = State::read(&entry.path())?;
+        if state.as_ref().is_some_and(|state| state.supervisor.alive()) {
+            continue;
+        }
+        if let Some(compose) = state.as_ref().and_then(|state| state.compose.as_ref()) {
+            compose.remove_left_over()?;
+        }
+        if state.is_none_or(|state| state.compose.is_some() || !state.alive()) {
             fs::remove_dir_all(entry.path())
                 .with_context(|| format!("cannot remove {}", entry.path().display()))?;
         }

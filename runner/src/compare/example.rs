@@ -26,6 +26,7 @@ pub(super) fn comparison() -> Comparison {
             kernel: "6.1".into(),
             revision: "abc1234".into(),
             build: "release",
+            engine: None,
             k6: "v1.1.0".into(),
         },
         problems: vec!["S2 sync: 1 applied twice".into()],

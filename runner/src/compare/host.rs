@@ -20,11 +20,13 @@ pub struct Host {
     pub revision: String,
     /// The services that were measured.
     pub build: &'static str,
+    /// Version of the Docker engine, if services and servers were in containers.
+    pub engine: Option<String>,
     pub k6: String,
 }
 
 impl Host {
-    pub fn read(k6: &str) -> Self {
+    pub fn read(k6: &str, engine: Option<String>) -> Self {
         let after = |text: &str, key: &str| {
             let line = text.lines().find(|line| line.starts_with(key)).map(ToOwned::to_owned);
             line.and_then(|line| line.split_once(':').map(|(_, value)| value.trim().to_owned()))
@@ -39,7 +41,9 @@ impl Host {
             memory_gib: (kib / 1024.0 / 1024.0 * 10.0).round() / 10.0,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             revision: revision().unwrap_or_else(|| "unknown".into()),
-            build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            // The Dockerfile makes no other.
+            build: if cfg!(debug_assertions) && engine.is_none() { "debug" } else { "release" },
+            engine,
             k6: k6.to_owned(),
         }
     }
@@ -47,7 +51,13 @@ impl Host {
     /// One line for a terminal.
     pub fn line(&self) -> String {
         let Self { cores, cpu, memory_gib, revision, build, k6, .. } = self;
-        format!("{cores} cores ({cpu}), {memory_gib} GiB, {build} build of {revision}, k6 {k6}")
+        let place = self.place();
+        format!("{cores} cores ({cpu}), {memory_gib} GiB, {build} build of {revision}{place}, k6 {k6}")
+    }
+
+    fn place(&self) -> String {
+        let engine = self.engine.as_ref();
+        engine.map_or(String::new(), |version| format!(" in containers of Docker {version}"))
     }
 }
 

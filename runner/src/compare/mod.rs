@@ -32,7 +32,7 @@ use clap::Args;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::local::{Mode, Stack, StackOptions, project_root, state_folder};
+use crate::local::{Mode, Stack, StackOptions, compose, project_root, state_folder};
 use crosscheck::Stores;
 use host::{Host, Servers};
 use journal::Journal;
@@ -51,6 +51,11 @@ pub struct CompareArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Mode::Sync, Mode::Async])]
     modes: Vec<Mode>,
 
+    /// In containers of the project's compose files, made for this run (their images, too, which takes its own time)
+    /// and removed after it.
+    #[arg(long)]
+    docker: bool,
+
     /// Where the results go; `results/<UTC time>` if not said.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -58,6 +63,7 @@ pub struct CompareArgs {
 
 pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
     let k6 = K6::find()?;
+    let engine = args.docker.then(compose::engine).transpose()?;
     let now = OffsetDateTime::now_utc();
     let stamp = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?;
     let out = match args.out {
@@ -69,7 +75,7 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
     let study = Study {
         load: args.profile.load(),
         delays: Delays::from_environment(),
-        host: Host::read(&k6.version),
+        host: Host::read(&k6.version, engine),
         k6,
         port_offset,
         stamp,
@@ -117,6 +123,7 @@ impl Study {
                 journal: Some(journals.clone()),
                 dir: Some(state_folder()?.join("compare").join(mode.to_string())),
                 fresh: true,
+                docker: self.host.engine.as_ref().map(|_| "microservices-compare".to_owned()),
                 ..StackOptions::default()
             },
         )?;

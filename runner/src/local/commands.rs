@@ -1,43 +1,24 @@
-//! `down`, `status` and `logs`: from another terminal, by what the state files say.
+//! `down` and `status`: from another terminal, by what the state files say.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use clap::Args;
+use anyhow::{Result, bail};
 use comfy_table::presets::UTF8_FULL_CONDENSED as STYLE;
 use comfy_table::{CellAlignment, Table};
 use rustix::process::Signal;
 
+use super::compose::Compose;
+use super::ports::MONITORING;
 use super::progress::Step;
 use super::state::{self, Entry, Identity, State};
 use super::supervise::say;
-use super::{Mode, http, process, services, signals, state_folder};
+use super::{Mode, http, process, signals, state_folder};
 
 /// Longer than a stack gives its services and its servers.
 const DOWN_LIMIT: Duration = Duration::from_secs(180);
-
-#[derive(Args)]
-pub struct LogsArgs {
-    /// A service (`user` or `userservice`), `postgresql` or `rabbitmq`; all services if not said.
-    service: Option<String>,
-
-    /// Go on with what comes, until Ctrl-C.
-    #[arg(short, long)]
-    follow: bool,
-
-    /// Of one architecture only.
-    #[arg(long, value_enum)]
-    mode: Option<Mode>,
-
-    /// Begin with the last N lines of each.
-    #[arg(short = 'n', long, default_value_t = 40, value_name = "N")]
-    lines: usize,
-}
 
 /// Every folder in which a run can have left its state.
 fn folders() -> Result<Vec<PathBuf>> {
@@ -61,7 +42,8 @@ pub fn down() -> Result<()> {
     for folder in folders()? {
         found.extend(State::read(&folder)?.map(|state| (folder, state)));
     }
-    if !found.iter().any(|(_, state)| state.alive()) {
+    // What is left of containers is seen by removing it.
+    if !found.iter().any(|(_, state)| state.compose.is_some() || state.alive()) {
         found.iter().for_each(|(folder, _)| State::remove(folder));
         return say("Nothing is running.\n");
     }
@@ -74,6 +56,9 @@ pub fn down() -> Result<()> {
     wait_for_end(&mut supervisors.into_iter(), DOWN_LIMIT)?;
     for (folder, state) in &found {
         end_orphans(state)?;
+        if let Some(compose) = state.compose.as_ref().filter(|_| State::path(folder).is_file()) {
+            compose.down(false)?;
+        }
         State::remove(folder);
     }
     step.done();
@@ -127,6 +112,10 @@ pub fn status() -> Result<ExitCode> {
     }
     let agent = http::agent(Duration::from_secs(2));
     for state in &states {
+        if let Some(compose) = &state.compose {
+            say(&containers(state.mode, compose)?)?;
+            continue;
+        }
         let mut table = table(["process", "mode", "pid", "port", "state", "MiB", "ready after"]);
         let mut total = [0.0, 0.0];
         let mut slowest = 0;
@@ -162,6 +151,27 @@ pub fn status() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Those columns of the other table that the engine can fill.
+fn containers(mode: Mode, compose: &Compose) -> Result<String> {
+    let mut table = table(["container", "mode", "port", "state"]);
+    for container in compose.containers()? {
+        let port = compose.ports.iter().find(|(name, _)| *name == container.service);
+        table.add_row([
+            container.service.clone(),
+            mode.to_string(),
+            port.map(|(_, port)| port.to_string()).unwrap_or_default(),
+            container.condition(),
+        ]);
+    }
+    if let Some(column) = table.column_mut(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    Ok(format!(
+        "{table}\nContainers of the project {}; `docker stats` shows their memory.\n",
+        compose.project
+    ))
+}
+
 fn condition(agent: &ureq::Agent, entry: &Entry) -> String {
     if !entry.identity.alive() {
         return "ended".to_owned();
@@ -186,10 +196,10 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
 pub fn overview(states: &[State]) -> String {
     let mut ports: Vec<(&str, HashMap<Mode, u16>)> = Vec::new();
     for state in states {
-        for entry in state.processes.iter().filter(|entry| entry.service) {
-            match ports.iter_mut().find(|(name, _)| *name == entry.name) {
-                Some((_, known)) => _ = known.insert(state.mode, entry.port),
-                None => ports.push((&entry.name, HashMap::from([(state.mode, entry.port)]))),
+        for (service, port) in state.services() {
+            match ports.iter_mut().find(|(name, _)| *name == service) {
+                Some((_, known)) => _ = known.insert(state.mode, port),
+                None => ports.push((service, HashMap::from([(state.mode, port)]))),
             }
         }
     }
@@ -208,17 +218,25 @@ pub fn overview(states: &[State]) -> String {
     for state in states {
         text += &format!("PostgreSQL ({}): {}\n", state.mode, state.database_url);
         if let (Some(management), Some(prometheus)) = (&state.management_url, state.prometheus_port) {
-            let page = management.replace("guest:guest@", "");
+            let (login, page) = split_login(management);
             text += &format!(
-                "RabbitMQ management: {page} (guest, guest); metrics: http://127.0.0.1:{prometheus}/metrics\n"
+                "RabbitMQ management: {page} ({login}); metrics: http://127.0.0.1:{prometheus}/metrics\n"
             );
+        }
+        let ports = state.compose.iter().flat_map(|compose| &compose.ports);
+        let monitoring: Vec<String> = ports
+            .filter(|(name, _)| MONITORING.iter().any(|(known, _)| known == name))
+            .map(|(name, port)| format!("{name} http://127.0.0.1:{port}"))
+            .collect();
+        if !monitoring.is_empty() {
+            text += &format!("Monitoring ({}): {}\n", state.mode, monitoring.join(", "));
         }
     }
     text += "\nTry:\n";
     for state in states {
-        let port = |name: &str| {
-            state.processes.iter().find(|entry| entry.name == name).map_or(0, |entry| entry.port)
-        };
+        let services = state.services();
+        let port =
+            |name: &str| services.iter().find(|(service, _)| *service == name).map_or(0, |(_, port)| *port);
         let json = "-H 'content-type: application/json'";
         text += &format!(
             "  curl -i http://127.0.0.1:{}/register {json} -d '{{\"email\":\"ada@example.com\"}}'   # {}\n",
@@ -234,66 +252,22 @@ pub fn overview(states: &[State]) -> String {
     text
 }
 
-pub fn logs(args: &LogsArgs) -> Result<()> {
-    let root = state_folder()?;
-    let name = match args.service.as_deref() {
-        Some(server @ ("postgresql" | "rabbitmq" | "epmd")) => Some(server.to_owned()),
-        Some(service) => Some(services::find(service)?.name.to_owned()),
-        None => None,
-    };
-    let mut files = Vec::new();
-    for mode in
-        [Mode::Sync, Mode::Async].into_iter().filter(|mode| args.mode.is_none_or(|wanted| wanted == *mode))
-    {
-        let folder = root.join(mode.to_string()).join("logs");
-        let wanted = name.as_ref().map_or_else(
-            || services::SERVICES.iter().map(|service| service.name.to_owned()).collect(),
-            |name| vec![name.clone()],
-        );
-        files.extend(
-            wanted.into_iter().map(|name| (format!("{mode} {name}"), folder.join(format!("{name}.log")))),
-        );
+/// `user, password` and the URL without them.
+fn split_login(url: &str) -> (String, String) {
+    let parts = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?)));
+    match parts {
+        Some((scheme, (login, rest))) => (login.replacen(':', ", ", 1), format!("{scheme}://{rest}")),
+        None => (String::new(), url.to_owned()),
     }
-    files.retain(|(_, file)| file.is_file());
-    if files.is_empty() {
-        bail!("no logs yet: `./study up` writes them");
-    }
-    // One file needs no names before its lines.
-    let mut files: Vec<(String, PathBuf, u64)> = match &mut files[..] {
-        [(_, file)] => vec![(String::new(), file.clone(), 0)],
-        _ => files.into_iter().map(|(label, file)| (format!("{label:<22} | "), file, 0)).collect(),
-    };
-    for (label, file, at) in &mut files {
-        let text = read_from(file, 0)?;
-        *at = text.len() as u64;
-        let lines: Vec<&str> = text.lines().collect();
-        print_lines(label, &lines[lines.len().saturating_sub(args.lines)..])?;
-    }
-    while args.follow && !signals::interrupted() {
-        signals::rest(Duration::from_millis(200));
-        for (label, file, at) in &mut files {
-            if file.metadata().map_or(0, |data| data.len()) < *at {
-                // It was started anew.
-                *at = 0;
-            }
-            let text = read_from(file, *at)?;
-            // Half a line waits for its end.
-            let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            *at += whole as u64;
-            print_lines(label, &text[..whole].lines().collect::<Vec<_>>())?;
-        }
-    }
-    Ok(())
 }
 
-fn read_from(path: &Path, at: u64) -> Result<String> {
-    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    file.seek(SeekFrom::Start(at))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn print_lines(label: &str, lines: &[&str]) -> Result<()> {
-    say(&lines.iter().map(|line| format!("{label}{line}\n")).collect::<String>())
+    #[test]
+    fn a_login_is_told_beside_the_page() {
+        let split = split_login("http://guest:guest@127.0.0.1:15672");
+        assert_eq!(split, ("guest, guest".to_owned(), "http://127.0.0.1:15672".to_owned()));
+    }
 }

@@ -1,11 +1,14 @@
-//! A whole mode on this machine: its PostgreSQL, its RabbitMQ, its ten services, as child processes on loopback.
+//! A whole mode on this machine: its PostgreSQL, its RabbitMQ, its ten services, as child processes on loopback, or
+//! in containers (`compose`), which is not to be seen from outside.
 //!
 //! [`Stack::start`] brings one up and waits until all is ready; [`Stack::stop`], or dropping it, ends everything.
 //! Keep the thread that started it alive: the kernel ends the children when it goes (see `account`).
 
 pub mod account;
 pub mod commands;
+pub mod compose;
 pub mod http;
+pub mod logs;
 pub mod options;
 pub mod ports;
 pub mod postgres;

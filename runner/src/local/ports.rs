@@ -2,6 +2,7 @@
 //! with who wants it and who has it.
 
 use std::fs;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
@@ -16,7 +17,12 @@ pub struct Ports {
     pub rabbitmq: Option<RabbitPorts>,
     /// In the order of [`SERVICES`].
     pub services: Vec<u16>,
+    /// In the order of [`MONITORING`], which only containers have; else empty.
+    pub monitoring: Vec<u16>,
 }
+
+/// What watches a stack of containers, with its port there. That of the host is the same, in async mode the next.
+pub const MONITORING: [(&str, u16); 3] = [("prometheus", 9090), ("grafana", 3000), ("cadvisor", 8080)];
 
 #[derive(Clone, Debug)]
 pub struct RabbitPorts {
@@ -31,11 +37,7 @@ pub struct RabbitPorts {
 impl Ports {
     /// CONTRACT section 1, plus the two that Erlang needs.
     pub fn contract(mode: Mode, offset: u16) -> Result<Self> {
-        let at = |port: u16| {
-            port.checked_add(offset).with_context(|| {
-                format!("--port-offset {offset} moves port {port} past 65535: use at most 39861")
-            })
-        };
+        let at = |port| moved(port, offset);
         let (postgres, first) = match mode {
             Mode::Sync => (5432, 8001),
             Mode::Async => (5433, 8101),
@@ -51,18 +53,19 @@ impl Ports {
             }),
         };
         let services = (first..).take(SERVICES.len()).map(at).collect::<Result<_>>()?;
-        Ok(Self { postgres: at(postgres)?, rabbitmq, services })
+        Ok(Self { postgres: at(postgres)?, rabbitmq, services, monitoring: Vec::new() })
+    }
+
+    /// With those of the monitoring, too.
+    pub fn of_containers(mode: Mode, offset: u16) -> Result<Self> {
+        let at = |(_, port): (&str, u16)| moved(port + u16::from(mode == Mode::Async), offset);
+        let monitoring = MONITORING.into_iter().map(at).collect::<Result<_>>()?;
+        Ok(Self { monitoring, ..Self::contract(mode, offset)? })
     }
 
     /// Ports that nobody has now: for tests, which run beside whatever else is running.
     pub fn free(mode: Mode) -> Result<Self> {
-        // All bound at once, so that none comes twice.
-        let listeners: Vec<TcpListener> =
-            (0..16).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-        let mut free = Vec::new();
-        for listener in &listeners {
-            free.push(listener.local_addr()?.port());
-        }
+        let free = unused(16)?;
         let rabbitmq = (mode == Mode::Async).then(|| RabbitPorts {
             amqp: free[1],
             management: free[2],
@@ -70,7 +73,8 @@ impl Ports {
             epmd: free[4],
             node: free[5],
         });
-        Ok(Self { postgres: free[0], rabbitmq, services: free[6..].to_vec() })
+        let services = free[6..].to_vec();
+        Ok(Self { postgres: free[0], rabbitmq, services, monitoring: Vec::new() })
     }
 
     /// Each port with the name of what listens there.
@@ -86,6 +90,7 @@ impl Ports {
             ]);
         }
         named.extend(self.services.iter().zip(SERVICES).map(|(port, service)| (*port, service.name)));
+        named.extend(self.monitoring.iter().zip(MONITORING).map(|(port, (name, _))| (*port, name)));
         named
     }
 
@@ -106,6 +111,31 @@ impl Ports {
             busy.join("\nstudy: ")
         )
     }
+}
+
+/// Ports on which nobody listens, below those that the kernel gives to outgoing connections: one of these could take a port
+/// between our look and the start of what shall listen there. The search begins anywhere, for others look too.
+fn unused(count: usize) -> Result<Vec<u16>> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let end = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32768_u16).max(12_000);
+    let first = 10_000;
+    let mut random = [0; 2];
+    std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random))?;
+    let start = u16::from_ne_bytes(random) % (end - first);
+    let ports = (0..end - first).map(|step| first + (start + step) % (end - first));
+    let free: Vec<u16> = ports
+        .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .take(count)
+        .collect();
+    if free.len() < count {
+        bail!("there are no {count} free ports between {first} and {end}");
+    }
+    Ok(free)
+}
+
+fn moved(port: u16, offset: u16) -> Result<u16> {
+    port.checked_add(offset)
+        .with_context(|| format!("--port-offset {offset} moves port {port} past 65535: use at most 39861"))
 }
 
 /// `pid 42 (nginx -g ...)`, as far as this user may see it.

@@ -153,10 +153,11 @@ pub fn prepare(server: &str, database: &str) -> Result<()> {
         connection.execute("SELECT pg_advisory_lock(20260101)").await?;
         for service in SERVICES {
             let sql = format!("SELECT 1 FROM pg_roles WHERE rolname = '{0}'", service.name);
-            if sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut connection).await?.is_none() {
-                let sql = format!("CREATE ROLE {0} LOGIN PASSWORD '{0}'", service.name);
-                connection.execute(sqlx::AssertSqlSafe(sql)).await?;
-            }
+            let found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut connection).await?;
+            // A server in a container has them with passwords of its own.
+            let verb = if found.is_some() { "ALTER" } else { "CREATE" };
+            let sql = format!("{verb} ROLE {0} LOGIN PASSWORD '{0}'", service.name);
+            connection.execute(sqlx::AssertSqlSafe(sql)).await?;
         }
         let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{database}'");
         if sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut connection).await?.is_none() {

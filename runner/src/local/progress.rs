@@ -26,6 +26,11 @@ impl Step {
         Self { bar, started: std::time::Instant::now(), text }
     }
 
+    /// For one in which another program shows how far it is.
+    pub fn beside(text: impl Into<String>) -> Self {
+        Self { bar: None, started: std::time::Instant::now(), text: text.into() }
+    }
+
     pub fn done(mut self) {
         self.clear();
         eprintln!("  {} ({:.1} s)", self.text, self.started.elapsed().as_secs_f64());

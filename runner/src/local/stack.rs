@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::compose::{Compose, Containers};
 use super::options::{StackOptions, empty_logs, remove_data, without_path};
 use super::ports::Ports;
 use super::process::Process;
@@ -28,6 +29,8 @@ pub struct Stack {
     programs: PathBuf,
     pub(super) servers: Vec<Process>,
     pub(super) services: Vec<Process>,
+    /// Instead of all these processes.
+    containers: Option<Containers>,
     /// Name of the database and, where the servers are given, of the vhost.
     database: String,
     /// Held as long as this lives: one stack per folder.
@@ -53,7 +56,15 @@ impl Stack {
             bail!("{mode} is running already: see `./study status`, end it with `./study down`");
         }
         if let Some(state) = State::read(&dir)?.filter(State::alive) {
-            bail!("processes of an earlier {} run are still there: end them with `./study down`", state.mode);
+            // A process ends with whoever started it, a container does not.
+            let done = state.compose.as_ref().map_or(Ok(false), Compose::remove_left_over)?;
+            let left = if state.compose.is_some() { "containers" } else { "processes" };
+            if !done {
+                bail!(
+                    "{left} of an earlier {} run are still there: end them with `./study down`",
+                    state.mode
+                );
+            }
         }
         State::remove(&dir);
         if options.fresh {
@@ -61,23 +72,50 @@ impl Stack {
         }
         fs::create_dir_all(dir.join("logs"))?;
         empty_logs(&dir.join("logs"))?;
-        let ports = match options.given.is_some() || options.servers_only {
-            true => Ports::free(mode)?,
-            false => Ports::contract(mode, options.port_offset)?,
+        let (mut containers, mut database) = (None, postgres::DATABASE.to_owned());
+        let ports = match &options.docker {
+            Some(project) => {
+                let (claimed, ports) = Containers::claim(project, mode, options, &dir)?;
+                database.clone_from(&claimed.database);
+                containers = Some(claimed);
+                ports
+            }
+            None if options.given.is_some() || options.servers_only => Ports::free(mode)?,
+            None => Ports::contract(mode, options.port_offset)?,
         };
         let programs = match &options.programs {
             Some(programs) => programs.clone(),
             None => std::env::current_exe()?.parent().context("no folder of binaries")?.to_owned(),
         };
-        let database = match options.given {
-            Some(_) => {
-                format!("study_{mode}_{}_{}", std::process::id(), STACKS.fetch_add(1, Ordering::Relaxed))
-            }
-            None => postgres::DATABASE.to_owned(),
-        };
+        if options.given.is_some() {
+            let count = STACKS.fetch_add(1, Ordering::Relaxed);
+            database = format!("study_{mode}_{}_{count}", std::process::id());
+        }
         let options = options.clone();
         let (servers, services) = (Vec::new(), Vec::new());
-        Ok(Self { mode, dir, options, ports, programs, servers, services, database, _lock: lock })
+        Ok(Self { mode, dir, options, ports, programs, servers, services, containers, database, _lock: lock })
+    }
+
+    /// Servers and services at once: compose knows the order.
+    fn start_containers(&mut self) -> Result<()> {
+        // Noted before anything runs: whatever happens, `down` finds it.
+        self.save()?;
+        let server = self.database_server();
+        let containers = self.containers.as_mut().context("no containers to start")?;
+        let step = Step::beside(format!("containers of {}", containers.compose.project));
+        containers.up()?;
+        if self.options.servers_only {
+            postgres::prepare(&server, &self.database)?;
+        } else {
+            containers.wait(&self.ports.services)?;
+        }
+        step.done();
+        self.save()
+    }
+
+    /// Leaves containers to the engine, until `down`.
+    pub(super) fn leave(mut self) {
+        self.containers.iter_mut().for_each(Containers::leave);
     }
 
     fn start_servers(&mut self) -> Result<()> {
@@ -163,32 +201,38 @@ impl Stack {
 
     /// Without the database.
     pub fn database_server(&self) -> String {
-        match &self.options.given {
-            Some(given) => without_path(&given.database_url).to_owned(),
-            None => without_path(&postgres::url(
-                postgres::SUPERUSER,
-                postgres::SUPERUSER,
-                self.ports.postgres,
-                "",
-            ))
-            .to_owned(),
+        let port = self.ports.postgres;
+        match (&self.options.given, &self.containers) {
+            (Some(given), _) => without_path(&given.database_url).to_owned(),
+            (_, Some(containers)) => format!("postgres://{}@127.0.0.1:{port}", containers.postgres.in_url()),
+            _ => {
+                let url = postgres::url(postgres::SUPERUSER, postgres::SUPERUSER, port, "");
+                without_path(&url).to_owned()
+            }
         }
+    }
+
+    /// Of the broker in a container, as it stands in a URL.
+    fn broker_login(&self) -> Option<String> {
+        Some(self.containers.as_ref()?.rabbitmq.as_ref()?.in_url())
     }
 
     pub fn amqp_url(&self) -> Option<String> {
         let ports = self.ports.rabbitmq.as_ref()?;
-        Some(match &self.options.given {
-            Some(given) => format!("{}/{}", without_path(&given.amqp_url), self.database),
-            None => rabbitmq::url(ports.amqp),
+        Some(match (&self.options.given, self.broker_login()) {
+            (Some(given), _) => format!("{}/{}", without_path(&given.amqp_url), self.database),
+            (_, Some(login)) => format!("amqp://{login}@127.0.0.1:{}/%2f", ports.amqp),
+            _ => rabbitmq::url(ports.amqp),
         })
     }
 
     /// Base of RabbitMQ's management API, with the login in it.
     pub fn management_url(&self) -> Option<String> {
         let ports = self.ports.rabbitmq.as_ref()?;
-        Some(match &self.options.given {
-            Some(given) => given.management_url.clone(),
-            None => rabbitmq::management_url(ports.management),
+        Some(match (&self.options.given, self.broker_login()) {
+            (Some(given), _) => given.management_url.clone(),
+            (_, Some(login)) => format!("http://{login}@127.0.0.1:{}", ports.management),
+            _ => rabbitmq::management_url(ports.management),
         })
     }
 
@@ -212,6 +256,7 @@ impl Stack {
 
     /// An error if anything has ended by itself.
     pub fn check(&mut self) -> Result<()> {
+        self.containers.as_mut().map_or(Ok(()), Containers::check)?;
         self.servers.iter_mut().chain(&mut self.services).try_for_each(Process::check)
     }
 
@@ -232,9 +277,15 @@ impl Stack {
         Ok(State {
             mode: self.mode,
             supervisor: Identity::of(std::process::id()).context("/proc is not readable")?,
-            ready: !self.services.is_empty()
-                && self.services.iter().all(|service| service.ready_after.is_some()),
+            ready: match &self.containers {
+                Some(containers) => containers.ready,
+                None => {
+                    !self.services.is_empty()
+                        && self.services.iter().all(|service| service.ready_after.is_some())
+                }
+            },
             processes: servers.chain(services).collect(),
+            compose: self.containers.as_ref().map(|containers| containers.compose.clone()),
             database_url: self.database_url(),
             management_url: self.management_url(),
             prometheus_port: self.ports.rabbitmq.as_ref().map(|ports| ports.prometheus),
@@ -250,12 +301,14 @@ impl Stack {
         self.services.iter_mut().for_each(Process::ask_to_stop);
         let limit = self.options.service_limit();
         self.services.iter_mut().for_each(|service| service.wait_or_kill(limit));
+        self.containers.as_mut().map_or(Ok(()), |containers| containers.end(false))?;
         self.end()
     }
 
     /// By force what is left of the services.
     fn end(&mut self) -> Result<()> {
         self.services.clear();
+        self.containers.as_mut().map_or(Ok(()), |containers| containers.end(true))?;
         if self.options.fresh {
             // Nobody reads these data again.
             self.servers.iter_mut().for_each(Process::kill);
@@ -280,7 +333,9 @@ impl Stack {
 /// After an error: nobody waits for what the services still do.
 impl Drop for Stack {
     fn drop(&mut self) {
-        if self.services.is_empty() && self.servers.is_empty() && self.options.given.is_none() {
+        let containers = self.containers.as_ref().is_some_and(Containers::started);
+        if self.services.is_empty() && self.servers.is_empty() && self.options.given.is_none() && !containers
+        {
             return;
         }
         if let Err(error) = self.end() {
@@ -297,6 +352,10 @@ pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
         for stack in &stacks {
             stack.ports.check(stack.mode)?;
         }
+    }
+    if options.docker.is_some() {
+        stacks.iter_mut().try_for_each(Stack::start_containers)?;
+        return Ok(stacks);
     }
     let step = Step::start(match modes {
         [Mode::Sync] => "PostgreSQL",

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
+use super::compose::Compose;
+use super::services::SERVICES;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
@@ -18,6 +20,8 @@ pub struct State {
     pub ready: bool,
     /// In the order of their start: servers first.
     pub processes: Vec<Entry>,
+    /// Containers instead of processes.
+    pub compose: Option<Compose>,
     /// For people: superuser URL and management login.
     pub database_url: String,
     pub management_url: Option<String>,
@@ -108,9 +112,25 @@ impl State {
         fs::remove_file(Self::path(dir)).ok();
     }
 
-    /// Whether anything of it still runs.
+    /// Whether anything of it still runs, or is left as a container that does not.
     pub fn alive(&self) -> bool {
-        self.supervisor.alive() || self.processes.iter().any(|process| process.identity.alive())
+        let containers = |compose: &Compose| compose.containers().is_ok_and(|found| !found.is_empty());
+        self.supervisor.alive()
+            || self.processes.iter().any(|process| process.identity.alive())
+            || self.compose.as_ref().is_some_and(containers)
+    }
+
+    /// Each service with its port.
+    pub fn services(&self) -> Vec<(&str, u16)> {
+        let processes = self.processes.iter().filter(|entry| entry.service);
+        let mut services: Vec<_> = processes.map(|entry| (entry.name.as_str(), entry.port)).collect();
+        let ports = self.compose.iter().flat_map(|compose| &compose.ports);
+        services.extend(
+            ports
+                .filter(|(name, _)| SERVICES.iter().any(|service| service.name == name))
+                .map(|(name, port)| (name.as_str(), *port)),
+        );
+        services
     }
 }
 

@@ -15,6 +15,8 @@ use super::progress::Step;
 use super::state::State;
 use super::{Mode, Stack, StackOptions, commands, not_ours, process, signals, stack, state_folder};
 
+const IN_BACKGROUND: &str = "\nIt runs in the background: ./study status, ./study logs, ./study down.\n";
+
 #[derive(Args)]
 pub struct UpArgs {
     /// Which architecture.
@@ -24,6 +26,10 @@ pub struct UpArgs {
     /// Return as soon as everything is ready; `./study down` ends it.
     #[arg(long)]
     detach: bool,
+
+    /// In containers, of the project's compose files, with Prometheus and Grafana; their volumes stay.
+    #[arg(long)]
+    docker: bool,
 
     /// Be the process that `--detach` leaves behind.
     #[arg(long, hide = true)]
@@ -49,18 +55,26 @@ impl Which {
 
 pub fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
     let modes = args.which.modes();
-    if args.detach {
+    // Containers go on without us, so nobody needs to stay with them.
+    if args.detach && !args.docker {
         return detach(args.which, port_offset);
     }
     if args.supervisor {
         // Away from the terminal: its Ctrl-C and its end are no longer ours.
         rustix::process::setsid().context("cannot leave the terminal")?;
     }
-    let options = StackOptions { port_offset, ..StackOptions::default() };
+    let docker = args.docker.then(|| "microservices".to_owned());
+    let options = StackOptions { port_offset, docker, ..StackOptions::default() };
     let stacks = stack::start_all(modes, &options)?;
     if !args.supervisor {
         let states: Vec<State> = stacks.iter().map(Stack::state).collect::<Result<_>>()?;
         say(&commands::overview(&states))?;
+    }
+    if args.detach {
+        stacks.into_iter().for_each(Stack::leave);
+        return say(IN_BACKGROUND);
+    }
+    if !args.supervisor {
         say("\nCtrl-C ends everything.\n")?;
     }
     stay(stacks)
@@ -107,7 +121,7 @@ fn detach(which: Which, port_offset: u16) -> Result<()> {
         let states = ready(which.modes(), &folder, child.id())?;
         if states.len() == which.modes().len() {
             say(&commands::overview(&states))?;
-            return say("\nIt runs in the background: ./study status, ./study logs, ./study down.\n");
+            return say(IN_BACKGROUND);
         }
         if let Err(interrupted) = signals::pause(Duration::from_millis(50)) {
             process::signal(child.id(), Signal::TERM);
