@@ -117,16 +117,15 @@ impl Ports {
 /// between our look and the start of what shall listen there. The search begins anywhere, for others look too.
 fn unused(count: usize) -> Result<Vec<u16>> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let end = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32768_u16).max(12_000);
+    let end =
+        range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32768_u16).max(12_000);
     let first = 10_000;
     let mut random = [0; 2];
     std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random))?;
     let start = u16::from_ne_bytes(random) % (end - first);
     let ports = (0..end - first).map(|step| first + (start + step) % (end - first));
-    let free: Vec<u16> = ports
-        .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .take(count)
-        .collect();
+    let free: Vec<u16> =
+        ports.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).take(count).collect();
     if free.len() < count {
         bail!("there are no {count} free ports between {first} and {end}");
     }
