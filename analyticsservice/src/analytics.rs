@@ -125,7 +125,8 @@ struct Clicks {
 /// Clicks that are stored
 #[utoipa::path(get, path = "/clicks/count", responses((status = 200, body = Clicks), Problems))]
 async fn count(State(db): State<Db>) -> Result<Json<Clicks>, ApiError> {
-    let count = sqlx::query_scalar("SELECT count(*) FROM clicks").fetch_one(db.pool()?).await?;
+    let count =
+        sqlx::query_scalar("SELECT count(*) FROM clicks").fetch_one(&mut *db.acquire().await?).await?;
     Ok(Json(Clicks { count }))
 }
 
@@ -141,5 +142,5 @@ async fn updates(
     )
     .bind(filter.product_id)
     .bind(filter.limit);
-    Ok(Json(updates.fetch_all(db.pool()?).await?))
+    Ok(Json(updates.fetch_all(&mut *db.acquire().await?).await?))
 }

@@ -7,7 +7,7 @@
 //! | consumes | - | `ClickTracked` in batches, `ProductUpdated` |
 //! | stores | clicks, product updates | the same |
 
-use common::About;
+use common::{About, effects};
 use sqlx::migrate::Migrator;
 pub mod analytics;
 #[cfg(feature = "async")]
@@ -21,6 +21,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Counts clicks and records product updates",
     scenarios: &["S3", "S6"],
+    effects: &[effects::ANALYTICS, effects::CLICK],
     migrations: Some(&MIGRATIONS),
     modes: common::modes!(),
 };

@@ -50,7 +50,7 @@ async fn track_click(
 /// Keyed by the event's id: a click that is stored stays as it is.
 async fn store_clicks(app: App, clicks: Vec<Incoming<ClickTracked>>) -> Result<Vec<Handled>, HandlerError> {
     let events: Vec<&ClickTracked> = clicks.iter().map(|click| &click.event).collect();
-    let mut connection = app.db.pool()?.acquire().await?;
+    let mut connection = app.db.acquire().await?;
     let mut stored = analytics::store(&mut connection, &events).await?;
     let handled = clicks.iter().map(|click| {
         if !stored.remove(&click.event_id) {

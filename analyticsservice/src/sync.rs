@@ -32,7 +32,7 @@ async fn track_click(
     Json(click): Json<NewClick>,
 ) -> Result<axum::Json<Value>, ApiError> {
     let click = click.tracked();
-    let mut connection = app.db.pool()?.acquire().await?;
+    let mut connection = app.db.acquire().await?;
     analytics::store(&mut connection, &[&click]).await?;
     effects::CLICK.completed("stored");
     Ok(axum::Json(json!({"status": "tracked"})))

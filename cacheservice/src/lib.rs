@@ -6,7 +6,7 @@
 //! | consumes | - | `ProductUpdated` |
 //! | stores | nothing durable | nothing durable |
 
-use common::About;
+use common::{About, effects};
 
 pub mod cache;
 #[cfg(feature = "async")]
@@ -19,6 +19,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Keeps the products in memory",
     scenarios: &["S3"],
+    effects: &[effects::CACHE],
     migrations: None,
     modes: common::modes!(),
 };

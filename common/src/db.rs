@@ -4,27 +4,32 @@
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Executor, PgConnection, Postgres, Transaction};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseSettings;
-use crate::failpoint;
+use crate::{failpoint, metrics};
 
 /// A transaction in the service's schema. Dropped without a commit it is rolled back.
-pub struct Tx(Transaction<'static, Postgres>);
+pub struct Tx {
+    inner: Transaction<'static, Postgres>,
+    begun: Instant,
+}
 
 impl Tx {
     /// # Errors
     /// As the database; then it is not known whether it took effect.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         failpoint::pass("before_commit");
-        self.0.commit().await?;
+        self.inner.commit().await?;
+        metrics::get().db_transaction.observe(self.begun.elapsed().as_secs_f64());
         failpoint::pass("after_commit");
         Ok(())
     }
@@ -33,13 +38,13 @@ impl Tx {
 impl Deref for Tx {
     type Target = PgConnection;
     fn deref(&self) -> &PgConnection {
-        &self.0
+        &self.inner
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.0
+        &mut self.inner
     }
 }
 
@@ -126,17 +131,41 @@ impl Db {
     /// For single statements.
     ///
     /// # Errors
-    /// At once, while the database is away or not migrated yet.
-    pub fn pool(&self) -> Result<&PgPool, sqlx::Error> {
-        if self.is_ready() { Ok(&self.pool) } else { Err(sqlx::Error::PoolClosed) }
+    /// At once while the database is away or not migrated yet; within 2 s when no connection is free.
+    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        self.timed(self.pool.acquire()).await
     }
 
     /// For statements that belong together.
     ///
     /// # Errors
-    /// At once while the database is away; within 2 s when no connection is free.
+    /// As [`Db::acquire`].
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
-        self.pool()?.begin().await.map(Tx)
+        let inner = self.timed(self.pool.begin()).await?;
+        Ok(Tx { inner, begun: Instant::now() })
+    }
+
+    /// Waiting that ends in a refusal counts, too: it is what a pool that is too small looks like.
+    async fn timed<T>(&self, get: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        if !self.is_ready() {
+            return Err(sqlx::Error::PoolClosed);
+        }
+        let asked = Instant::now();
+        let got = get.await;
+        metrics::get().db_acquire.observe(asked.elapsed().as_secs_f64());
+        got
+    }
+
+    /// Brings the gauges of the pools up to date.
+    pub(crate) fn measure(&self) {
+        let metrics = metrics::get();
+        for (name, pool) in [("requests", &self.pool), ("relay", &self.relay)] {
+            let (all, idle) = (i64::from(pool.size()), pool.num_idle() as i64);
+            let most = pool.options().get_max_connections();
+            metrics.db_connections.with_label_values(&[name, "idle"]).set(idle);
+            metrics.db_connections.with_label_values(&[name, "used"]).set((all - idle).max(0));
+            metrics.db_connections_max.with_label_values(&[name]).set(most.into());
+        }
     }
 
     pub(crate) fn relay(&self) -> &PgPool {

@@ -155,7 +155,7 @@ impl Ticket {
     /// As the database; the effects stand, and a retry finds them.
     pub async fn answered(&self, db: &Db, answer: &Answer) -> Result<(), ApiError> {
         if self.0.is_some() {
-            let mut connection = db.pool()?.acquire().await?;
+            let mut connection = db.acquire().await?;
             self.answered_in(&mut connection, answer).await?;
         }
         Ok(())
@@ -169,7 +169,7 @@ impl Ticket {
         let Some(key) = &self.0 else { return Ok(()) };
         sqlx::query("UPDATE idempotency_keys SET leased_until = now() WHERE key = $1")
             .bind(key)
-            .execute(db.pool()?)
+            .execute(&mut *db.acquire().await?)
             .await?;
         Ok(())
     }

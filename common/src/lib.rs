@@ -3,7 +3,7 @@
 //! 1. the two contracts: [`api`] (calls, sync mode) and [`events`] (events, async mode);
 //! 2. what a service uses to talk: [`client`] and [`bus`], [`outbox`], [`inbox`];
 //! 3. what stands around a service: [`service`], [`web`], [`idempotency`], [`db`], [`config`];
-//! 4. what is measured: [`effects`], [`metrics`], [`journal`], with the [`context`] that travels along;
+//! 4. what is measured and told: [`effects`], [`metrics`], [`journal`], [`telemetry`], with the [`context`] that travels along;
 //! 5. how it is made to fail, in builds for tests: [`failpoint`].
 
 pub mod api;

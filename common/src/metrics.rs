@@ -3,9 +3,10 @@
 use std::sync::LazyLock;
 
 use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::Counter;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::Mode;
@@ -16,6 +17,15 @@ const HTTP_BUCKETS: &[f64] = &[
     0.2, 0.3, 0.4, 0.5, 0.51, 0.53, 0.56, 0.6, 0.75, 1.0, 1.5, 2.0, 2.05, 2.1, 2.25, 2.5, 3.0, 4.0, 5.0, 7.5,
     10.0, 10.25, 11.0, 12.5, 15.0, 20.0, 25.0, 30.0,
 ];
+
+/// Upper bounds in seconds: a connection at hand takes microseconds, one that is waited for up to 2 s.
+const DB_BUCKETS: &[f64] = &[
+    0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02,
+    0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 2.5, 5.0,
+];
+
+/// Gauges of one name.
+pub type Gauges = IntGaugeVec;
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
@@ -45,6 +55,14 @@ pub struct Metrics {
     pub event_age: HistogramVec,
     pub outbox_pending: IntGauge,
     pub outbox_oldest: Gauge,
+    /// Until a connection is there, with its transaction begun where one was asked for
+    pub db_acquire: Histogram,
+    /// From the beginning to the end of a commit
+    pub db_transaction: Histogram,
+    /// `pool, state`
+    pub db_connections: IntGaugeVec,
+    /// `pool`
+    pub db_connections_max: IntGaugeVec,
     build_info: GaugeVec,
 }
 
@@ -66,12 +84,11 @@ impl Metrics {
                 &["method", "handler"],
                 HTTP_BUCKETS,
             ),
-            http_in_progress: register(
+            http_in_progress: gauges(
                 &registry,
-                IntGaugeVec::new(
-                    Opts::new("http_requests_in_progress", "HTTP requests at work"),
-                    &["method", "handler"],
-                ),
+                "http_requests_in_progress",
+                "HTTP requests at work",
+                &["method", "handler"],
             ),
             workflow_completion: histogram(
                 &registry,
@@ -111,6 +128,23 @@ impl Metrics {
                 &registry,
                 Gauge::new("outbox_oldest_seconds", "Age of the oldest such event"),
             ),
+            db_acquire: register(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new("db_acquire_seconds", "Until a connection of the pool is there")
+                        .const_label("pool", "requests")
+                        .buckets(DB_BUCKETS.to_vec()),
+                ),
+            ),
+            db_transaction: register(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new("db_transaction_seconds", "From the beginning to the end of a commit")
+                        .buckets(DB_BUCKETS.to_vec()),
+                ),
+            ),
+            db_connections: gauges(&registry, "db_connections", "Open connections", &["pool", "state"]),
+            db_connections_max: gauges(&registry, "db_connections_max", "Most connections", &["pool"]),
             build_info: register(
                 &registry,
                 GaugeVec::new(Opts::new("build_info", "Version and mode that run"), &["version", "mode"]),
@@ -121,6 +155,11 @@ impl Metrics {
             tracing::error!(%error, "process metrics are not available");
         }
         metrics
+    }
+
+    /// A gauge of one service alone. To be asked for once per process.
+    pub fn own_gauge(&self, name: &str, help: &str, labels: &[&str]) -> Gauges {
+        gauges(&self.registry, name, help, labels)
     }
 
     /// Says which build runs, in which mode.
@@ -134,9 +173,24 @@ impl Metrics {
     /// When a collector fails to encode.
     pub fn render(&self) -> prometheus::Result<Vec<u8>> {
         let mut text = Vec::with_capacity(16 * 1024);
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        let mut families = self.registry.gather();
+        // The collector counts whole seconds, in which a service that idles at 1 % shows as steps.
+        let cpu = families.iter_mut().find(|family| family.name() == "process_cpu_seconds_total");
+        for metric in cpu.into_iter().flat_map(|family| family.mut_metric()) {
+            let mut counter = Counter::default();
+            counter.set_value(cpu_seconds());
+            metric.set_counter(counter);
+        }
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
+}
+
+/// That the process has used, in user and system mode.
+#[expect(clippy::cast_precision_loss, reason = "in seconds: exact for longer than a process lives")]
+fn cpu_seconds() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
 /// 1 ms to 10 min with 20 bounds per factor of ten, so that an interpolated quantile is off by 6 % at most.
@@ -149,6 +203,10 @@ fn wide_buckets() -> Vec<f64> {
 
 fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {

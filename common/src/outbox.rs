@@ -14,10 +14,11 @@ use uuid::Uuid;
 
 use crate::bus::{Bus, Message};
 use crate::config::BrokerSettings;
-use crate::context::Context;
+use crate::context::{Context, now_us};
 use crate::db::Tx;
 use crate::events::Event;
 use crate::failpoint::{self, Sabotage, sabotaged};
+use crate::telemetry::WORKFLOW;
 use crate::{ApiError, Db, metrics};
 
 /// Events that one turn of the relay sends.
@@ -200,7 +201,13 @@ async fn send_batch(pool: &PgPool, bus: &Bus) -> anyhow::Result<usize> {
     let taken = rows.len();
     let sent = join_all(rows.into_iter().map(|row| async {
         let (seq, message) = message(row);
-        (seq, bus.send(message).await)
+        let (event, context, written_us) = (message.event.clone(), message.context.clone(), message.published_us);
+        let sent = bus.send(message).await;
+        if sent.is_ok() {
+            let seconds = (now_us() - written_us).max(0) as f64 / 1e6;
+            tracing::info!(target: WORKFLOW, request_id = context.workflow, event = &*event, seconds, "published");
+        }
+        (seq, sent)
     }))
     .await;
     failpoint::pass("after_confirm_before_delete");

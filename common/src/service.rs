@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::config::{self, Command, Settings};
 use crate::db::{Db, Keeper};
+use crate::effects::Effect;
 use crate::mode::Mode;
 use crate::tasks::{Tasks, every};
 use crate::{idempotency, journal, metrics, telemetry};
@@ -32,6 +33,8 @@ pub struct About {
     pub version: &'static str,
     pub description: &'static str,
     pub scenarios: &'static [&'static str],
+    /// Final effects that happen here.
+    pub effects: &'static [Effect],
     /// Of the service's own schema; `None` for a service without a database.
     pub migrations: Option<&'static Migrator>,
     /// The modes this binary was built with.
@@ -206,6 +209,7 @@ pub async fn start(
     #[cfg(feature = "failpoints")]
     crate::failpoint::arm(&settings.failpoint);
     metrics::get().set_build(about.version, mode);
+    about.effects.iter().for_each(|effect| effect.announce());
     if let Some(dir) = &settings.journal_dir {
         journal::open(dir, about.name).with_context(|| format!("JOURNAL_DIR={}", dir.display()))?;
     }

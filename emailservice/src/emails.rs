@@ -55,7 +55,7 @@ impl MailServer {
 pub async fn was_sent(db: &Db, user_id: i64) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM emails WHERE user_id = $1)")
         .bind(user_id)
-        .fetch_one(db.pool()?)
+        .fetch_one(&mut *db.acquire().await?)
         .await
 }
 
@@ -103,5 +103,5 @@ async fn list(State(db): State<Db>, Query(filter): Query<Filter>) -> Result<Json
     )
     .bind(filter.user_id)
     .bind(filter.limit);
-    Ok(Json(emails.fetch_all(db.pool()?).await?))
+    Ok(Json(emails.fetch_all(&mut *db.acquire().await?).await?))
 }

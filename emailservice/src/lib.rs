@@ -6,7 +6,7 @@
 //! | consumes | - | `UserRegistered` |
 //! | stores | e-mails sent, one a user | the same |
 
-use common::About;
+use common::{About, effects};
 use sqlx::migrate::Migrator;
 pub mod emails;
 #[cfg(feature = "async")]
@@ -20,6 +20,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Sends the welcome e-mail; the sending takes 500 ms",
     scenarios: &["S1"],
+    effects: &[effects::EMAIL],
     migrations: Some(&MIGRATIONS),
     modes: common::modes!(),
 };

@@ -7,7 +7,7 @@
 //! | consumes | - | `OrderCreated`, `PaymentFailed`, `PaymentSucceeded`, `OrderCancelled` |
 //! | stores | stock, reservations | the same |
 
-use common::About;
+use common::{About, effects};
 use sqlx::migrate::Migrator;
 #[cfg(feature = "async")]
 pub mod messaging;
@@ -21,6 +21,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Owns the stock and what is reserved of it",
     scenarios: &["S5"],
+    effects: &[effects::STOCK],
     migrations: Some(&MIGRATIONS),
     modes: common::modes!(),
 };

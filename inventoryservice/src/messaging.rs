@@ -20,13 +20,17 @@ struct App {
 
 pub fn service(deps: &Deps) -> Service {
     let app = App { db: deps.db(), outbox: deps.outbox() };
-    Service::new(stock::routes(deps.db())).publishes::<StockReserved>().publishes::<StockRejected>().consumes(
-        Consumers::of(app)
-            .on(ORDER_CREATED_QUEUE, reserve_stock)
-            .on(INVENTORY_PAYMENT_FAILED_QUEUE, release_stock)
-            .on(INVENTORY_PAYMENT_SUCCEEDED_QUEUE, commit_stock)
-            .on(INVENTORY_ORDER_CANCELLED_QUEUE, cancel_stock),
-    )
+    let consumers = Consumers::of(app)
+        .on(ORDER_CREATED_QUEUE, reserve_stock)
+        .on(INVENTORY_PAYMENT_FAILED_QUEUE, release_stock)
+        .on(INVENTORY_PAYMENT_SUCCEEDED_QUEUE, commit_stock)
+        .on(INVENTORY_ORDER_CANCELLED_QUEUE, cancel_stock);
+    let db = deps.db();
+    Service::new(stock::routes(deps.db()))
+        .publishes::<StockReserved>()
+        .publishes::<StockRejected>()
+        .consumes(consumers)
+        .every(stock::MEASURE_EVERY, "stock gauge", move || stock::measure(db.clone()))
 }
 
 /// Keyed by the order: asked again, it announces again what was found first, so that a saga that got stuck goes on.

@@ -1,10 +1,14 @@
 //! Stock and reservations. Each step is keyed by the order and guarded by the state it expects, so that it counts once in
 //! whatever order and however often it comes. Nothing here knows the mode.
 
+use std::sync::LazyLock;
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
 use common::failpoint::{Sabotage, sabotaged, witness};
+use common::metrics::{self, Gauges};
 use common::saga::{INSUFFICIENT_STOCK, UNKNOWN_PRODUCT};
 use common::web::{Page, Path, Query};
 use common::{ApiError, Db};
@@ -196,6 +200,28 @@ pub async fn find(tx: &mut PgConnection, product_id: i64) -> Result<Option<Stock
     select.bind(product_id).fetch_optional(tx).await
 }
 
+static UNITS: LazyLock<Gauges> =
+    LazyLock::new(|| metrics::get().own_gauge("stock_units", "Units of all products", &["state"]));
+
+/// How often [`measure`] is called.
+pub const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// Brings the gauge of the stock up to date.
+///
+/// # Errors
+/// As the database.
+pub async fn measure(db: Db) -> Result<(), sqlx::Error> {
+    db.wait_ready().await;
+    let (free, reserved): (i64, i64) = sqlx::query_as(
+        "SELECT coalesce(sum(stock - reserved), 0)::int8, coalesce(sum(reserved), 0)::int8 FROM inventory",
+    )
+    .fetch_one(&mut *db.acquire().await?)
+    .await?;
+    UNITS.with_label_values(&["free"]).set(free);
+    UNITS.with_label_values(&["reserved"]).set(reserved);
+    Ok(())
+}
+
 /// The paths that are the same in both modes.
 pub fn routes(db: Db) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(reset)).with_state(db)
@@ -206,14 +232,14 @@ pub fn routes(db: Db) -> OpenApiRouter {
 async fn list(State(db): State<Db>, Query(page): Query<Page>) -> Result<Json<Vec<Stock>>, ApiError> {
     let stock =
         sqlx::query_as("SELECT product_id, stock, reserved FROM inventory ORDER BY product_id DESC LIMIT $1");
-    Ok(Json(stock.bind(page.limit).fetch_all(db.pool()?).await?))
+    Ok(Json(stock.bind(page.limit).fetch_all(&mut *db.acquire().await?).await?))
 }
 
 /// The stock of one product
 #[utoipa::path(get, path = "/inventory/{product_id}", params(("product_id" = i64, Path)),
     responses((status = 200, body = Stock), Problems))]
 async fn get(State(db): State<Db>, Path(product_id): Path<i64>) -> Result<Json<Stock>, ApiError> {
-    let mut connection = db.pool()?.acquire().await?;
+    let mut connection = db.acquire().await?;
     let stock = find(&mut connection, product_id).await?;
     Ok(Json(stock.ok_or_else(|| ApiError::not_found("product", product_id))?))
 }
@@ -224,5 +250,5 @@ async fn reset(State(db): State<Db>) -> Result<Json<Vec<Stock>>, ApiError> {
     let stock = sqlx::query_as(
         "UPDATE inventory SET stock = greatest(seed_stock, reserved) RETURNING product_id, stock, reserved",
     );
-    Ok(Json(stock.fetch_all(db.pool()?).await?))
+    Ok(Json(stock.fetch_all(&mut *db.acquire().await?).await?))
 }

@@ -25,7 +25,12 @@ pub fn service(deps: &Deps) -> Service {
         .routes(routes!(compensate_stock))
         .routes(routes!(commit_stock))
         .with_state(app);
-    Service::new(routes.merge(stock::routes(deps.db())))
+    let db = deps.db();
+    Service::new(routes.merge(stock::routes(deps.db()))).every(
+        stock::MEASURE_EVERY,
+        "stock gauge",
+        move || stock::measure(db.clone()),
+    )
 }
 
 /// Hold stock for an order

@@ -9,7 +9,7 @@
 //! | consumes | - | `StockRejected`, `PaymentFailed`, `PaymentSucceeded` |
 //! | stores | orders; the row is the log of its saga | the same |
 
-use common::About;
+use common::{About, effects};
 use sqlx::migrate::Migrator;
 #[cfg(feature = "async")]
 pub mod messaging;
@@ -23,6 +23,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Takes orders; each is a saga over stock and payment",
     scenarios: &["S5"],
+    effects: &[effects::ORDER],
     migrations: Some(&MIGRATIONS),
     modes: common::modes!(),
 };

@@ -6,7 +6,7 @@ use common::error::Problems;
 use common::failpoint::witness;
 use common::saga::SagaSettings;
 use common::web::{Page, Path, Query};
-use common::{ApiError, Context, Db};
+use common::{ApiError, Context, Db, telemetry};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -78,12 +78,14 @@ pub enum End<'a> {
 /// # Errors
 /// As the database.
 pub async fn insert(tx: &mut PgConnection, new: &NewOrder) -> Result<Order, sqlx::Error> {
-    sqlx::query_as("INSERT INTO orders (product_id, quantity, context) VALUES ($1, $2, $3) RETURNING *")
-        .bind(new.product_id)
-        .bind(new.quantity)
-        .bind(sqlx::types::Json(Context::current()))
-        .fetch_one(tx)
-        .await
+    let insert =
+        sqlx::query_as("INSERT INTO orders (product_id, quantity, context) VALUES ($1, $2, $3) RETURNING *")
+            .bind(new.product_id)
+            .bind(new.quantity)
+            .bind(sqlx::types::Json(Context::current()));
+    let order: Order = insert.fetch_one(tx).await?;
+    telemetry::subject("order", order.id);
+    Ok(order)
 }
 
 /// # Errors
@@ -145,13 +147,13 @@ pub fn routes(db: Db) -> OpenApiRouter {
 #[utoipa::path(get, path = "/orders", params(Page), responses((status = 200, body = [Order]), Problems))]
 async fn list(State(db): State<Db>, Query(page): Query<Page>) -> Result<Json<Vec<Order>>, ApiError> {
     let orders = sqlx::query_as("SELECT * FROM orders ORDER BY id DESC LIMIT $1").bind(page.limit);
-    Ok(Json(orders.fetch_all(db.pool()?).await?))
+    Ok(Json(orders.fetch_all(&mut *db.acquire().await?).await?))
 }
 
 /// One order
 #[utoipa::path(get, path = "/orders/{id}", params(("id" = i64, Path)),
     responses((status = 200, body = Order), Problems))]
 async fn get(State(db): State<Db>, Path(id): Path<i64>) -> Result<Json<Order>, ApiError> {
-    let mut connection = db.pool()?.acquire().await?;
+    let mut connection = db.acquire().await?;
     Ok(Json(find(&mut connection, id).await?))
 }

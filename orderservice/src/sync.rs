@@ -66,7 +66,7 @@ async fn create_order(
     tx.commit().await?;
 
     let taken = if order.status == "pending" { take_steps(&app, &order).await } else { Ok(()) };
-    let mut order = orders::find(&mut *app.db.pool()?.acquire().await?, order.id).await?;
+    let mut order = orders::find(&mut *app.db.acquire().await?, order.id).await?;
     if order.status == "pending" {
         // The sweeper goes on; so may a retry with the same key.
         ticket.released(&app.db).await?;

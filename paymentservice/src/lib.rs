@@ -7,7 +7,7 @@
 //! | consumes | - | `PaymentInitiated`, `PaymentCompleted`, `StockReserved`, `OrderCancelled` |
 //! | stores | payments and their audit | the same |
 
-use common::About;
+use common::{About, effects};
 use sqlx::migrate::Migrator;
 #[cfg(feature = "async")]
 pub mod messaging;
@@ -21,6 +21,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Takes payments; one takes 2 s",
     scenarios: &["S2", "S5"],
+    effects: &[effects::PAYMENT],
     migrations: Some(&MIGRATIONS),
     modes: common::modes!(),
 };

@@ -9,7 +9,7 @@ use common::error::{Problem, Problems};
 use common::failpoint::witness;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
 use common::web::{Answer, OptionalJson, Path};
-use common::{ApiError, Db};
+use common::{ApiError, Db, telemetry};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -158,11 +158,13 @@ fn transaction_id() -> String {
 /// # Errors
 /// As the database.
 pub async fn insert(tx: &mut PgConnection, new: &NewPayment) -> Result<Payment, sqlx::Error> {
+    let payment_id = format!("pay_{}", Uuid::now_v7().simple());
+    telemetry::subject("payment", &payment_id);
     sqlx::query_as(
         "INSERT INTO payments (payment_id, status, amount, currency, order_id)
          VALUES ($1, 'processing', $2, $3, $4) RETURNING *",
     )
-    .bind(format!("pay_{}", Uuid::now_v7().simple()))
+    .bind(payment_id)
     .bind(new.amount)
     .bind(&new.currency)
     .bind(new.order_id)
@@ -283,7 +285,7 @@ async fn get(State(db): State<Db>, Path(id): Path<String>) -> Result<Json<Paymen
     if !id.starts_with("pay_") || !id.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(ApiError::not_found("payment", id.escape_default()));
     }
-    let mut connection = db.pool()?.acquire().await?;
+    let mut connection = db.acquire().await?;
     Ok(Json(find(&mut connection, &id).await?))
 }
 

@@ -116,7 +116,7 @@ async fn end_interrupted(db: Db) -> Result<(), sqlx::Error> {
         "UPDATE payments SET status = 'failed', reason = 'Interrupted', updated_at = now()
          WHERE status = 'processing' AND created_at < now() - interval '60 seconds'",
     )
-    .execute(db.pool()?)
+    .execute(&mut *db.acquire().await?)
     .await?;
     Ok(())
 }

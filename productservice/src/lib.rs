@@ -21,6 +21,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Owns the products; a change is told to three services",
     scenarios: &["S3"],
+    effects: &[],
     migrations: Some(&MIGRATIONS),
     modes: common::modes!(),
 };

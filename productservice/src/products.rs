@@ -98,14 +98,16 @@ pub fn routes(db: Db) -> OpenApiRouter {
 #[utoipa::path(get, path = "/products", params(Page), responses((status = 200, body = [Product]), Problems))]
 async fn list(State(db): State<Db>, Query(page): Query<Page>) -> Result<Json<Vec<Product>>, ApiError> {
     let products = sqlx::query_as("SELECT * FROM products ORDER BY id DESC LIMIT $1").bind(page.limit);
-    Ok(Json(products.fetch_all(db.pool()?).await?))
+    Ok(Json(products.fetch_all(&mut *db.acquire().await?).await?))
 }
 
 /// One product
 #[utoipa::path(get, path = "/products/{id}", params(("id" = i64, Path)),
     responses((status = 200, body = Product), Problems))]
 async fn get(State(db): State<Db>, Path(id): Path<i64>) -> Result<Json<Product>, ApiError> {
-    let product =
-        sqlx::query_as("SELECT * FROM products WHERE id = $1").bind(id).fetch_optional(db.pool()?).await?;
+    let product = sqlx::query_as("SELECT * FROM products WHERE id = $1")
+        .bind(id)
+        .fetch_optional(&mut *db.acquire().await?)
+        .await?;
     Ok(Json(product.ok_or_else(|| ApiError::not_found("product", id))?))
 }

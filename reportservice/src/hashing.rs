@@ -1,10 +1,11 @@
 //! The work of a report: a chain of SHA-256, each the hash of the one before. On a bounded number of threads of their own,
 //! of lower priority, so that the thread that answers requests is never kept waiting.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use common::metrics::{self, Gauges};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -29,6 +30,12 @@ pub struct Settings {
     #[arg(long, env, default_value_t = 19, value_parser = clap::value_parser!(u8).range(0..=19))]
     pub report_nice: u8,
 }
+
+static WORKERS: LazyLock<Gauges> =
+    LazyLock::new(|| metrics::get().own_gauge("report_workers", "Reports that may be computed at once", &[]));
+static BUSY: LazyLock<Gauges> =
+    LazyLock::new(|| metrics::get().own_gauge("report_workers_busy", "Reports that are computed", &[]));
+const NONE: &[&str] = &[];
 
 /// What a report found.
 #[derive(Clone, Debug)]
@@ -66,6 +73,8 @@ impl Hashing {
             iterations => Until::Iterations(iterations),
         };
         let free = Arc::new(Semaphore::new(settings.report_workers.into()));
+        WORKERS.with_label_values(NONE).set(settings.report_workers.into());
+        BUSY.with_label_values(NONE).set(0);
         Hashing { free, until, nice: settings.report_nice }
     }
 
@@ -88,7 +97,9 @@ impl Worker {
         let Hashing { until, nice, .. } = self.hashing;
         std::thread::Builder::new().name("report".into()).spawn(move || {
             lower_priority(nice);
+            BUSY.with_label_values(NONE).inc();
             let report = chain(seed.as_bytes(), until, &given_up);
+            BUSY.with_label_values(NONE).dec();
             drop(self.permit);
             // Nobody waits: the result is not wanted.
             done.send(report).ok();

@@ -6,7 +6,7 @@
 //! | publishes, consumes | - | `GenerateReportJob` |
 //! | stores | jobs | the same |
 
-use common::About;
+use common::{About, effects};
 use sqlx::migrate::Migrator;
 pub mod hashing;
 #[cfg(feature = "async")]
@@ -21,6 +21,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Computes reports: 10 s of chained SHA-256",
     scenarios: &["S4"],
+    effects: &[effects::REPORT],
     migrations: Some(&MIGRATIONS),
     modes: common::modes!(),
 };

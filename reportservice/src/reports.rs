@@ -5,7 +5,7 @@ use axum::extract::State;
 use common::error::Problems;
 use common::failpoint::witness;
 use common::web::{Path, no_nul};
-use common::{ApiError, Db};
+use common::{ApiError, Db, telemetry};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -73,11 +73,9 @@ pub async fn insert(tx: &mut PgConnection, new: &NewReport) -> Result<Job, sqlx:
     let insert = format!(
         "INSERT INTO report_jobs (job_id, report_type, status) VALUES ($1, $2, 'queued') RETURNING {COLUMNS}"
     );
-    sqlx::query_as(sqlx::AssertSqlSafe(insert))
-        .bind(format!("job_{}", Uuid::now_v7().simple()))
-        .bind(&new.report_type)
-        .fetch_one(tx)
-        .await
+    let job_id = format!("job_{}", Uuid::now_v7().simple());
+    telemetry::subject("job", &job_id);
+    sqlx::query_as(sqlx::AssertSqlSafe(insert)).bind(job_id).bind(&new.report_type).fetch_one(tx).await
 }
 
 /// # Errors
@@ -97,10 +95,10 @@ pub async fn begin(db: &Db, job_id: &str) -> Result<bool, ApiError> {
         "UPDATE report_jobs SET status = 'running', started_at = now() WHERE job_id = $1 AND status <> 'completed'",
     )
     .bind(job_id)
-    .execute(db.pool()?)
+    .execute(&mut *db.acquire().await?)
     .await?;
     if begun.rows_affected() == 0 {
-        find(&mut *db.pool()?.acquire().await?, job_id).await?;
+        find(&mut *db.acquire().await?, job_id).await?;
     }
     Ok(begun.rows_affected() == 1)
 }
@@ -139,6 +137,6 @@ async fn get(State(db): State<Db>, Path(id): Path<String>) -> Result<Json<Job>, 
     if !id.starts_with("job_") || !id.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(ApiError::not_found("job", id.escape_default()));
     }
-    let mut connection = db.pool()?.acquire().await?;
+    let mut connection = db.acquire().await?;
     Ok(Json(find(&mut connection, &id).await?))
 }

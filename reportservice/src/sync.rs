@@ -80,13 +80,13 @@ async fn compute_report(db: &Db, worker: Worker, job: Job) -> Result<Job, ApiErr
             effects::REPORT.completed("completed");
         }
     }
-    reports::find(&mut *db.pool()?.acquire().await?, &job.job_id).await
+    reports::find(&mut *db.acquire().await?, &job.job_id).await
 }
 
 async fn refuse(db: &Db, job_id: &str) -> Result<(), ApiError> {
     let refused =
         sqlx::query("UPDATE report_jobs SET status = 'failed' WHERE job_id = $1 AND status = 'queued'");
-    refused.bind(job_id).execute(db.pool()?).await?;
+    refused.bind(job_id).execute(&mut *db.acquire().await?).await?;
     Ok(())
 }
 
@@ -97,7 +97,7 @@ async fn end_interrupted(db: Db) -> Result<(), sqlx::Error> {
         "UPDATE report_jobs SET status = 'failed', finished_at = now()
          WHERE status IN ('queued', 'running') AND coalesce(started_at, created_at) < now() - interval '90 seconds'",
     )
-    .execute(db.pool()?)
+    .execute(&mut *db.acquire().await?)
     .await?;
     Ok(())
 }

@@ -78,5 +78,5 @@ async fn search(State(db): State<Db>, Query(search): Query<Search>) -> Result<Js
     )
     .bind(&search.q)
     .bind(search.limit);
-    Ok(Json(hits.fetch_all(db.pool()?).await?))
+    Ok(Json(hits.fetch_all(&mut *db.acquire().await?).await?))
 }

@@ -6,7 +6,7 @@
 //! | consumes | - | `ProductUpdated` |
 //! | stores | the index, one row a product with the version it shows | the same |
 
-use common::About;
+use common::{About, effects};
 use sqlx::migrate::Migrator;
 pub mod index;
 #[cfg(feature = "async")]
@@ -20,6 +20,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Keeps a searchable index of the products",
     scenarios: &["S3"],
+    effects: &[effects::SEARCH],
     migrations: Some(&MIGRATIONS),
     modes: common::modes!(),
 };

@@ -23,6 +23,7 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
     description: "Registers users; each gets a welcome e-mail",
     scenarios: &["S1"],
+    effects: &[],
     migrations: Some(&MIGRATIONS),
     modes: common::modes!(),
 };

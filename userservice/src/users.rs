@@ -79,12 +79,12 @@ pub fn routes(db: Db) -> OpenApiRouter {
 #[utoipa::path(get, path = "/users", params(Page), responses((status = 200, body = [User]), Problems))]
 async fn list(State(db): State<Db>, Query(page): Query<Page>) -> Result<Json<Vec<User>>, ApiError> {
     let users = sqlx::query_as("SELECT * FROM users ORDER BY id DESC LIMIT $1").bind(page.limit);
-    Ok(Json(users.fetch_all(db.pool()?).await?))
+    Ok(Json(users.fetch_all(&mut *db.acquire().await?).await?))
 }
 
 /// One user
 #[utoipa::path(get, path = "/users/{id}", params(("id" = i64, Path)), responses((status = 200, body = User), Problems))]
 async fn get(State(db): State<Db>, Path(id): Path<i64>) -> Result<Json<User>, ApiError> {
-    let mut connection = db.pool()?.acquire().await?;
+    let mut connection = db.acquire().await?;
     Ok(Json(find(&mut connection, id).await?))
 }

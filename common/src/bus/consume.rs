@@ -15,6 +15,7 @@ use tracing::Instrument;
 use crate::context::{Context, now_us};
 use crate::events::{Event, Queue, Route};
 use crate::tasks::panic_text;
+use crate::telemetry::WORKFLOW;
 use crate::{ApiError, db, metrics};
 
 /// Deliveries of one message before it is set aside.
@@ -107,6 +108,18 @@ pub(crate) enum Verdict {
     Away(String),
 }
 
+impl Verdict {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Verdict::Done(Handled::Applied) => "ok",
+            Verdict::Done(Handled::Duplicate) => "duplicate",
+            Verdict::Retry(_) => "failed",
+            Verdict::Dead(_) => "rejected",
+            Verdict::Away(_) => "waiting",
+        }
+    }
+}
+
 type Judged = BoxFuture<'static, Vec<Verdict>>;
 type Judge = Arc<dyn Fn(Arc<[Raw]>) -> Judged + Send + Sync>;
 
@@ -126,16 +139,26 @@ pub(crate) struct Subscription {
 impl Subscription {
     /// Runs the handler over a batch: one verdict a message, in order.
     pub(crate) async fn judge(&self, batch: Arc<[Raw]>) -> Vec<Verdict> {
-        let published: Vec<Option<i64>> = batch.iter().map(|raw| raw.published_us).collect();
         let started = Instant::now();
-        let verdicts = (self.judge)(batch).await;
-        let metrics = metrics::get();
-        metrics.event_handling.with_label_values(&[self.queue]).observe(started.elapsed().as_secs_f64());
-        let age = metrics.event_age.with_label_values(&[self.queue]);
-        for (published, verdict) in published.iter().zip(&verdicts) {
-            if let (Some(us), Verdict::Done(_)) = (published, verdict) {
-                age.observe((now_us() - us).max(0) as f64 / 1e6);
+        let verdicts = (self.judge)(Arc::clone(&batch)).await;
+        let (metrics, seconds) = (metrics::get(), started.elapsed().as_secs_f64());
+        metrics.event_handling.with_label_values(&[self.queue]).observe(seconds);
+        let ages = metrics.event_age.with_label_values(&[self.queue]);
+        for (raw, verdict) in batch.iter().zip(&verdicts) {
+            let age = raw.published_us.map(|us| (now_us() - us).max(0) as f64 / 1e6);
+            if let (Some(age), Verdict::Done(_)) = (age, verdict) {
+                ages.observe(age);
             }
+            tracing::info!(
+                target: WORKFLOW,
+                request_id = raw.context.workflow,
+                traceparent = raw.context.traceparent,
+                queue = self.queue,
+                outcome = verdict.as_str(),
+                seconds,
+                age,
+                "handled"
+            );
         }
         verdicts
     }

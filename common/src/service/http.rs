@@ -22,12 +22,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use utoipa::openapi::request_body::RequestBody;
-use utoipa::openapi::{License, RefOr, Schema};
+use utoipa::openapi::{License, OpenApi, RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::About;
 use crate::context::{Context, REQUEST_ID};
 use crate::tasks::panic_text;
+use crate::telemetry::WORKFLOW;
 use crate::web::BODY_LIMIT;
 use crate::{ApiError, Db, Mode, failpoint, metrics};
 
@@ -38,6 +39,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const LAST_REQUESTS: Duration = Duration::from_millis(100);
 /// A head may be this large; the default is 400 KB, held for every connection that sends one.
 const HEAD_LIMIT: usize = 32 * 1024;
+
+/// Asked every few seconds by whoever watches the service.
+const LOOKED_AT_BY_MACHINES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 /// What `/ready` looks at; `None` is not needed.
 #[derive(Clone, Default)]
@@ -76,6 +80,7 @@ pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Healt
     api.info.license = Some(License::builder().name("MIT").identifier(Some("MIT")).build());
     let posts = api.paths.paths.values_mut().filter_map(|path| path.post.as_mut());
     posts.filter_map(|post| post.request_body.as_mut()).for_each(missing_is_not_null);
+    announce(&api);
     let root = json!({
         "service": about.name, "version": about.version, "mode": mode.as_str(),
         "scenarios": about.scenarios, "description": about.description,
@@ -86,13 +91,28 @@ pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Healt
     routes
         .route("/", get(move || async { Json(root) }))
         .route("/health", get(move || async { Json(alive) }))
-        .route("/ready", get(ready).with_state((about.name, health)))
-        .route("/metrics", get(scrape))
+        .route("/ready", get(ready).with_state((about.name, health.clone())))
+        .route("/metrics", get(move || scrape(health.db)))
         .merge(docs)
         .fallback(|| async { ApiError::NotFound("no such path".into()) })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn(way_of_a_request))
+}
+
+/// Shows the answers that the document names in the metrics before they are given: what appears with a count of one has
+/// no rise, and a class of errors that never happened is a zero, not a gap.
+fn announce(api: &OpenApi) {
+    let metrics = metrics::get();
+    for (path, item) in &api.paths.paths {
+        for (method, operation) in [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put)] {
+            let Some(operation) = operation else { continue };
+            metrics.http_duration.with_label_values(&[method, path]);
+            for status in operation.responses.responses.keys() {
+                metrics.http_requests.with_label_values(&[method, path, status]);
+            }
+        }
+    }
 }
 
 /// The attributes say `Option` of a body that may be missing, and the library makes `null` of it.
@@ -114,7 +134,10 @@ async fn ready(State((service, health)): State<(&'static str, Health)>) -> Respo
     ApiError::Unavailable(format!("waiting for: {}", missing.join(", ")).into()).into_response()
 }
 
-async fn scrape() -> Result<Response, ApiError> {
+async fn scrape(db: Option<Db>) -> Result<Response, ApiError> {
+    if let Some(db) = db {
+        db.measure();
+    }
     let text = metrics::get().render().map_err(|error| ApiError::Internal(error.into()))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
@@ -131,7 +154,14 @@ async fn way_of_a_request(request: Request, next: Next) -> Response {
     in_progress.inc();
     let context = Context::received(|name| request.headers().get(name).and_then(|value| value.to_str().ok()));
     let id = HeaderValue::try_from(&context.workflow);
-    let span = tracing::info_span!("request", request_id = context.workflow, method, handler = &*handler);
+    let span = tracing::info_span!(
+        "request",
+        request_id = context.workflow,
+        traceparent = context.traceparent,
+        method,
+        handler = &*handler,
+        subject = tracing::field::Empty,
+    );
 
     let mut task = JoinSet::new();
     task.spawn(context.scope(next.run(request)).instrument(span.clone()));
@@ -155,7 +185,11 @@ async fn way_of_a_request(request: Request, next: Next) -> Response {
     in_progress.dec();
     let (mut digits, status) = ([0; 3], response.status().as_u16());
     metrics.http_requests.with_label_values(&[method, &handler, three_digits(status, &mut digits)]).inc();
-    metrics.http_duration.with_label_values(&[method, &handler]).observe(started.elapsed().as_secs_f64());
+    let seconds = started.elapsed().as_secs_f64();
+    metrics.http_duration.with_label_values(&[method, &handler]).observe(seconds);
+    if !LOOKED_AT_BY_MACHINES.contains(&&*handler) {
+        span.in_scope(|| tracing::info!(target: WORKFLOW, status, seconds, "answered"));
+    }
     if let Ok(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -31,6 +31,7 @@ const ABOUT: About = About {
     version: "0",
     description: "For tests",
     scenarios: &[],
+    effects: &[],
     migrations: None,
     modes: &[Mode::Async],
 };

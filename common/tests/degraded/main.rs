@@ -31,6 +31,7 @@ const ABOUT: About = About {
     version: "0",
     description: "For tests",
     scenarios: &[],
+    effects: &[],
     migrations: Some(&NO_MIGRATIONS),
     modes: &[Mode::Sync, Mode::Async],
 };
@@ -62,7 +63,7 @@ fn routes(deps: &Deps, outbox: Option<Outbox>, gate: Arc<Semaphore>) -> OpenApiR
 }
 
 async fn select(State(app): State<App>) -> Result<String, ApiError> {
-    let one: i32 = sqlx::query_scalar("SELECT 1").fetch_one(app.db.pool()?).await?;
+    let one: i32 = sqlx::query_scalar("SELECT 1").fetch_one(&mut *app.db.acquire().await?).await?;
     Ok(one.to_string())
 }
 
