@@ -97,8 +97,8 @@ def selectors(expr: str) -> Iterator[tuple[str, str]]:
         yield name, f"{name}{{{kept}}}"
 
 
-def asked_by(board_name: str) -> Iterator[Asked]:
-    board = json.loads((FOLDER / f"{board_name}.json").read_text())
+def asked_by(board_name: str, folder: Path) -> Iterator[Asked]:
+    board = json.loads((folder / f"{board_name}.json").read_text())
 
     def mode_of(source: dict) -> str:
         return board_name if board_name != "compare" else source["uid"].strip("${}")
@@ -132,6 +132,7 @@ def main() -> int:
     parser.add_argument("--sync", metavar="URL", help="the sync stack's server")
     parser.add_argument("--async", metavar="URL", dest="asynchronous", help="the async stack's server")
     parser.add_argument("--without", default="", metavar="GROUPS", help=f"what does not run, of: {','.join(GROUPS)}")
+    parser.add_argument("--boards", metavar="FOLDER", type=Path, default=FOLDER, help="the boards' files; grafana/dashboards")
     parser.add_argument("--minutes", type=float, default=10, help="how far to look back; 10")
     args = parser.parse_args()
     addresses = {"sync": args.sync, "async": args.asynchronous}
@@ -142,9 +143,9 @@ def main() -> int:
     if not servers or bool(args.prometheus) != bool(args.board) or not set(absent) <= set(GROUPS):
         parser.error("give --prometheus with --board, or --sync, --async, or both; groups are " + ", ".join(GROUPS))
 
-    asked = [query for board in servers for query in asked_by(board)]
+    asked = [query for board in servers for query in asked_by(board, args.boards)]
     if len(servers) == 2:
-        asked += asked_by("compare")
+        asked += asked_by("compare", args.boards)
     skipped = [q for q in asked if any(GROUPS[group] in q.expr for group in absent)]
     wrong = 0
     for query in asked:

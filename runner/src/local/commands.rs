@@ -215,6 +215,7 @@ pub fn overview(states: &[State]) -> String {
         table.add_row(row);
     }
     let mut text = format!("{table}\nEach has /docs, /health, /ready, /metrics.\n");
+    let mut boards_are_missing = false;
     for state in states {
         text += &format!("PostgreSQL ({}): {}\n", state.mode, state.database_url);
         if let (Some(management), Some(prometheus)) = (&state.management_url, state.prometheus_port) {
@@ -223,7 +224,9 @@ pub fn overview(states: &[State]) -> String {
                 "RabbitMQ management: {page} ({login}); metrics: http://127.0.0.1:{prometheus}/metrics\n"
             );
         }
-        let ports = state.compose.iter().flat_map(|compose| &compose.ports);
+        let containers = state.compose.iter().flat_map(|compose| &compose.ports);
+        let processes = state.processes.iter().map(|entry| (entry.name.as_str(), entry.port));
+        let ports = containers.map(|(name, port)| (name.as_str(), *port)).chain(processes);
         let monitoring: Vec<String> = ports
             .filter(|(name, _)| MONITORING.iter().any(|(known, _)| known == name))
             .map(|(name, port)| format!("{name} http://127.0.0.1:{port}"))
@@ -231,6 +234,10 @@ pub fn overview(states: &[State]) -> String {
         if !monitoring.is_empty() {
             text += &format!("Monitoring ({}): {}\n", state.mode, monitoring.join(", "));
         }
+        boards_are_missing |= monitoring.len() == 1;
+    }
+    if boards_are_missing {
+        text += "Grafana is not installed here: for its boards, ./study up --docker\n";
     }
     text += "\nTry:\n";
     for state in states {

@@ -9,6 +9,7 @@ pub mod commands;
 pub mod compose;
 pub mod http;
 pub mod logs;
+pub mod monitoring;
 pub mod options;
 pub mod ports;
 pub mod postgres;

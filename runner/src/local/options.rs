@@ -27,6 +27,8 @@ pub struct StackOptions {
     pub servers_only: bool,
     /// Servers that run already, instead of own ones: for tests. Ports are then free ones.
     pub given: Option<Given>,
+    /// With a Prometheus beside the processes, and Grafana if it is installed.
+    pub monitoring: bool,
     /// In containers instead, of the project `NAME-MODE`. With `fresh` it has only what is needed.
     pub docker: Option<String>,
     /// Where the services' binaries are; beside the running program if not said.

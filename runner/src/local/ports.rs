@@ -17,11 +17,11 @@ pub struct Ports {
     pub rabbitmq: Option<RabbitPorts>,
     /// In the order of [`SERVICES`].
     pub services: Vec<u16>,
-    /// In the order of [`MONITORING`], which only containers have; else empty.
+    /// In the order of [`MONITORING`], as far as there is any.
     pub monitoring: Vec<u16>,
 }
 
-/// What watches a stack of containers, with its port there. That of the host is the same, in async mode the next.
+/// What can watch a stack, with its port in a container. That of the host is the same, in async mode the next.
 pub const MONITORING: [(&str, u16); 3] = [("prometheus", 9090), ("grafana", 3000), ("cadvisor", 8080)];
 
 #[derive(Clone, Debug)]
@@ -56,10 +56,10 @@ impl Ports {
         Ok(Self { postgres: at(postgres)?, rabbitmq, services, monitoring: Vec::new() })
     }
 
-    /// With those of the monitoring, too.
-    pub fn of_containers(mode: Mode, offset: u16) -> Result<Self> {
+    /// With those of the first `count` of [`MONITORING`], too.
+    pub fn with_monitoring(mode: Mode, offset: u16, count: usize) -> Result<Self> {
         let at = |(_, port): (&str, u16)| moved(port + u16::from(mode == Mode::Async), offset);
-        let monitoring = MONITORING.into_iter().map(at).collect::<Result<_>>()?;
+        let monitoring = MONITORING.into_iter().take(count).map(at).collect::<Result<_>>()?;
         Ok(Self { monitoring, ..Self::contract(mode, offset)? })
     }
 

@@ -14,7 +14,7 @@ use super::process::Process;
 use super::progress::Step;
 use super::services::{self, SERVICES, Service};
 use super::state::{Entry, Identity, State};
-use super::{Mode, not_ours, postgres, rabbitmq, state_folder};
+use super::{Mode, monitoring, not_ours, postgres, rabbitmq, state_folder};
 
 pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(90);
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -81,6 +81,9 @@ impl Stack {
                 ports
             }
             None if options.given.is_some() || options.servers_only => Ports::free(mode)?,
+            None if options.monitoring => {
+                Ports::with_monitoring(mode, options.port_offset, 1 + usize::from(monitoring::has_grafana()))?
+            }
             None => Ports::contract(mode, options.port_offset)?,
         };
         let programs = match &options.programs {
@@ -181,6 +184,13 @@ impl Stack {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         services::wait(&mut self.services, READY_LIMIT)?;
+        self.save()
+    }
+
+    fn start_monitoring(&mut self) -> Result<()> {
+        let logs = self.logs();
+        let place = monitoring::Place { mode: self.mode, dir: &self.dir, logs: &logs, ports: &self.ports };
+        self.servers.extend(monitoring::start(&place)?);
         self.save()
     }
 
@@ -366,6 +376,13 @@ pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
     step.done();
     if options.servers_only {
         return Ok(stacks);
+    }
+    // Before the services: with the last of them the stack is ready.
+    if options.monitoring {
+        let grafana = monitoring::has_grafana();
+        let step = Step::start(if grafana { "Prometheus and Grafana" } else { "Prometheus" });
+        stacks.iter_mut().try_for_each(Stack::start_monitoring)?;
+        step.done();
     }
     let names: Vec<String> = modes.iter().map(Mode::to_string).collect();
     let step = Step::start(format!("ten services, {}", names.join(" and ")));

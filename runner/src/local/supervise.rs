@@ -31,6 +31,10 @@ pub struct UpArgs {
     #[arg(long)]
     docker: bool,
 
+    /// With a Prometheus beside the processes, and Grafana with the boards if it is installed; containers have both.
+    #[arg(long, conflicts_with = "docker")]
+    monitoring: bool,
+
     /// Be the process that `--detach` leaves behind.
     #[arg(long, hide = true)]
     supervisor: bool,
@@ -57,14 +61,15 @@ pub fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
     let modes = args.which.modes();
     // Containers go on without us, so nobody needs to stay with them.
     if args.detach && !args.docker {
-        return detach(args.which, port_offset);
+        return detach(args, port_offset);
     }
     if args.supervisor {
         // Away from the terminal: its Ctrl-C and its end are no longer ours.
         rustix::process::setsid().context("cannot leave the terminal")?;
     }
     let docker = args.docker.then(|| "microservices".to_owned());
-    let options = StackOptions { port_offset, docker, ..StackOptions::default() };
+    let options =
+        StackOptions { port_offset, docker, monitoring: args.monitoring, ..StackOptions::default() };
     let stacks = stack::start_all(modes, &options)?;
     if !args.supervisor {
         let states: Vec<State> = stacks.iter().map(Stack::state).collect::<Result<_>>()?;
@@ -98,7 +103,8 @@ fn stay(mut stacks: Vec<Stack>) -> Result<()> {
     end.map_err(|_| anyhow::anyhow!("ended everything because one process ended by itself (see above)"))
 }
 
-fn detach(which: Which, port_offset: u16) -> Result<()> {
+fn detach(args: &UpArgs, port_offset: u16) -> Result<()> {
+    let which = args.which;
     let folder = state_folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let name = which.to_possible_value().context("a mode without a name")?.get_name().to_owned();
@@ -107,6 +113,7 @@ fn detach(which: Which, port_offset: u16) -> Result<()> {
     let mut from = output.metadata()?.len();
     let mut child = Command::new(std::env::current_exe()?)
         .args(["up", &name, "--supervisor", "--port-offset", &port_offset.to_string()])
+        .args(args.monitoring.then_some("--monitoring"))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)

@@ -15,7 +15,7 @@ pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, Stri
         // k6 knows the contract's ports.
         env.extend(ports(mode, &Ports::contract(mode, options.port_offset)?));
     } else if options.port_offset > 0 {
-        env.extend(ports(mode, &Ports::of_containers(mode, options.port_offset)?));
+        env.extend(ports(mode, &Ports::with_monitoring(mode, options.port_offset, MONITORING.len())?));
     }
     if options.fresh {
         // Nobody's data and gone soon: as the local servers have it.
