@@ -148,11 +148,12 @@ impl Compose {
         said(&child.wait_with_output()?, "docker compose down").map(drop)
     }
 
-    /// A command that shows logs of some services.
-    pub fn logs(&self, services: &[&str], lines: usize, follow: bool) -> Command {
+    /// A command that shows the last `lines` of the logs of some services, or all of them.
+    pub fn logs(&self, services: &[&str], lines: Option<usize>, follow: bool) -> Command {
         let mut command = Account::CALLER.command(Path::new("docker"), "TERM");
         self.tell(&mut command);
-        command.args(["logs", "--no-color", "--tail", &lines.to_string()]);
+        let lines = lines.map_or("all".to_owned(), |lines| lines.to_string());
+        command.args(["logs", "--no-color", "--tail", &lines]);
         if follow {
             command.arg("--follow");
         }

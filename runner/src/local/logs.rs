@@ -36,24 +36,19 @@ pub struct LogsArgs {
     lines: usize,
 }
 
+/// Where logs are.
+#[derive(Default)]
+pub struct Sources {
+    /// Of processes: mode, name, file.
+    pub files: Vec<(Mode, String, PathBuf)>,
+    pub containers: Vec<(Mode, Compose)>,
+}
+
 pub fn logs(args: &LogsArgs) -> Result<()> {
-    let root = state_folder()?;
     let names = names(args.service.as_deref())?;
-    let (mut files, mut containers) = (Vec::new(), Vec::new());
-    for mode in
-        [Mode::Sync, Mode::Async].into_iter().filter(|mode| args.mode.is_none_or(|wanted| wanted == *mode))
-    {
-        let folder = root.join(mode.to_string());
-        if let Some(compose) = State::read(&folder)?.and_then(|state| state.compose) {
-            containers.push((mode, compose));
-            continue;
-        }
-        let file = |name: &&str| (format!("{mode} {name}"), folder.join(format!("logs/{name}.log")));
-        files.extend(names.iter().map(file).filter(|(_, file)| file.is_file()));
-    }
-    if files.is_empty() && containers.is_empty() {
-        bail!("no logs yet: `./study up` writes them");
-    }
+    let Sources { files, containers } = sources(args.mode, &names)?;
+    let mut files: Vec<(String, PathBuf)> =
+        files.into_iter().map(|(mode, name, file)| (format!("{mode} {name}"), file)).collect();
     let several = containers.len() > 1 || !files.is_empty();
     let mut shown = Vec::new();
     for (mode, compose) in containers {
@@ -90,6 +85,25 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
     Ok(())
 }
 
+/// The logs of those named `names`, of all modes if none is said.
+pub fn sources(mode: Option<Mode>, names: &[&str]) -> Result<Sources> {
+    let root = state_folder()?;
+    let mut found = Sources::default();
+    for mode in [Mode::Sync, Mode::Async].into_iter().filter(|of| mode.is_none_or(|wanted| wanted == *of)) {
+        let folder = root.join(mode.to_string());
+        if let Some(compose) = State::read(&folder)?.and_then(|state| state.compose) {
+            found.containers.push((mode, compose));
+            continue;
+        }
+        let file = |name: &&str| (mode, (*name).to_owned(), folder.join(format!("logs/{name}.log")));
+        found.files.extend(names.iter().map(file).filter(|(.., file)| file.is_file()));
+    }
+    if found.files.is_empty() && found.containers.is_empty() {
+        bail!("no logs yet: `./study up` writes them");
+    }
+    Ok(found)
+}
+
 /// What is to be shown, as the files are called.
 fn names(service: Option<&str>) -> Result<Vec<&str>> {
     Ok(match service {
@@ -105,7 +119,7 @@ fn names(service: Option<&str>) -> Result<Vec<&str>> {
 fn of_containers(compose: &Compose, names: &[&str], args: &LogsArgs) -> Command {
     let names: Vec<&str> =
         names.iter().map(|name| if *name == "postgresql" { "postgres" } else { name }).collect();
-    compose.logs(&names, args.lines, args.follow)
+    compose.logs(&names, Some(args.lines), args.follow)
 }
 
 /// A `docker compose logs` whose lines are passed on; ended when it is dropped.
