@@ -12,6 +12,7 @@ use crate::local::commands;
 use crate::local::logs::{self, LogsArgs};
 use crate::local::supervise::{self, UpArgs};
 use crate::local::{project_root, signals};
+use crate::trace::{self, TraceArgs};
 use crate::{check, test};
 
 /// Ten services in two architectures, HTTP calls or RabbitMQ events: run them, compare them, test them.
@@ -36,6 +37,8 @@ enum Command {
     Status,
     /// Show the logs of one service or of all.
     Logs(LogsArgs),
+    /// The way of one workflow through all services, with times and gaps: of an order, a payment, a job or a request.
+    Trace(TraceArgs),
     /// Run the same load against both modes and show the difference.
     Compare(CompareArgs),
     /// Break one thing after another under load, and check that nothing was lost and nothing done twice.
@@ -56,6 +59,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Down => commands::down()?,
         Command::Status => return commands::status(),
         Command::Logs(args) => logs::logs(&args)?,
+        Command::Trace(args) => return trace::run(&args),
         Command::Compare(args) => compare::run(args, cli.port_offset)?,
         Command::Faults(args) => return faults::run(args, &root, cli.port_offset),
         Command::Test(args) => return test::run(&root, &args),

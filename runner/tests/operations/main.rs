@@ -9,3 +9,4 @@ mod dead_letters;
 mod logs;
 #[path = "../scenarios/stack.rs"]
 mod stack;
+mod trace;
