@@ -60,7 +60,7 @@ class Prometheus:
         self.address, self.seconds, self.now = address.rstrip("/"), seconds, time.time()
         self._found: dict[str, bool] = {}
 
-    def _get(self, path: str, **parameters: Any) -> Any:
+    def ask(self, path: str, **parameters: Any) -> Any:
         data = urllib.parse.urlencode(parameters).encode()
         try:
             with urllib.request.urlopen(f"{self.address}/api/v1/{path}", data=data, timeout=30) as answer:
@@ -74,18 +74,18 @@ class Prometheus:
         """How many numbers the query gives over the time; what is not a number does not count."""
         expr = asked.substituted(self.seconds)
         if asked.instant:
-            result = self._get("query", query=expr, time=self.now)["result"]
+            result = self.ask("query", query=expr, time=self.now)["result"]
             values = [series["value"][1] for series in result]
         else:
             span = {"start": self.now - self.seconds, "end": self.now, "step": asked.step}
-            result = self._get("query_range", query=expr, **span)["result"]
+            result = self.ask("query_range", query=expr, **span)["result"]
             values = [value for series in result for _, value in series["values"]]
         return sum(math.isfinite(float(value)) for value in values)
 
     def finds(self, selector: str) -> bool:
         if selector not in self._found:
             window = {"start": self.now - self.seconds, "end": self.now, "limit": 1}
-            self._found[selector] = bool(self._get("series", **{"match[]": selector, **window}))
+            self._found[selector] = bool(self.ask("series", **{"match[]": selector, **window}))
         return self._found[selector]
 
 

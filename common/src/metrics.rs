@@ -162,6 +162,24 @@ impl Metrics {
         gauges(&self.registry, name, help, labels)
     }
 
+    /// Shows an event before the first one is published: what appears with a count of one has no rise.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn announce_published(&self, event: &str) {
+        for outcome in ["confirmed", "failed"] {
+            self.events_published.with_label_values(&[event, outcome]);
+        }
+    }
+
+    /// The same for a queue that is read.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn announce_consumed(&self, queue: &str) {
+        for outcome in ["ok", "duplicate", "retry", "dead"] {
+            self.events_consumed.with_label_values(&[queue, outcome]);
+        }
+        self.event_handling.with_label_values(&[queue]);
+        self.event_age.with_label_values(&[queue]);
+    }
+
     /// Says which build runs, in which mode.
     pub fn set_build(&self, version: &str, mode: Mode) {
         self.build_info.with_label_values(&[version, mode.as_str()]).set(1.0);

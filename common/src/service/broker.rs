@@ -12,10 +12,10 @@ use crate::bus::{Bus, Line};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::events::{Event, Route};
-use crate::inbox;
 use crate::mode::Mode;
 use crate::outbox::{Outbox, Relay};
 use crate::tasks::every;
+use crate::{inbox, metrics};
 
 /// What a service publishes and consumes.
 #[derive(Default)]
@@ -28,12 +28,15 @@ pub(super) struct Messaging {
 impl Service {
     /// Declares the way of `E` on the broker, so that nothing published before the first consumer comes is lost.
     pub fn publishes<E: Event>(mut self) -> Service {
+        metrics::get().announce_published(E::NAME);
         self.messaging.publishes.push(E::ROUTE);
         self
     }
 
     pub fn consumes<S: Clone + Send + Sync + 'static>(mut self, consumers: Consumers<S>) -> Service {
-        self.messaging.subscriptions.extend(consumers.into_subscriptions());
+        let subscriptions = consumers.into_subscriptions();
+        subscriptions.iter().for_each(|subscription| metrics::get().announce_consumed(subscription.queue));
+        self.messaging.subscriptions.extend(subscriptions);
         self
     }
 
