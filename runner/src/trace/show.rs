@@ -45,8 +45,9 @@ fn head(timeline: &Timeline) -> String {
     tell("accepted", &timeline.accepted_at());
     if let Some(hop) = timeline.last_effect() {
         let (after, idle) = (time(hop.end), timeline.idle(hop.end));
+        // Less would be shown as nothing.
         let idle =
-            if idle == 0 { String::new() } else { format!(", nothing at work for {} of that", time(idle)) };
+            if idle < 5 { String::new() } else { format!(", nothing at work for {} of that", time(idle)) };
         tell("last effect", &format!("{} after {after}{idle}", what(hop).trim_start_matches("effect ")));
     }
     text
