@@ -12,6 +12,7 @@ use clap::Args;
 use rustix::process::Signal;
 
 use super::compose::{Compose, plain};
+use super::line::readable;
 use super::process::signal_group;
 use super::state::State;
 use super::supervise::say;
@@ -34,6 +35,10 @@ pub struct LogsArgs {
     /// Begin with the last N lines of each.
     #[arg(short = 'n', long, default_value_t = 40, value_name = "N")]
     lines: usize,
+
+    /// As the services wrote it, for programs.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Where logs are.
@@ -53,7 +58,7 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
     let mut shown = Vec::new();
     for (mode, compose) in containers {
         let label = if several { format!("{mode} ") } else { String::new() };
-        let log = Shown::start(label, of_containers(&compose, &names, args))?;
+        let log = Shown::start(label, of_containers(&compose, &names, args), args.json)?;
         if args.follow { shown.push(log) } else { log.finish()? }
     }
     // One file needs no names before its lines.
@@ -65,7 +70,7 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
         let text = read_from(file, 0)?;
         *at = text.len() as u64;
         let lines: Vec<&str> = text.lines().collect();
-        print_lines(label, &lines[lines.len().saturating_sub(args.lines)..])?;
+        print_lines(label, &lines[lines.len().saturating_sub(args.lines)..], args.json)?;
     }
     while args.follow && !signals::interrupted() && !(files.is_empty() && shown.iter_mut().all(Shown::ended))
     {
@@ -79,7 +84,7 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
             // Half a line waits for its end.
             let whole = text.rfind('\n').map_or(0, |end| end + 1);
             *at += whole as u64;
-            print_lines(label, &text[..whole].lines().collect::<Vec<_>>())?;
+            print_lines(label, &text[..whole].lines().collect::<Vec<_>>(), args.json)?;
         }
     }
     Ok(())
@@ -129,12 +134,12 @@ struct Shown {
 }
 
 impl Shown {
-    fn start(label: String, mut command: Command) -> Result<Self> {
+    fn start(label: String, mut command: Command, json: bool) -> Result<Self> {
         let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run docker compose logs")?;
         let output = child.stdout.take().context("docker compose logs has no standard output")?;
         let read = move || {
             for line in BufReader::new(output).split(b'\n') {
-                print_lines(&label, &[plain(&String::from_utf8_lossy(&line?))])?;
+                print_lines(&label, &[plain(&String::from_utf8_lossy(&line?))], json)?;
             }
             Ok(())
         };
@@ -176,6 +181,7 @@ fn read_from(path: &Path, at: u64) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn print_lines(label: &str, lines: &[&str]) -> Result<()> {
-    say(&lines.iter().map(|line| format!("{label}{line}\n")).collect::<String>())
+fn print_lines(label: &str, lines: &[&str], json: bool) -> Result<()> {
+    let shown = |line: &&str| if json { (*line).to_owned() } else { readable(line) };
+    say(&lines.iter().map(|line| format!("{label}{}\n", shown(line))).collect::<String>())
 }

@@ -8,6 +8,7 @@ pub mod account;
 pub mod commands;
 pub mod compose;
 pub mod http;
+pub mod line;
 pub mod logs;
 pub mod monitoring;
 pub mod options;

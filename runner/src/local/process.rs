@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::account::Account;
+use super::line::readable;
 use super::{not_ours, signals};
 
 /// Until a stop is asked for again by force.
@@ -124,7 +125,7 @@ pub fn tail(log: &Path, lines: usize) -> String {
     let panic = all.iter().rposition(|line| line.contains("panicked at"));
     let from = panic.unwrap_or(all.len().saturating_sub(lines));
     let shown = all[from..].iter().take(lines).take_while(|line| !line.starts_with("stack backtrace"));
-    shown.map(|line| format!("\n    {line}")).collect()
+    shown.map(|line| format!("\n    {}", readable(line))).collect()
 }
 
 /// The file `name` in one of the folders of PATH.

@@ -97,10 +97,6 @@ fn tell(command: &mut Command, service: &Service, port: u16, setting: &Setting<'
         .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service.name, setting.database))
         // A colour code in a log file helps nobody.
         .env("NO_COLOR", "1");
-    if std::env::var_os("LOG_FORMAT").is_none() {
-        // `./study logs` is read by people.
-        command.env("LOG_FORMAT", "pretty");
-    }
     match setting.mode {
         Mode::Sync => {
             for (peer, port) in SERVICES.iter().zip(setting.ports) {

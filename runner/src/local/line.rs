@@ -1,0 +1,54 @@
+//! A line of a service's log as people read it: `TIME LEVEL message name=value ...` instead of JSON.
+
+use serde_json::{Map, Value};
+
+/// What is no JSON, or JSON of somebody else, stays as it is; so does what stands before it.
+pub fn readable(line: &str) -> String {
+    let Some(start) = line.find('{') else { return line.to_owned() };
+    let (before, json) = line.split_at(start);
+    match serde_json::from_str(json) {
+        Ok(Value::Object(fields)) => told(before, fields).unwrap_or_else(|| line.to_owned()),
+        _ => line.to_owned(),
+    }
+}
+
+fn told(before: &str, mut fields: Map<String, Value>) -> Option<String> {
+    let (time, level) = (fields.remove("timestamp")?, fields.remove("level")?);
+    let message = fields.remove("message").unwrap_or_default();
+    let mut text = format!("{before}{} {:>5} {}", plain(&time), plain(&level), plain(&message));
+    let span = fields.remove("span");
+    // The file of the source helps only who has it.
+    fields.remove("target");
+    let of_span = span.as_ref().and_then(Value::as_object).into_iter().flatten();
+    for (name, value) in fields.iter().chain(of_span.filter(|(name, _)| *name != "name")) {
+        text += &format!(" {name}={}", plain(value));
+    }
+    Some(text)
+}
+
+/// A string without quotation marks, unless it would not be seen where it ends.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) if !text.contains('\n') => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_told_with_its_span() {
+        let line = r#"user-1  | {"timestamp":"T","level":"INFO","message":"answered","status":202,"target":"workflow","span":{"handler":"/register","name":"request"}}"#;
+        assert_eq!(readable(line), "user-1  | T  INFO answered status=202 handler=/register");
+    }
+
+    #[test]
+    fn what_others_write_stays_as_it_is() {
+        for line in ["LOG:  checkpoint {complete}", r#"{"a":1}"#, "", "{"] {
+            assert_eq!(readable(line), line);
+        }
+    }
+}
