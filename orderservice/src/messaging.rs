@@ -111,12 +111,13 @@ async fn sweep(app: App) -> Result<(), ApiError> {
         OffsetDateTime::now_utc() - Duration::from_secs(app.settings.saga_give_up_seconds.into());
     let mut cancelled = Vec::new();
     for order in orders::take_overdue(&mut tx, &app.settings).await? {
+        let request_id = &order.context.workflow;
         if order.created_at > given_up_before {
-            tracing::warn!(order_id = order.id, "order is pending for long and announced again");
+            tracing::warn!(request_id, order_id = order.id, "order is pending for long and announced again");
             app.outbox.add_in(&mut tx, &created(&order), order.context).await?;
             continue;
         }
-        tracing::error!(order_id = order.id, "order is given up");
+        tracing::error!(request_id, order_id = order.id, "order is given up");
         let reason = "Order given up: it was pending for too long".to_owned();
         orders::end(&mut tx, order.id, End::Failed { reason: &reason, compensated: true }).await?;
         app.outbox
