@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::api::{Call, Peer};
 use crate::config::PeerSettings;
 use crate::context::{ACCEPTED_AT, Context, REQUEST_ID, TRACEPARENT};
+use crate::otel::Spans;
 use crate::{ApiError, failpoint};
 
 /// Shorter than the server's limit on idle connections (5 s), so that no call meets a connection that is being closed.
@@ -20,6 +21,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Http {
     client: reqwest::Client,
     peers: HashMap<Peer, String>,
+    spans: Spans,
 }
 
 /// Why there is no reply.
@@ -39,7 +41,7 @@ pub enum CallError {
 impl Http {
     /// # Errors
     /// When the client cannot be built.
-    pub fn new(peers: &PeerSettings) -> anyhow::Result<Http> {
+    pub(crate) fn new(peers: &PeerSettings, spans: Spans) -> anyhow::Result<Http> {
         let client = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(1))
             .timeout(Duration::from_millis(peers.call_timeout_ms))
@@ -56,7 +58,7 @@ impl Http {
         ];
         let peers =
             urls.into_iter().map(|(peer, url)| (peer, url.trim_end_matches('/').to_owned())).collect();
-        Ok(Http { client, peers })
+        Ok(Http { client, peers, spans })
     }
 
     /// Sends `request` to its peer and waits for the reply.
@@ -72,18 +74,25 @@ impl Http {
                 CallError::Failed { peer, cause: format!("{:#}", anyhow::Error::from(error.without_url())) }
             }
         };
-        let context = Context::current();
+        let mut context = Context::current();
+        let url = format!("{}{}", self.peers[&C::PEER], C::PATH);
+        let hop = self.spans.calling(&url, C::PATH, &mut context);
         failpoint::pass("before_call");
-        let response = self
+        let answer = self
             .client
-            .post(format!("{}{}", self.peers[&C::PEER], C::PATH))
+            .post(url)
             .header(REQUEST_ID, context.workflow)
             .header(TRACEPARENT, context.traceparent)
             .header(ACCEPTED_AT, context.accepted_us)
             .json(request)
             .send()
-            .await
-            .map_err(failed)?;
+            .await;
+        hop.called(match &answer {
+            Ok(response) => Ok(response.status().as_u16()),
+            Err(error) if error.is_timeout() => Err("timeout"),
+            Err(_) => Err("connection"),
+        });
+        let response = answer.map_err(failed)?;
         failpoint::pass("after_call");
         match response.status() {
             status if status.is_success() => response.json().await.map_err(failed),

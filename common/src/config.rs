@@ -1,6 +1,7 @@
 //! Settings that every service has, from the environment or the command line; `--help` lists them with their defaults.
 //! Here: `COMM_MODE`, `LISTEN_ADDR`, `JOURNAL_DIR`, `DATABASE_URL` or `POSTGRES_*`, `DB_*`, `AMQP_URL` or `RABBITMQ_*`,
-//! `*_SERVICE_URL`, `CALL_TIMEOUT_MS`, `CONSUMER_PREFETCH`, `OUTBOX_MAX_*`, `LOG_FORMAT`, `RUST_LOG`.
+//! `*_SERVICE_URL`, `CALL_TIMEOUT_MS`, `CONSUMER_PREFETCH`, `OUTBOX_MAX_*`, `LOG_FORMAT`, `RUST_LOG`,
+//! and with the feature `otel` `OTEL_EXPORTER_OTLP_ENDPOINT`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,6 +57,9 @@ pub struct Settings {
     pub peers: PeerSettings,
     #[command(flatten)]
     pub log: LogSettings,
+    #[cfg(feature = "otel")]
+    #[command(flatten)]
+    pub otel: OtelSettings,
     #[cfg(feature = "failpoints")]
     #[command(flatten)]
     pub failpoint: crate::failpoint::FailpointSettings,
@@ -137,6 +141,14 @@ pub struct LogSettings {
     /// Levels by target, such as `info,common=debug`; lapin calls an orderly end an error, and failures are logged here
     #[arg(long, env, global = true, default_value = "info,lapin=off")]
     pub rust_log: String,
+}
+
+#[cfg(feature = "otel")]
+#[derive(Args, Clone, Debug)]
+pub struct OtelSettings {
+    /// Collector for spans, OTLP over gRPC without TLS, such as http://localhost:4317; none are exported if not set
+    #[arg(long, env, global = true)]
+    pub otel_exporter_otlp_endpoint: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]

@@ -25,6 +25,9 @@ pub struct Context {
     pub workflow: String,
     /// `traceparent` of the hop that is running.
     pub traceparent: String,
+    /// The span that this hop's is a child of; 0 where the trace begins. Not kept with what is stored: a hop ends before.
+    #[serde(skip)]
+    pub parent: u64,
     /// Acceptance of the first request, microseconds since the Unix epoch.
     pub accepted_us: i64,
 }
@@ -32,13 +35,15 @@ pub struct Context {
 impl Context {
     /// A new workflow that starts now.
     pub fn fresh() -> Context {
-        Context { workflow: Uuid::now_v7().to_string(), traceparent: new_trace(), accepted_us: now_us() }
+        let workflow = Uuid::now_v7().to_string();
+        Context { workflow, traceparent: new_trace(), parent: 0, accepted_us: now_us() }
     }
 
     /// From what a peer or a client sent; what is missing or malformed is made here.
     pub fn received<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Context {
         let workflow = header(REQUEST_ID).filter(|id| is_request_id(id)).map(str::to_owned);
-        let traceparent = header(TRACEPARENT).and_then(child_of);
+        let child = header(TRACEPARENT).and_then(child_of);
+        let (traceparent, parent) = child.unwrap_or_else(|| (new_trace(), 0));
         let now = now_us();
         // A clock that is ahead, or a value from long ago, would spoil every histogram.
         let plausible = now - 3_600_000_000..=now + 1_000;
@@ -48,7 +53,8 @@ impl Context {
             .unwrap_or(now);
         Context {
             workflow: workflow.unwrap_or_else(|| Uuid::now_v7().to_string()),
-            traceparent: traceparent.unwrap_or_else(new_trace),
+            traceparent,
+            parent,
             accepted_us,
         }
     }
@@ -61,6 +67,14 @@ impl Context {
     /// Runs `work` with this context as the current one.
     pub async fn scope<F: Future>(self, work: F) -> F::Output {
         CURRENT.scope(self, work).await
+    }
+
+    /// Becomes the context of a hop within this one.
+    #[cfg(feature = "otel")]
+    pub(crate) fn descend(&mut self) {
+        if let Some((traceparent, parent)) = child_of(&self.traceparent) {
+            (self.traceparent, self.parent) = (traceparent, parent);
+        }
     }
 
     /// Seconds since the workflow was accepted.
@@ -86,8 +100,8 @@ fn span_id() -> String {
     format!("{:016x}", Uuid::new_v4().as_u64_pair().1 | 1)
 }
 
-/// The same trace, a new span: what a hop passes on. `None` if it is not version 00 of the W3C format.
-fn child_of(traceparent: &str) -> Option<String> {
+/// The same trace, a new span: what a hop passes on; and the span before it. `None` if it is not version 00 of the W3C format.
+fn child_of(traceparent: &str) -> Option<(String, u64)> {
     let mut parts = traceparent.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |s: &str, n: usize| {
@@ -100,7 +114,8 @@ fn child_of(traceparent: &str) -> Option<String> {
         && hex(flags, 2)
         && not_zero(trace)
         && not_zero(span);
-    valid.then(|| format!("00-{trace}-{}-{flags}", span_id()))
+    let parent = u64::from_str_radix(span, 16).ok().filter(|_| valid)?;
+    Some((format!("00-{trace}-{}-{flags}", span_id()), parent))
 }
 
 #[cfg(test)]
@@ -114,9 +129,18 @@ mod tests {
     #[test]
     fn a_hop_keeps_the_trace_and_makes_its_own_span() {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let child = received(&[(TRACEPARENT, parent)]).traceparent;
-        assert_eq!(child[..36], parent[..36]);
-        assert_ne!(child, parent);
+        let child = received(&[(TRACEPARENT, parent)]);
+        assert_eq!(child.traceparent[..36], parent[..36]);
+        assert_ne!(child.traceparent, parent);
+        assert_eq!(child.parent, 0x00f0_67aa_0ba9_02b7);
+    }
+
+    #[test]
+    fn what_was_stored_is_read_whatever_it_knew_of_its_parent() {
+        let stored = r#"{"workflow":"w","traceparent":"00-a-b-01","accepted_us":1}"#;
+        let mut context: Context = serde_json::from_str(stored).unwrap();
+        context.parent = 7;
+        assert_eq!(serde_json::to_string(&context).unwrap(), stored);
     }
 
     #[test]

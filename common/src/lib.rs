@@ -32,6 +32,7 @@ pub mod context;
 pub mod effects;
 pub mod journal;
 pub mod metrics;
+mod otel;
 pub mod telemetry;
 
 pub mod failpoint;

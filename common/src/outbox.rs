@@ -18,8 +18,7 @@ use crate::context::{Context, now_us};
 use crate::db::Tx;
 use crate::events::Event;
 use crate::failpoint::{self, Sabotage, sabotaged};
-use crate::telemetry::WORKFLOW;
-use crate::{ApiError, Db, metrics};
+use crate::{ApiError, Db, metrics, telemetry};
 
 /// Events that one turn of the relay sends.
 const BATCH: i64 = 200;
@@ -200,12 +199,14 @@ async fn send_batch(pool: &PgPool, bus: &Bus) -> anyhow::Result<usize> {
     .await?;
     let taken = rows.len();
     let sent = join_all(rows.into_iter().map(|row| async {
-        let (seq, message) = message(row);
-        let (event, context, written_us) = (message.event.clone(), message.context.clone(), message.published_us);
+        let (seq, mut message) = message(row);
+        let hop = bus.spans.publishing(&mut message);
+        let (event, written_us) = (message.event.clone(), message.published_us);
+        let workflow = message.context.workflow.clone();
         let sent = bus.send(message).await;
         if sent.is_ok() {
             let seconds = (now_us() - written_us).max(0) as f64 / 1e6;
-            tracing::info!(target: WORKFLOW, request_id = context.workflow, event = &*event, seconds, "published");
+            telemetry::published(hop, &workflow, &event, seconds);
         }
         (seq, sent)
     }))

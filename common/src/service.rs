@@ -20,6 +20,7 @@ use crate::config::{self, Command, Settings};
 use crate::db::{Db, Keeper};
 use crate::effects::Effect;
 use crate::mode::Mode;
+use crate::otel::Spans;
 use crate::tasks::{Tasks, every};
 use crate::{idempotency, journal, metrics, telemetry};
 
@@ -193,6 +194,7 @@ pub struct Running {
     pub addr: SocketAddr,
     db: Option<Db>,
     stages: Stages,
+    spans: Spans,
 }
 
 /// Starts a service: opens what it needs without waiting for it, listens, and answers at once.
@@ -206,6 +208,7 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let mode = Mode::choose(settings.comm_mode, about.modes).map_err(anyhow::Error::msg)?;
     telemetry::init(&settings.log).map_err(anyhow::Error::msg)?;
+    let spans = Spans::start(&about, mode, settings).map_err(anyhow::Error::msg)?;
     #[cfg(feature = "failpoints")]
     crate::failpoint::arm(&settings.failpoint);
     metrics::get().set_build(about.version, mode);
@@ -216,11 +219,11 @@ pub async fn start(
     let opened = about.migrations.map(|m| Db::open(&settings.database, about.name, m)).transpose();
     let (db, keeper) = opened.map_err(anyhow::Error::msg)?.unzip();
     #[cfg(feature = "amqp")]
-    let broker = broker::Broker::new(mode, db.as_ref(), settings);
+    let broker = broker::Broker::new(mode, db.as_ref(), settings, spans.clone());
     let deps = Deps {
         db: db.clone(),
         #[cfg(feature = "http")]
-        http: crate::client::Http::new(&settings.peers)?,
+        http: crate::client::Http::new(&settings.peers, spans.clone())?,
         #[cfg(feature = "amqp")]
         bus: broker.bus.clone(),
         #[cfg(feature = "amqp")]
@@ -248,10 +251,10 @@ pub async fn start(
     for (name, work) in service.periodic {
         stages.intake.start(name, work);
     }
-    let app = http::app(about, mode, service.routes, health);
+    let app = http::app(about, mode, service.routes, health, spans.clone());
     stages.intake.start("server", |stop| http::serve(listener, app, stop));
     tracing::info!(service = about.name, %mode, version = about.version, %addr, "listening");
-    Ok(Running { addr, db, stages })
+    Ok(Running { addr, db, stages, spans })
 }
 
 fn keep(ground: &mut Stage, keeper: Keeper, db: &Db) {
@@ -269,7 +272,7 @@ fn keep(ground: &mut Stage, keeper: Keeper, db: &Db) {
 
 impl Running {
     /// Serves until `stop`, then ends in order: no new work, running work finished and acknowledged, last events sent,
-    /// connections closed.
+    /// connections closed, last spans exported.
     ///
     /// # Errors
     /// When a background task ended on its own: the service is not whole any more.
@@ -292,6 +295,7 @@ impl Running {
             db.close().await;
         }
         journal::flush();
+        self.spans.close().await;
         match failed {
             Some(ended) => Err(anyhow::anyhow!("{ended}")),
             None => Ok(()),

@@ -3,6 +3,8 @@
 //! Each hop of a workflow writes one line at level `info` with the target [`WORKFLOW`] when it ends; together they are its
 //! timeline, which `./study trace` draws. `RUST_LOG=info,workflow=off` does without.
 //!
+//! With the feature `otel` and a collector, each hop is a span as well, with the ids of its line; so is each call to a peer.
+//!
 //! | message | fields | in the span |
 //! |---|---|---|
 //! | `answered` | `status`, `seconds` | `request_id`, `traceparent`, `method`, `handler`, `subject` |
@@ -19,6 +21,9 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::config::{LogFormat, LogSettings};
+#[cfg(feature = "amqp")]
+use crate::context::Context;
+use crate::otel::Begun;
 
 /// Target of the lines of workflows.
 pub const WORKFLOW: &str = "workflow";
@@ -26,6 +31,46 @@ pub const WORKFLOW: &str = "workflow";
 /// Says what the running request is about, such as `order 17`: the name by which its workflow can be found.
 pub fn subject(kind: &str, id: impl Display) {
     Span::current().record("subject", format!("{kind} {id}"));
+}
+
+/// The running request was answered.
+pub(crate) fn answered(span: Begun, status: u16, seconds: f64) {
+    tracing::info!(target: WORKFLOW, status, seconds, "answered");
+    span.answered(status);
+}
+
+/// The broker has an event of this workflow, which was written to the outbox so many seconds ago.
+#[cfg(feature = "amqp")]
+pub(crate) fn published(span: Begun, workflow: &str, event: &str, seconds: f64) {
+    tracing::info!(target: WORKFLOW, request_id = workflow, event, seconds, "published");
+    span.published();
+}
+
+/// A handler is through with an event; `failure` is the reason if it was not applied.
+#[cfg(feature = "amqp")]
+pub(crate) fn handled(span: Begun, context: &Context, hop: Handling<'_>) {
+    let Handling { queue, outcome, failure, seconds, age } = hop;
+    tracing::info!(
+        target: WORKFLOW,
+        request_id = context.workflow,
+        traceparent = context.traceparent,
+        queue,
+        outcome,
+        seconds,
+        age,
+        "handled"
+    );
+    span.handled(outcome, failure);
+}
+
+/// What [`handled`] tells.
+#[cfg(feature = "amqp")]
+pub(crate) struct Handling<'a> {
+    pub queue: &'static str,
+    pub outcome: &'static str,
+    pub failure: Option<&'a str>,
+    pub seconds: f64,
+    pub age: Option<f64>,
 }
 
 /// Starts logging. A second call in one process (tests) changes nothing.

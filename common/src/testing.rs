@@ -101,6 +101,9 @@ impl Sandbox {
             "--rust-log=off".to_owned(),
             "--log-format=pretty".to_owned(),
             format!("--journal-dir={}", journal_dir().display()),
+            // Whatever the environment says: spans of tests are nobody's business.
+            #[cfg(feature = "otel")]
+            "--otel-exporter-otlp-endpoint=".to_owned(),
         ];
         let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
         let own = own.into_iter().filter(|own| !more.iter().any(|more| name(more) == name(own)));

@@ -14,8 +14,9 @@ use tracing::Instrument;
 
 use crate::context::{Context, now_us};
 use crate::events::{Event, Queue, Route};
+use crate::otel::{Begun, Spans};
 use crate::tasks::panic_text;
-use crate::telemetry::WORKFLOW;
+use crate::telemetry::{self, Handling};
 use crate::{ApiError, db, metrics};
 
 /// Deliveries of one message before it is set aside.
@@ -118,6 +119,14 @@ impl Verdict {
             Verdict::Away(_) => "waiting",
         }
     }
+
+    /// Why it was not applied.
+    fn failure(&self) -> Option<&str> {
+        match self {
+            Verdict::Done(_) => None,
+            Verdict::Retry(reason) | Verdict::Dead(reason) | Verdict::Away(reason) => Some(reason),
+        }
+    }
 }
 
 type Judged = BoxFuture<'static, Vec<Verdict>>;
@@ -138,27 +147,25 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// Runs the handler over a batch: one verdict a message, in order.
-    pub(crate) async fn judge(&self, batch: Arc<[Raw]>) -> Vec<Verdict> {
+    pub(crate) async fn judge(&self, batch: Arc<[Raw]>, spans: &Spans) -> Vec<Verdict> {
         let started = Instant::now();
+        let begin = |raw: &Raw| spans.handling(self.queue, &raw.message_id, &raw.context);
+        let hops: Vec<Begun> = batch.iter().map(begin).collect();
         let verdicts = (self.judge)(Arc::clone(&batch)).await;
         let (metrics, seconds) = (metrics::get(), started.elapsed().as_secs_f64());
         metrics.event_handling.with_label_values(&[self.queue]).observe(seconds);
         let ages = metrics.event_age.with_label_values(&[self.queue]);
-        for (raw, verdict) in batch.iter().zip(&verdicts) {
+        let waits = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Away(_)));
+        for ((raw, verdict), hop) in batch.iter().zip(&verdicts).zip(hops) {
             let age = raw.published_us.map(|us| (now_us() - us).max(0) as f64 / 1e6);
             if let (Some(age), Verdict::Done(_)) = (age, verdict) {
                 ages.observe(age);
             }
-            tracing::info!(
-                target: WORKFLOW,
-                request_id = raw.context.workflow,
-                traceparent = raw.context.traceparent,
-                queue = self.queue,
-                outcome = verdict.as_str(),
-                seconds,
-                age,
-                "handled"
-            );
+            // Judged again, under the same id: its span is that of the last time.
+            let again = waits || (batch.len() > 1 && matches!(verdict, Verdict::Retry(_)));
+            let hop = if again { Begun::default() } else { hop };
+            let (queue, outcome, failure) = (self.queue, verdict.as_str(), verdict.failure());
+            telemetry::handled(hop, &raw.context, Handling { queue, outcome, failure, seconds, age });
         }
         verdicts
     }

@@ -16,6 +16,7 @@ pub use consume::{Consumers, Handled, HandlerError, Incoming};
 use crate::ApiError;
 use crate::context::{Context, now_us};
 use crate::events::{Event, Route};
+use crate::otel::Spans;
 use crate::{failpoint, metrics};
 
 /// From handing a message over to the broker's confirm; then its outcome is unknown.
@@ -100,13 +101,15 @@ pub(crate) type Line = Option<mpsc::Sender<Publish>>;
 #[derive(Clone)]
 pub struct Bus {
     line: watch::Receiver<Line>,
+    /// Where its hops are shown.
+    pub(crate) spans: Spans,
 }
 
 impl Bus {
     /// A bus and the end that a transport drives.
-    pub(crate) fn new() -> (Bus, watch::Sender<Line>) {
+    pub(crate) fn new(spans: Spans) -> (Bus, watch::Sender<Line>) {
         let (sender, line) = watch::channel(None);
-        (Bus { line }, sender)
+        (Bus { line, spans }, sender)
     }
 
     /// Publishes an event of the current workflow; `Ok` when the broker has it durably.
@@ -114,8 +117,11 @@ impl Bus {
     /// # Errors
     /// At once while the broker is away or blocked; within 5 s when it does not confirm.
     pub async fn publish<E: Event>(&self, event: &E) -> Result<(), ApiError> {
-        let message = Message::of(event, Context::current())?;
-        self.send(message).await.map_err(|error| ApiError::Unavailable(error.to_string().into()))
+        let mut message = Message::of(event, Context::current())?;
+        let hop = self.spans.publishing(&mut message);
+        self.send(message).await.map_err(|error| ApiError::Unavailable(error.to_string().into()))?;
+        hop.published();
+        Ok(())
     }
 
     /// Publishes a message; `Ok` when the broker has it durably.

@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::db::Db;
 use crate::events::{Event, Route};
 use crate::mode::Mode;
+use crate::otel::Spans;
 use crate::outbox::{Outbox, Relay};
 use crate::tasks::every;
 use crate::{inbox, metrics};
@@ -63,8 +64,8 @@ pub(super) struct Connected {
 }
 
 impl Broker {
-    pub(super) fn new(mode: Mode, db: Option<&Db>, settings: &Settings) -> Broker {
-        let (bus, line) = Bus::new();
+    pub(super) fn new(mode: Mode, db: Option<&Db>, settings: &Settings, spans: Spans) -> Broker {
+        let (bus, line) = Bus::new(spans);
         let (outbox, relay) = match (db, mode) {
             (Some(db), Mode::Async) => Some(Outbox::new(db.clone(), bus.clone(), &settings.broker)).unzip(),
             _ => (None, None),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -27,10 +27,10 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::About;
 use crate::context::{Context, REQUEST_ID};
+use crate::otel::Spans;
 use crate::tasks::panic_text;
-use crate::telemetry::WORKFLOW;
 use crate::web::BODY_LIMIT;
-use crate::{ApiError, Db, Mode, failpoint, metrics};
+use crate::{ApiError, Db, Mode, failpoint, metrics, telemetry};
 
 /// A client that sends its head slower than this is cut off; so is a connection that rests as long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ impl Health {
 }
 
 /// The service's routes with everything around them.
-pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Health) -> Router {
+pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Health, spans: Spans) -> Router {
     let (routes, mut api) = routes.split_for_parts();
     api.info.title = format!("{} ({mode})", about.name);
     api.info.version = about.version.into();
@@ -97,7 +97,7 @@ pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Healt
         .fallback(|| async { ApiError::NotFound("no such path".into()) })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn(way_of_a_request))
+        .layer(from_fn_with_state(spans, way_of_a_request))
 }
 
 /// Shows the answers that the document names in the metrics before they are given: what appears with a count of one has
@@ -144,7 +144,7 @@ async fn scrape(db: Option<Db>) -> Result<Response, ApiError> {
 
 /// Counts, times and names a request, and runs it in a task of its own: work that was begun is finished even if the client
 /// goes away, and a panic is an answer, not a dropped connection.
-async fn way_of_a_request(request: Request, next: Next) -> Response {
+async fn way_of_a_request(State(spans): State<Spans>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = method_label(request.method());
     let handler: Arc<str> =
@@ -163,6 +163,7 @@ async fn way_of_a_request(request: Request, next: Next) -> Response {
         subject = tracing::field::Empty,
     );
 
+    let hop = spans.serving(&request, method, &handler, &context);
     let mut task = JoinSet::new();
     task.spawn(context.scope(next.run(request)).instrument(span.clone()));
     let finished = tokio::time::timeout(REQUEST_TIMEOUT, task.join_next()).await;
@@ -188,7 +189,7 @@ async fn way_of_a_request(request: Request, next: Next) -> Response {
     let seconds = started.elapsed().as_secs_f64();
     metrics.http_duration.with_label_values(&[method, &handler]).observe(seconds);
     if !LOOKED_AT_BY_MACHINES.contains(&&*handler) {
-        span.in_scope(|| tracing::info!(target: WORKFLOW, status, seconds, "answered"));
+        span.in_scope(|| telemetry::answered(hop, status, seconds));
     }
     if let Ok(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);

@@ -126,8 +126,8 @@ impl Pump {
             let outcome = match verdict {
                 Verdict::Done(Handled::Applied) => "ok",
                 Verdict::Done(Handled::Duplicate) => "duplicate",
-                Verdict::Retry(reason) => self.set_aside(delivery, reason, true).await?,
-                Verdict::Dead(reason) => self.set_aside(delivery, reason, false).await?,
+                Verdict::Retry(reason) => self.set_aside(delivery, &raw[place], reason, true).await?,
+                Verdict::Dead(reason) => self.set_aside(delivery, &raw[place], reason, false).await?,
                 Verdict::Away(_) => unreachable!("judge waits while something is away"),
             };
             consumed.with_label_values(&[self.subscription.queue, outcome]).inc();
@@ -146,7 +146,7 @@ impl Pump {
     async fn judge(&self, raw: &Arc<[Raw]>) -> anyhow::Result<Vec<Verdict>> {
         let mut waits = 0;
         loop {
-            let verdicts = self.subscription.judge(Arc::clone(raw)).await;
+            let verdicts = self.subscription.judge(Arc::clone(raw), &self.bus.spans).await;
             let Some(reason) =
                 verdicts.iter().find_map(|v| if let Verdict::Away(r) = v { Some(r) } else { None })
             else {
@@ -161,10 +161,12 @@ impl Pump {
         }
     }
 
-    /// A copy to a delay queue, or to the dead-letter queue when it cannot succeed or has been tried enough.
+    /// A copy to a delay queue, or to the dead-letter queue when it cannot succeed or has been tried enough. Its trace goes on
+    /// from the attempt that failed.
     async fn set_aside(
         &self,
         delivery: Delivery,
+        raw: &Raw,
         mut reason: String,
         may_retry: bool,
     ) -> anyhow::Result<&'static str> {
@@ -180,7 +182,6 @@ impl Pump {
         };
         let first_failed =
             header(&delivery, FIRST_FAILED_AT).map_or_else(|| now_us().to_string(), str::to_owned);
-        let raw = raw(&delivery);
         if retry {
             tracing::warn!(
                 queue,
@@ -193,11 +194,11 @@ impl Pump {
             tracing::error!(queue, reason, attempt, request_id = raw.context.workflow, "event is set aside");
         }
         let message = Message {
-            id: raw.message_id,
+            id: raw.message_id.clone(),
             event: delivery.properties.kind().as_ref().map_or("", ShortString::as_str).to_owned().into(),
             exchange: exchange.into(),
             routing_key: routing_key.into(),
-            context: raw.context,
+            context: raw.context.clone(),
             published_us: raw.published_us.unwrap_or_else(now_us),
             body: delivery.data,
             notes: vec![(ATTEMPT, attempt.to_string()), (REASON, reason), (FIRST_FAILED_AT, first_failed)],

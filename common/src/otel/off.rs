@@ -1,0 +1,67 @@
+//! What [`on`](super) is without the feature: nothing.
+
+use axum::extract::Request;
+
+#[cfg(feature = "amqp")]
+use crate::bus::Message;
+use crate::config::Settings;
+use crate::context::Context;
+use crate::mode::Mode;
+use crate::service::About;
+
+#[derive(Clone, Default)]
+pub(crate) struct Spans;
+
+#[must_use]
+#[derive(Default)]
+pub(crate) struct Begun;
+
+impl Spans {
+    #[inline]
+    pub(crate) fn start(_: &About, _: Mode, _: &Settings) -> Result<Spans, String> {
+        Ok(Spans)
+    }
+
+    #[inline]
+    pub(crate) async fn close(self) {}
+
+    #[inline]
+    pub(crate) fn serving(&self, _: &Request, _method: &str, _handler: &str, _: &Context) -> Begun {
+        Begun
+    }
+
+    #[cfg(feature = "http")]
+    #[inline]
+    pub(crate) fn calling(&self, _url: &str, _path: &'static str, _: &mut Context) -> Begun {
+        Begun
+    }
+
+    #[cfg(feature = "amqp")]
+    #[inline]
+    pub(crate) fn publishing(&self, _: &mut Message) -> Begun {
+        Begun
+    }
+
+    #[cfg(feature = "amqp")]
+    #[inline]
+    pub(crate) fn handling(&self, _queue: &'static str, _message_id: &str, _: &Context) -> Begun {
+        Begun
+    }
+}
+
+impl Begun {
+    #[inline]
+    pub(crate) fn answered(self, _status: u16) {}
+
+    #[cfg(feature = "http")]
+    #[inline]
+    pub(crate) fn called(self, _: Result<u16, &'static str>) {}
+
+    #[cfg(feature = "amqp")]
+    #[inline]
+    pub(crate) fn published(self) {}
+
+    #[cfg(feature = "amqp")]
+    #[inline]
+    pub(crate) fn handled(self, _outcome: &'static str, _failure: Option<&str>) {}
+}

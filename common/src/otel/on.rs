@@ -1,0 +1,278 @@
+//! Spans by OpenTelemetry's conventions for HTTP and messaging. Ids are not made here but taken from the [`Context`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use axum::extract::Request;
+#[cfg(feature = "http")]
+use axum::http::Uri;
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{self, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
+
+#[cfg(feature = "amqp")]
+use crate::bus::Message;
+use crate::config::Settings;
+use crate::context::Context;
+use crate::mode::Mode;
+use crate::service::About;
+
+/// Longest wait at shutdown for a collector to take the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(3);
+
+/// Where the spans of a service go; nowhere if no collector is named. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Spans {
+    /// A queue with a bound and a thread of its own that empties it: what does not fit is dropped, nobody waits.
+    queue: Option<Arc<BatchSpanProcessor>>,
+}
+
+/// A span that has begun; it is exported by saying how it ended, and is nothing where no spans go anywhere.
+#[must_use]
+#[derive(Default)]
+pub(crate) struct Begun {
+    span: Option<(Arc<BatchSpanProcessor>, Box<SpanData>)>,
+}
+
+impl Spans {
+    /// # Errors
+    /// One line, when the collector's address cannot be one.
+    pub(crate) fn start(about: &About, mode: Mode, settings: &Settings) -> Result<Spans, String> {
+        let endpoint = settings.otel.otel_exporter_otlp_endpoint.as_deref();
+        // A variable that is empty counts as not set, by the specification.
+        let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) else {
+            return Ok(Spans::default());
+        };
+        let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
+        let exporter =
+            exporter.map_err(|error| format!("OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}: {error}"))?;
+        let resource = Resource::builder()
+            .with_service_name(about.name)
+            .with_attribute(KeyValue::new("service.version", about.version))
+            .with_attribute(KeyValue::new("comm.mode", mode.as_str()))
+            .build();
+        let mut queue =
+            BatchSpanProcessor::builder(Exporter { otlp: exporter, failing: AtomicBool::new(false) }).build();
+        queue.set_resource(&resource);
+        Ok(Spans { queue: Some(Arc::new(queue)) })
+    }
+
+    /// Sends what waits.
+    pub(crate) async fn close(self) {
+        let Some(queue) = self.queue else { return };
+        // Not on this thread: it may be the only one, and the connection to the collector needs it.
+        let closed = tokio::task::spawn_blocking(move || queue.shutdown_with_timeout(LAST_SPANS)).await;
+        if !matches!(closed, Ok(Ok(()))) {
+            tracing::warn!("the collector did not take the last spans in time");
+        }
+    }
+
+    /// A request came; `context` is that of its hop.
+    pub(crate) fn serving(
+        &self,
+        request: &Request,
+        method: &'static str,
+        handler: &str,
+        context: &Context,
+    ) -> Begun {
+        self.begin(SpanKind::Server, context, || {
+            let mut attributes = vec![
+                KeyValue::new("http.request.method", if method == "OTHER" { "_OTHER" } else { method }),
+                KeyValue::new("url.scheme", "http"),
+                KeyValue::new("url.path", request.uri().path().to_owned()),
+            ];
+            let method = if method == "OTHER" { "HTTP" } else { method };
+            if !handler.starts_with('/') {
+                return (method.to_owned(), attributes);
+            }
+            attributes.push(KeyValue::new("http.route", handler.to_owned()));
+            (format!("{method} {handler}"), attributes)
+        })
+    }
+
+    /// A peer is called, in a hop of its own: `context` becomes that.
+    #[cfg(feature = "http")]
+    pub(crate) fn calling(&self, url: &str, path: &'static str, context: &mut Context) -> Begun {
+        self.descend(context);
+        self.begin(SpanKind::Client, context, || {
+            let mut attributes = vec![
+                KeyValue::new("http.request.method", "POST"),
+                KeyValue::new("url.full", url.to_owned()),
+                KeyValue::new("url.template", path),
+            ];
+            if let Ok(uri) = url.parse::<Uri>() {
+                let host = uri.host().unwrap_or_default().to_owned();
+                attributes.push(KeyValue::new("server.address", host));
+                attributes.push(KeyValue::new("server.port", i64::from(uri.port_u16().unwrap_or(80))));
+            }
+            (format!("POST {path}"), attributes)
+        })
+    }
+
+    /// An event is handed to the broker, in a hop of its own: the message's context becomes that.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn publishing(&self, message: &mut Message) -> Begun {
+        self.descend(&mut message.context);
+        let (exchange, key) = (message.exchange.as_ref(), message.routing_key.as_ref());
+        // By the conventions: the exchange, and where that is the default one, the routing key.
+        let destination = if exchange.is_empty() { key } else { exchange };
+        self.begin(SpanKind::Producer, &message.context, || {
+            let mut attributes = messaging("send", "publish", destination.to_owned(), &message.id);
+            attributes.push(KeyValue::new("workflow.event", message.event.clone().into_owned()));
+            if !key.is_empty() {
+                let name = "messaging.rabbitmq.destination.routing_key";
+                attributes.push(KeyValue::new(name, key.to_owned()));
+            }
+            (format!("{destination} publish"), attributes)
+        })
+    }
+
+    /// An event is handled; `context` is that of its hop.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn handling(&self, queue: &'static str, message_id: &str, context: &Context) -> Begun {
+        self.begin(SpanKind::Consumer, context, || {
+            (format!("{queue} process"), messaging("process", "process", queue, message_id))
+        })
+    }
+
+    /// Only where the inner hop is exported: else its id would be the parent of the next one, and nobody knew it.
+    fn descend(&self, context: &mut Context) {
+        if self.queue.is_some() && ids(context).is_some() {
+            context.descend();
+        }
+    }
+
+    fn begin(
+        &self,
+        span_kind: SpanKind,
+        context: &Context,
+        describe: impl FnOnce() -> (String, Vec<KeyValue>),
+    ) -> Begun {
+        let Some(queue) = &self.queue else { return Begun::default() };
+        let Some(span_context) = ids(context) else { return Begun::default() };
+        let (name, mut attributes) = describe();
+        attributes.push(KeyValue::new("workflow.id", context.workflow.clone()));
+        let now = SystemTime::now();
+        let span = SpanData {
+            span_context,
+            parent_span_id: SpanId::from_bytes(context.parent.to_be_bytes()),
+            parent_span_is_remote: matches!(span_kind, SpanKind::Server | SpanKind::Consumer),
+            span_kind,
+            name: name.into(),
+            start_time: now,
+            end_time: now,
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::builder("common").build(),
+        };
+        Begun { span: Some((Arc::clone(queue), Box::new(span))) }
+    }
+}
+
+impl Begun {
+    /// The request was answered. What the client did wrong is no error of the server.
+    pub(crate) fn answered(self, status: u16) {
+        self.end(|span| responded(span, status, 500));
+    }
+
+    /// The peer answered, or did not.
+    #[cfg(feature = "http")]
+    pub(crate) fn called(self, answer: Result<u16, &'static str>) {
+        self.end(|span| match answer {
+            Ok(status) => responded(span, status, 400),
+            Err(kind) => failed(span, kind, ""),
+        });
+    }
+
+    /// The broker has the event durably.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn published(self) {
+        self.end(|_| ());
+    }
+
+    /// The handler is through with the event.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn handled(self, outcome: &'static str, failure: Option<&str>) {
+        self.end(|span| {
+            span.attributes.push(KeyValue::new("workflow.outcome", outcome));
+            if let Some(reason) = failure {
+                failed(span, outcome, reason);
+            }
+        });
+    }
+
+    fn end(self, finish: impl FnOnce(&mut SpanData)) {
+        let Some((queue, mut span)) = self.span else { return };
+        span.end_time = SystemTime::now();
+        finish(&mut span);
+        queue.on_end(*span);
+    }
+}
+
+/// The ids in a context; `None` if its trace is one that nobody records.
+fn ids(context: &Context) -> Option<SpanContext> {
+    let mut parts = context.traceparent.split('-').skip(1);
+    let trace = TraceId::from_hex(parts.next()?).ok()?;
+    let span = SpanId::from_hex(parts.next()?).ok()?;
+    let flags = TraceFlags::new(u8::from_str_radix(parts.next()?, 16).ok()?);
+    flags.is_sampled().then(|| SpanContext::new(trace, span, flags, false, TraceState::default()))
+}
+
+#[cfg(feature = "amqp")]
+fn messaging(
+    operation: &'static str,
+    name: &'static str,
+    destination: impl Into<Value>,
+    message_id: &str,
+) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("messaging.system", "rabbitmq"),
+        KeyValue::new("messaging.operation.type", operation),
+        KeyValue::new("messaging.operation.name", name),
+        KeyValue::new("messaging.destination.name", destination),
+        KeyValue::new("messaging.message.id", message_id.to_owned()),
+    ]
+}
+
+fn responded(span: &mut SpanData, status: u16, errors_from: u16) {
+    span.attributes.push(KeyValue::new("http.response.status_code", i64::from(status)));
+    if status >= errors_from {
+        failed(span, status.to_string(), "");
+    }
+}
+
+fn failed(span: &mut SpanData, kind: impl Into<Value>, reason: &str) {
+    span.attributes.push(KeyValue::new("error.type", kind));
+    span.status = Status::error(reason.to_owned());
+}
+
+/// Says once that the collector is away, and once that it is back: the library would say it of every batch, or not at all.
+#[derive(Debug)]
+struct Exporter {
+    otlp: SpanExporter,
+    failing: AtomicBool,
+}
+
+impl trace::SpanExporter for Exporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let exported = self.otlp.export(batch).await;
+        let failed_before = self.failing.swap(exported.is_err(), Ordering::Relaxed);
+        match &exported {
+            Err(error) if !failed_before => tracing::warn!(%error, "spans are lost: no collector takes them"),
+            Ok(()) if failed_before => tracing::info!("the collector takes spans again"),
+            _ => {}
+        }
+        exported
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.otlp.set_resource(resource);
+    }
+}
