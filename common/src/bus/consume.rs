@@ -163,7 +163,7 @@ impl Subscription {
             }
             // Judged again, under the same id: its span is that of the last time.
             let again = waits || (batch.len() > 1 && matches!(verdict, Verdict::Retry(_)));
-            let hop = if again { Begun::default() } else { hop };
+            let hop = if again { Begun::nowhere() } else { hop };
             let (queue, outcome, failure) = (self.queue, verdict.as_str(), verdict.failure());
             telemetry::handled(hop, &raw.context, Handling { queue, outcome, failure, seconds, age });
         }

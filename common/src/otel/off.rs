@@ -13,7 +13,6 @@ use crate::service::About;
 pub(crate) struct Spans;
 
 #[must_use]
-#[derive(Default)]
 pub(crate) struct Begun;
 
 impl Spans {
@@ -50,6 +49,12 @@ impl Spans {
 }
 
 impl Begun {
+    #[cfg(feature = "amqp")]
+    #[inline]
+    pub(crate) fn nowhere() -> Begun {
+        Begun
+    }
+
     #[inline]
     pub(crate) fn answered(self, _status: u16) {}
 

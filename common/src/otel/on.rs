@@ -33,7 +33,6 @@ pub(crate) struct Spans {
 
 /// A span that has begun; it is exported by saying how it ended, and is nothing where no spans go anywhere.
 #[must_use]
-#[derive(Default)]
 pub(crate) struct Begun {
     span: Option<(Arc<BatchSpanProcessor>, Box<SpanData>)>,
 }
@@ -152,8 +151,8 @@ impl Spans {
         context: &Context,
         describe: impl FnOnce() -> (String, Vec<KeyValue>),
     ) -> Begun {
-        let Some(queue) = &self.queue else { return Begun::default() };
-        let Some(span_context) = ids(context) else { return Begun::default() };
+        let Some(queue) = &self.queue else { return Begun::nowhere() };
+        let Some(span_context) = ids(context) else { return Begun::nowhere() };
         let (name, mut attributes) = describe();
         attributes.push(KeyValue::new("workflow.id", context.workflow.clone()));
         let now = SystemTime::now();
@@ -177,6 +176,11 @@ impl Spans {
 }
 
 impl Begun {
+    /// One that is not exported.
+    pub(crate) fn nowhere() -> Begun {
+        Begun { span: None }
+    }
+
     /// The request was answered. What the client did wrong is no error of the server.
     pub(crate) fn answered(self, status: u16) {
         self.end(|span| responded(span, status, 500));
