@@ -14,6 +14,7 @@ use clap::Args;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::config::{self, Command, Settings};
@@ -251,8 +252,9 @@ pub async fn start(
     for (name, work) in service.periodic {
         stages.intake.start(name, work);
     }
-    let app = http::app(about, mode, service.routes, health, spans.clone());
-    stages.intake.start("server", |stop| http::serve(listener, app, stop));
+    let requests = TaskTracker::new();
+    let app = http::app(about, mode, service.routes, health, spans.clone(), requests.clone());
+    stages.intake.start("server", |stop| http::serve(listener, app, requests, stop));
     tracing::info!(service = about.name, %mode, version = about.version, %addr, "listening");
     Ok(Running { addr, db, stages, spans })
 }

@@ -20,14 +20,15 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::{License, OpenApi, RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::About;
 use crate::context::{Context, REQUEST_ID};
-use crate::otel::Spans;
+use crate::otel::{Begun, Spans};
 use crate::tasks::panic_text;
 use crate::web::BODY_LIMIT;
 use crate::{ApiError, Db, Mode, failpoint, metrics, telemetry};
@@ -40,6 +41,8 @@ const LAST_REQUESTS: Duration = Duration::from_millis(100);
 /// A head may be this large; the default is 400 KB, held for every connection that sends one.
 const HEAD_LIMIT: usize = 32 * 1024;
 
+/// Counted for a request whose client went away before the answer; nginx's number for it.
+const CLIENT_LEFT: u16 = 499;
 /// Asked every few seconds by whoever watches the service.
 const LOOKED_AT_BY_MACHINES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
@@ -70,7 +73,14 @@ impl Health {
 }
 
 /// The service's routes with everything around them.
-pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Health, spans: Spans) -> Router {
+pub(super) fn app(
+    about: About,
+    mode: Mode,
+    routes: OpenApiRouter,
+    health: Health,
+    spans: Spans,
+    requests: TaskTracker,
+) -> Router {
     let (routes, mut api) = routes.split_for_parts();
     api.info.title = format!("{} ({mode})", about.name);
     api.info.version = about.version.into();
@@ -97,7 +107,7 @@ pub(super) fn app(about: About, mode: Mode, routes: OpenApiRouter, health: Healt
         .fallback(|| async { ApiError::NotFound("no such path".into()) })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn_with_state(spans, way_of_a_request))
+        .layer(from_fn_with_state((spans, requests), way_of_a_request))
 }
 
 /// Shows the answers that the document names in the metrics before they are given: what appears with a count of one has
@@ -144,14 +154,16 @@ async fn scrape(db: Option<Db>) -> Result<Response, ApiError> {
 
 /// Counts, times and names a request, and runs it in a task of its own: work that was begun is finished even if the client
 /// goes away, and a panic is an answer, not a dropped connection.
-async fn way_of_a_request(State(spans): State<Spans>, request: Request, next: Next) -> Response {
+async fn way_of_a_request(
+    State((spans, tasks)): State<(Spans, TaskTracker)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let method = method_label(request.method());
     let handler: Arc<str> =
         request.extensions().get::<MatchedPath>().map_or("unmatched".into(), |p| p.as_str().into());
-    let metrics = metrics::get();
-    let in_progress = metrics.http_in_progress.with_label_values(&[method, &handler]);
-    in_progress.inc();
+    let in_progress = InProgress::begin(method, &handler);
     let context = Context::received(|name| request.headers().get(name).and_then(|value| value.to_str().ok()));
     let id = HeaderValue::try_from(&context.workflow);
     let span = tracing::info_span!(
@@ -164,37 +176,75 @@ async fn way_of_a_request(State(spans): State<Spans>, request: Request, next: Ne
     );
 
     let hop = spans.serving(&request, method, &handler, &context);
-    let mut task = JoinSet::new();
-    task.spawn(context.scope(next.run(request)).instrument(span.clone()));
-    let finished = tokio::time::timeout(REQUEST_TIMEOUT, task.join_next()).await;
+    let mut counted =
+        Counted { method, handler, started, hop: Some(hop), span: span.clone(), status: CLIENT_LEFT };
+    let work = context.scope(next.run(request)).instrument(span.clone());
+    let task = tasks.spawn(async move {
+        let _in_progress = in_progress;
+        work.await
+    });
+    let finished = tokio::time::timeout(REQUEST_TIMEOUT, task).await;
     let mut response = span.in_scope(|| match finished {
-        Ok(Some(Ok(response))) => response,
-        Ok(Some(Err(error))) => {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
             let text = error.try_into_panic().map(|panic| panic_text(&*panic).to_owned());
             ApiError::Internal(anyhow::anyhow!("a handler panicked: {}", text.unwrap_or_default()))
                 .into_response()
         }
-        Ok(None) | Err(_) => {
-            ApiError::Unavailable("the request took longer than 30 s".into()).into_response()
-        }
+        Err(_) => ApiError::Unavailable("the request took longer than 30 s".into()).into_response(),
     });
-    task.detach_all();
     if ["POST", "PUT"].contains(&method) {
         failpoint::pass("before_reply");
     }
 
-    in_progress.dec();
-    let (mut digits, status) = ([0; 3], response.status().as_u16());
-    metrics.http_requests.with_label_values(&[method, &handler, three_digits(status, &mut digits)]).inc();
-    let seconds = started.elapsed().as_secs_f64();
-    metrics.http_duration.with_label_values(&[method, &handler]).observe(seconds);
-    if !LOOKED_AT_BY_MACHINES.contains(&&*handler) {
-        span.in_scope(|| telemetry::answered(hop, status, seconds));
-    }
+    counted.status = response.status().as_u16();
     if let Ok(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// While a request is at work, also after its client has left.
+struct InProgress(prometheus::IntGauge);
+
+impl InProgress {
+    fn begin(method: &str, handler: &str) -> InProgress {
+        let gauge = metrics::get().http_in_progress.with_label_values(&[method, handler]);
+        gauge.inc();
+        InProgress(gauge)
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Counts a request once, when it is answered or nobody is left to be answered.
+struct Counted {
+    method: &'static str,
+    handler: Arc<str>,
+    started: Instant,
+    hop: Option<Begun>,
+    span: Span,
+    status: u16,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let (metrics, seconds) = (metrics::get(), self.started.elapsed().as_secs_f64());
+        let mut digits = [0; 3];
+        let status = three_digits(self.status, &mut digits);
+        metrics.http_requests.with_label_values(&[self.method, &self.handler, status]).inc();
+        metrics.http_duration.with_label_values(&[self.method, &self.handler]).observe(seconds);
+        if LOOKED_AT_BY_MACHINES.contains(&&*self.handler) {
+            return;
+        }
+        if let Some(hop) = self.hop.take() {
+            self.span.in_scope(|| telemetry::answered(hop, self.status, seconds));
+        }
+    }
 }
 
 /// A method that a client made up must not make a label of its own.
@@ -218,8 +268,14 @@ fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
     std::str::from_utf8(digits).unwrap_or("000")
 }
 
-/// Accepts until `stop`, then lets what runs end: whoever was connected by then is answered.
-pub(super) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
+/// Accepts until `stop`, then lets what runs end: whoever was connected by then is answered, and `requests` whose clients have
+/// left are finished.
+pub(super) async fn serve(
+    listener: TcpListener,
+    app: Router,
+    requests: TaskTracker,
+    stop: CancellationToken,
+) {
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEAD_LIMIT);
     let graceful = GracefulShutdown::new();
@@ -261,6 +317,8 @@ pub(super) async fn serve(listener: TcpListener, app: Router, stop: Cancellation
     tokio::time::sleep(LAST_REQUESTS).await;
     graceful.shutdown().await;
     while connections.join_next().await.is_some() {}
+    requests.close();
+    requests.wait().await;
 }
 
 /// Asks `/ready` of the service at `addr`, without a client library: the image has no shell and the async one no client.

@@ -105,6 +105,42 @@ async fn a_stop_answers_what_runs_and_takes_nothing_new() {
     sandbox.close().await;
 }
 
+#[tokio::test]
+async fn work_that_was_begun_ends_though_its_client_has_left() {
+    let sandbox = Sandbox::new().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let build = |deps: Deps, NoSettings {}| Service::new(routes(&deps, None, Arc::clone(&gate)));
+    let app = sandbox.start(ABOUT, Mode::Sync, &[], build).await;
+    let address = app.base.replace("http://", "");
+    let in_progress = async || app.metric("http_requests_in_progress", &[r#"handler="/wait""#]).await;
+    let counted =
+        async || app.metric("http_requests_total", &[r#"handler="/wait""#, r#"status="499""#]).await;
+    let begin_and_leave = async |before: f64| {
+        let mut client = TcpStream::connect(&address).await.unwrap();
+        client.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        eventually("it runs", async || in_progress().await == 1.0).await;
+        drop(client);
+        eventually("the client's end is seen", async || counted().await == before + 1.0).await;
+        assert_eq!(in_progress().await, 1.0, "the work goes on");
+    };
+    let before = counted().await;
+    begin_and_leave(before).await;
+    gate.add_permits(1);
+    eventually("it has ended", async || in_progress().await == 0.0).await;
+    assert_eq!(gate.available_permits(), 0, "the work was done");
+
+    // A stop waits for it, too.
+    begin_and_leave(before + 1.0).await;
+    let meanwhile = async {
+        eventually("nobody is let in", async || TcpStream::connect(&address).await.is_err()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        gate.add_permits(1);
+    };
+    tokio::join!(app.stop(), meanwhile);
+    assert_eq!(gate.available_permits(), 0, "the work was cut off");
+    sandbox.close().await;
+}
+
 /// The kernel connects clients before the service gets to know of them.
 #[tokio::test]
 async fn a_stop_answers_those_whom_the_service_has_not_met_yet() {
