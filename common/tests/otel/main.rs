@@ -3,6 +3,7 @@
 
 mod collector;
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,13 @@ async fn post_traced(app: &TestApp, path: &str, flags: &str) -> Reply {
     app.request(Method::POST, path, &[("traceparent", &traceparent), ("x-request-id", "w")], None).await
 }
 
+/// Each once: a handler that could not publish yet, because its service has just started, was asked again in the same hop.
+fn hops_in_order(hops: &Hops) -> Vec<String> {
+    let mut hops = hops.lock().expect("no panic while it was held").clone();
+    hops.dedup();
+    hops
+}
+
 /// The one span of this kind and name.
 fn only(spans: &[Span], kind: SpanKind, name: &str) -> Span {
     let mut found = spans.iter().filter(|span| span.kind == kind && span.name == name);
@@ -101,9 +109,14 @@ fn only(spans: &[Span], kind: SpanKind, name: &str) -> Span {
 
 /// The header of a message that waits in the queue.
 async fn sent_traceparent(sandbox: &Sandbox, queue: &str) -> String {
-    eventually("the event waits", async || !sandbox.messages(queue).await.is_empty()).await;
-    let messages = sandbox.messages(queue).await;
-    messages[0]["properties"]["headers"]["traceparent"].as_str().expect("a header").to_owned()
+    let found = OnceCell::new();
+    eventually("the event waits", async || {
+        let messages = sandbox.messages(queue).await;
+        let header = |message: &Value| message["properties"]["headers"]["traceparent"].clone();
+        messages.first().is_some_and(|message| found.set(header(message)).is_ok())
+    })
+    .await;
+    found.into_inner().as_ref().and_then(Value::as_str).expect("a header").to_owned()
 }
 
 fn assert_has(span: &Span, attributes: &[(&str, &str)]) {
@@ -139,7 +152,7 @@ async fn a_workflow_is_one_trace_through_http_outbox_and_broker() {
     // In logs, in headers and in what is exported: the same.
     assert_eq!(server.traceparent(), hop);
     assert_eq!(producer.traceparent(), header);
-    assert_eq!(vec![consumer.traceparent()], *handled.lock().unwrap());
+    assert_eq!(hops_in_order(&handled), [consumer.traceparent()]);
     assert_eq!(last.traceparent(), last_header);
 
     let services = [&server, &producer, &consumer, &last].map(Span::service);
@@ -175,7 +188,7 @@ async fn each_attempt_is_a_span_and_waiting_for_what_is_away_is_none() {
     ];
     let (mailer, handled) = start_mailer(&sandbox, &[&collector.setting], fail).await;
     post_traced(&registry, "/register", "01").await;
-    eventually("three times", async || handled.lock().unwrap().len() == 3).await;
+    eventually("three times", async || handled.lock().unwrap().len() >= 3).await;
     eventually("it is announced", async || !sandbox.messages("order_created_queue").await.is_empty()).await;
     mailer.stop().await;
     registry.stop().await;
@@ -185,8 +198,7 @@ async fn each_attempt_is_a_span_and_waiting_for_what_is_away_is_none() {
     assert_eq!((first.failed, second.failed), (true, false));
     assert_has(first, &[("error.type", "failed"), ("workflow.outcome", "failed")]);
     assert_eq!((&first.trace, &second.parent), (&second.trace, &first.id));
-    let handled = handled.lock().unwrap().clone();
-    assert_eq!(handled, [first.traceparent(), first.traceparent(), second.traceparent()]);
+    assert_eq!(hops_in_order(&handled), [first.traceparent(), second.traceparent()]);
     sandbox.close().await;
 }
 
@@ -301,11 +313,11 @@ async fn a_collector_that_is_away_costs_nothing() {
         let sandbox = Sandbox::new().await;
         let registry = start_registry(&sandbox, &[&setting(&url)]).await;
         let (mailer, handled) = start_mailer(&sandbox, &[&setting(&url)], Vec::new()).await;
-        // More than fit into the queue of spans.
+        // Two spans each: more than fit into the queue of spans.
         for _ in 0..1500 {
             assert_eq!(registry.post("/register", Value::Null).await.status, 202);
         }
-        eventually("all are handled", async || handled.lock().unwrap().len() == 1500).await;
+        eventually("all are handled", async || handled.lock().unwrap().len() >= 1500).await;
         let stopping = Instant::now();
         registry.stop().await;
         mailer.stop().await;
