@@ -55,12 +55,19 @@ def seconds(value, _=None):
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.0f} s"
 
 
+def look(name):
+    """One colour for each of the two times, one style for each percentile."""
+    time, _, percentile = name.partition(" ")
+    colours, styles = {"acknowledge": "tab:blue", "complete": "tab:red"}, {"p50": "-", "p95": "--", "p99": ":"}
+    return {"color": colours[time], "linestyle": styles[percentile]} if time in colours else {}
+
+
 def draw(axes, prometheus, mode, found):
     unit = found["fieldConfig"]["defaults"].get("unit")
     for target in found["targets"]:
         asked = Asked(mode, found["title"], mode, target["expr"], instant=False, step=STEP_SECONDS)
         for name, times, values in series(prometheus, asked, target.get("legendFormat", "")):
-            axes.plot(times, values, label=name, linewidth=1.6)
+            axes.plot(times, values, label=name, linewidth=1.6, **look(name))
     axes.set_title(f"{mode}: {found['title']}", loc="left", fontsize=10)
     axes.set_xlim(0, prometheus.seconds)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at / 60:g} min"))
@@ -70,7 +77,7 @@ def draw(axes, prometheus, mode, found):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(seconds))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    axes.legend(fontsize=7, ncols=2, loc="best", framealpha=0.7)
+    axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
 
 
 def picture(name, titles, servers, folder):

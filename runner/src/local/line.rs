@@ -20,7 +20,8 @@ fn told(before: &str, mut fields: Map<String, Value>) -> Option<String> {
     // The file of the source helps only who has it.
     fields.remove("target");
     let of_span = span.as_ref().and_then(Value::as_object).into_iter().flatten();
-    for (name, value) in fields.iter().chain(of_span.filter(|(name, _)| *name != "name")) {
+    let of_span = of_span.filter(|(name, _)| *name != "name" && !fields.contains_key(*name));
+    for (name, value) in fields.iter().chain(of_span) {
         text += &format!(" {name}={}", plain(value));
     }
     Some(text)
