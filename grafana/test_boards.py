@@ -163,7 +163,7 @@ def test_names_are_those_of_the_services():
     source = {name: (REPOSITORY / f"common/src/{name}.rs").read_text() for name in ("events", "api", "effects")}
     queues = set(re.findall(r': \w+ = "(\w+_queue)";', source["events"]))
     paths = set(re.findall(r'const PATH: &\'static str = "([^"]+)"', source["api"]))
-    effects = set(re.findall(r'Effect::new\("(\w+)", "(\w+)"\)', source["effects"]))
+    effects = set(re.findall(r'Effect::new\("(\w+)", "(\w+)", ', source["effects"]))
     assert queues == {queue for scenario in SCENARIOS for queue in scenario.queues}
     assert paths == {path for scenario in SCENARIOS for path in scenario.calls}
     assert effects == {(scenario.key, effect) for scenario in SCENARIOS for effect in scenario.effects}
