@@ -2,8 +2,7 @@
 //! one happens says so here, in both modes, with the time since the workflow was accepted.
 
 use crate::context::{Context, now_us};
-use crate::telemetry::WORKFLOW;
-use crate::{journal, metrics};
+use crate::{journal, metrics, telemetry};
 
 /// One final effect of a scenario.
 #[derive(Clone, Copy, Debug)]
@@ -57,15 +56,7 @@ impl Effect {
             .workflow_completion
             .with_label_values(&[self.scenario, self.effect, outcome])
             .observe(age);
-        tracing::info!(
-            target: WORKFLOW,
-            request_id = context.workflow,
-            scenario = self.scenario,
-            effect = self.effect,
-            outcome,
-            age,
-            "effect"
-        );
+        telemetry::happened(context, self.scenario, self.effect, outcome, age);
         journal::record(&journal::Entry {
             workflow: &context.workflow,
             scenario: self.scenario,

@@ -1,6 +1,6 @@
 //! Logs: one line per event on standard error, JSON or readable, with the workflow's id in every line of a request.
 //!
-//! Each hop of a workflow writes one line at level `info` with the target [`WORKFLOW`] when it ends; together they are its
+//! Each hop of a workflow writes one line at level `info` with the target `workflow` when it ends; together they are its
 //! timeline, which `./study trace` draws. `RUST_LOG=info,workflow=off` does without.
 //!
 //! With the feature `otel` and a collector, each hop is a span as well, with the ids of its line; so is each call to a peer.
@@ -21,16 +21,20 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::config::{LogFormat, LogSettings};
-#[cfg(feature = "amqp")]
 use crate::context::Context;
 use crate::otel::Begun;
 
 /// Target of the lines of workflows.
-pub const WORKFLOW: &str = "workflow";
+const WORKFLOW: &str = "workflow";
 
 /// Says what the running request is about, such as `order 17`: the name by which its workflow can be found.
 pub fn subject(kind: &str, id: impl Display) {
     Span::current().record("subject", format!("{kind} {id}"));
+}
+
+/// A final effect happened in a workflow.
+pub(crate) fn happened(context: &Context, scenario: &str, effect: &str, outcome: &str, age: f64) {
+    tracing::info!(target: WORKFLOW, request_id = context.workflow, scenario, effect, outcome, age, "effect");
 }
 
 /// The running request was answered.

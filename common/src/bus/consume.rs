@@ -46,6 +46,16 @@ pub enum Handled {
     Duplicate,
 }
 
+impl Handled {
+    /// As metrics and logs have it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Handled::Applied => "ok",
+            Handled::Duplicate => "duplicate",
+        }
+    }
+}
+
 /// Why an event could not be applied.
 #[derive(Debug)]
 pub enum HandlerError {
@@ -112,8 +122,7 @@ pub(crate) enum Verdict {
 impl Verdict {
     fn as_str(&self) -> &'static str {
         match self {
-            Verdict::Done(Handled::Applied) => "ok",
-            Verdict::Done(Handled::Duplicate) => "duplicate",
+            Verdict::Done(handled) => handled.as_str(),
             Verdict::Retry(_) => "failed",
             Verdict::Dead(_) => "rejected",
             Verdict::Away(_) => "waiting",

@@ -81,16 +81,28 @@ async fn a_request_id_is_kept_if_it_can_be_and_made_if_not() {
     sandbox.close().await;
 }
 
-#[tokio::test]
-async fn a_stop_answers_what_runs_and_takes_nothing_new() {
-    let sandbox = Sandbox::new().await;
+/// A service, where it listens, and the gate at which `/wait` waits there.
+async fn start_gated(sandbox: &Sandbox) -> (TestApp, String, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let build = |deps: Deps, NoSettings {}| Service::new(routes(&deps, None, Arc::clone(&gate)));
     let app = sandbox.start(ABOUT, Mode::Sync, &[], build).await;
     let address = app.base.replace("http://", "");
+    (app, address, gate)
+}
+
+/// The client of a request that waits at the gate.
+async fn begin(address: &str) -> TcpStream {
+    let mut client = TcpStream::connect(address).await.expect("the service listens");
+    client.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("the service reads");
+    client
+}
+
+#[tokio::test]
+async fn a_stop_answers_what_runs_and_takes_nothing_new() {
+    let sandbox = Sandbox::new().await;
+    let (app, address, gate) = start_gated(&sandbox).await;
     let in_progress = async || app.metric("http_requests_in_progress", &[r#"handler="/wait""#]).await == 1.0;
-    let mut running = TcpStream::connect(&address).await.unwrap();
-    running.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut running = begin(&address).await;
     eventually("it runs", in_progress).await;
 
     let stopping = app.stop();
@@ -108,16 +120,12 @@ async fn a_stop_answers_what_runs_and_takes_nothing_new() {
 #[tokio::test]
 async fn work_that_was_begun_ends_though_its_client_has_left() {
     let sandbox = Sandbox::new().await;
-    let gate = Arc::new(Semaphore::new(0));
-    let build = |deps: Deps, NoSettings {}| Service::new(routes(&deps, None, Arc::clone(&gate)));
-    let app = sandbox.start(ABOUT, Mode::Sync, &[], build).await;
-    let address = app.base.replace("http://", "");
+    let (app, address, gate) = start_gated(&sandbox).await;
     let in_progress = async || app.metric("http_requests_in_progress", &[r#"handler="/wait""#]).await;
     let counted =
         async || app.metric("http_requests_total", &[r#"handler="/wait""#, r#"status="499""#]).await;
     let begin_and_leave = async |before: f64| {
-        let mut client = TcpStream::connect(&address).await.unwrap();
-        client.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let client = begin(&address).await;
         eventually("it runs", async || in_progress().await == 1.0).await;
         drop(client);
         eventually("the client's end is seen", async || counted().await == before + 1.0).await;

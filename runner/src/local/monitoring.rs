@@ -12,7 +12,9 @@ use super::account::Account;
 use super::ports::Ports;
 use super::process::{self, Process};
 use super::services::SERVICES;
-use super::{Mode, http, project_root, signals};
+use super::{Mode, project_root};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Where the stack's files come from, and where its own are kept.
 pub struct Place<'a> {
@@ -59,7 +61,7 @@ fn start_prometheus(place: &Place<'_>, port: u16) -> Result<Process> {
         .args(["--web.enable-remote-write-receiver", "--storage.tsdb.retention.time=15d"]);
     let log = place.logs.join("prometheus.log");
     let mut process = Process::spawn("prometheus", port, log, Signal::TERM, &mut command)?;
-    wait(&mut process, "-/ready")?;
+    process.wait_for("prometheus", &format!("http://127.0.0.1:{port}/-/ready"), LIMIT)?;
     Ok(process)
 }
 
@@ -148,27 +150,8 @@ fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) 
     }
     let mut process =
         Process::spawn("grafana", port, place.logs.join("grafana.log"), Signal::TERM, &mut command)?;
-    wait(&mut process, "api/health")?;
+    process.wait_for("grafana", &format!("http://127.0.0.1:{port}/api/health"), LIMIT)?;
     Ok(process)
-}
-
-fn wait(process: &mut Process, path: &str) -> Result<()> {
-    let limit = Duration::from_secs(60);
-    let url = format!("http://127.0.0.1:{}/{path}", process.port);
-    let agent = http::agent(Duration::from_secs(2));
-    while !matches!(http::get(&agent, &url), Ok((200, _))) {
-        process.check()?;
-        if process.started.elapsed() > limit {
-            bail!(
-                "{} is not ready after {limit:?}; its log ends:{}",
-                process.name,
-                process::tail(&process.log, 12)
-            );
-        }
-        signals::pause(Duration::from_millis(50))?;
-    }
-    process.ready_after = Some(process.started.elapsed());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::account::Account;
 use super::line::readable;
-use super::{not_ours, signals};
+use super::{http, not_ours, signals};
 
 /// Until a stop is asked for again by force.
 const POLL: Duration = Duration::from_millis(20);
@@ -69,6 +69,21 @@ impl Process {
             self.log.display(),
             tail(&self.log, 12)
         )
+    }
+
+    /// Waits until `url` answers 200; `called` is its name for people.
+    pub fn wait_for(&mut self, called: &str, url: &str, limit: Duration) -> Result<()> {
+        let agent = http::agent(Duration::from_secs(2));
+        let deadline = Instant::now() + limit;
+        while !matches!(http::get(&agent, url), Ok((200, _))) {
+            self.check()?;
+            if Instant::now() > deadline {
+                anyhow::bail!("{called} is not ready after {limit:?}; its log ends:{}", tail(&self.log, 12));
+            }
+            signals::pause(Duration::from_millis(50))?;
+        }
+        self.ready_after = Some(self.started.elapsed());
+        Ok(())
     }
 
     pub fn ask_to_stop(&mut self) {

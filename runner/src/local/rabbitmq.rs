@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -13,7 +13,6 @@ use rustix::process::Signal;
 use super::account::Account;
 use super::ports::RabbitPorts;
 use super::process::{self, Process};
-use super::{http, signals};
 
 /// User and password that RabbitMQ creates by itself and accepts on loopback only.
 pub const GUEST: &str = "guest";
@@ -141,17 +140,7 @@ fn port_mapper() -> Result<PathBuf> {
 /// Waits until the broker takes connections.
 pub fn wait(process: &mut Process, ports: &RabbitPorts, limit: Duration) -> Result<()> {
     let url = format!("{}/api/health/checks/port-listener/{}", management_url(ports.management), ports.amqp);
-    let agent = http::agent(Duration::from_secs(2));
-    let deadline = Instant::now() + limit;
-    while !matches!(http::get(&agent, &url), Ok((200, _))) {
-        process.check()?;
-        if Instant::now() > deadline {
-            bail!("RabbitMQ is not ready after {limit:?}; its log ends:{}", process::tail(&process.log, 12));
-        }
-        signals::pause(Duration::from_millis(50))?;
-    }
-    process.ready_after = Some(process.started.elapsed());
-    Ok(())
+    process.wait_for("RabbitMQ", &url, limit)
 }
 
 /// Of the vhost that is there from the beginning.

@@ -147,6 +147,5 @@ fn the_way_of_an_order_through_events_is_told_by_the_logs() {
 }
 
 fn start(mode: Mode) -> (Stack, stack::Folder) {
-    let env = [("LOG_FORMAT", "json"), ("SAGA_PAYMENT_DELAY_MS", "40")];
-    stack::start(&format!("trace-{mode}"), mode, &env)
+    stack::start(&format!("trace-{mode}"), mode, &[("SAGA_PAYMENT_DELAY_MS", "40")])
 }

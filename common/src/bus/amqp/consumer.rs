@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::topology::{DELAYS, dead_letters, declare, delay_exchange};
 use super::{Amqp, PUBLISHED_AT, pause};
 use crate::bus::consume::{MAX_ATTEMPTS, Raw, Subscription, Verdict};
-use crate::bus::{Bus, Handled, Message, PublishError};
+use crate::bus::{Bus, Message, PublishError};
 use crate::context::{Context, now_us};
 use crate::failpoint::{self, Sabotage, sabotaged};
 use crate::metrics;
@@ -124,8 +124,7 @@ impl Pump {
                 failpoint::pass("mid_batch");
             }
             let outcome = match verdict {
-                Verdict::Done(Handled::Applied) => "ok",
-                Verdict::Done(Handled::Duplicate) => "duplicate",
+                Verdict::Done(handled) => handled.as_str(),
                 Verdict::Retry(reason) => self.set_aside(delivery, &raw[place], reason, true).await?,
                 Verdict::Dead(reason) => self.set_aside(delivery, &raw[place], reason, false).await?,
                 Verdict::Away(_) => unreachable!("judge waits while something is away"),
