@@ -28,11 +28,11 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::compare::host;
 use crate::local::ports::Ports;
 use crate::local::services::SERVICES;
 use crate::local::supervise::say;
 use crate::local::{Mode, Stack, StackOptions, postgres, rabbitmq, services, state_folder};
+use crate::measure::host;
 use catalogue::{Choice, Sabotage};
 use checker::{Evidence, Finding, invariants};
 use generator::{Load, Targets};

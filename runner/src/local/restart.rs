@@ -153,7 +153,7 @@ impl Stack {
     }
 }
 
-fn children(parent: u32) -> Vec<u32> {
+pub fn children(parent: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
     pids.filter(|pid| parent_of(*pid) == Some(parent)).collect()

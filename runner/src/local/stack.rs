@@ -264,6 +264,13 @@ impl Stack {
             .collect()
     }
 
+    /// Where the ten services, the database and the broker listen, by the name of each.
+    pub fn server_ports(&self) -> Vec<(&'static str, u16)> {
+        let services = SERVICES.iter().map(|service| service.name).zip(self.ports.services.iter().copied());
+        let broker = self.ports.rabbitmq.iter().map(|ports| ("rabbitmq", ports.amqp));
+        services.chain([("postgresql", self.ports.postgres)]).chain(broker).collect()
+    }
+
     /// An error if anything has ended by itself.
     pub fn check(&mut self) -> Result<()> {
         self.containers.as_mut().map_or(Ok(()), Containers::check)?;

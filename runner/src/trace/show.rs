@@ -5,7 +5,7 @@ use comfy_table::presets::NOTHING as STYLE;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::timeline::{Hop, Timeline, What};
-use crate::compare::figures::short;
+use crate::measure::times::short;
 
 /// Characters of the bar.
 const BAR: usize = 30;

@@ -1,12 +1,12 @@
 //! k6's raw output, line by line: the answers to the requests that started workflows, the checks that failed, and
 //! the iterations that k6 could not start. Everything else is passed over unread: it is nine lines of ten.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::scenario::Scenario;
 
 /// The answer to one request that started a workflow.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     pub workflow: String,
     pub scenario: Scenario,
@@ -15,6 +15,9 @@ pub struct Answer {
     /// The status is the one that the scenario expects in this mode.
     pub expected: bool,
     pub micros: u64,
+    /// No answer within the client's limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub timed_out: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +61,8 @@ struct Tags {
     expected_response: String,
     #[serde(default)]
     check: String,
+    #[serde(default)]
+    error_code: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -66,6 +71,8 @@ struct Metadata {
     workflow: String,
 }
 
+/// k6's code for a request that took longer than its limit.
+const TIMED_OUT: &str = "1050";
 const DURATION: &str = r#"{"metric":"http_req_duration","type":"Point""#;
 const CHECK: &str = r#"{"metric":"checks","type":"Point""#;
 const DROPPED: &str = r#"{"metric":"dropped_iterations","type":"Point""#;
@@ -96,6 +103,7 @@ pub fn parse(line: &str) -> Option<Sample> {
             status: tags.status.parse().unwrap_or(0),
             expected: tags.expected_response == "true",
             micros: (value * 1000.0).round() as u64,
+            timed_out: tags.error_code == TIMED_OUT,
         })
     })
 }
@@ -114,6 +122,7 @@ mod tests {
             status: 200,
             expected: true,
             micros: 600,
+            timed_out: false,
         };
         assert_eq!(parse(ANSWER), Some(Sample::Answer(answer)));
     }

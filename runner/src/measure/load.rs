@@ -17,6 +17,7 @@ use super::profile::{Delays, Load};
 use super::progress::Phase;
 use super::samples::{Answer, Sample, parse};
 use super::scenario::Scenario;
+use super::watch::Watch;
 use crate::local::account::Account;
 use crate::local::process::{on_path, signal_group};
 use crate::local::{Mode, Stack, project_root, signals, state_folder};
@@ -36,11 +37,17 @@ pub struct K6 {
     pub version: String,
 }
 
-pub struct Run<'a> {
+/// One load to offer.
+pub struct Offer<'a> {
     pub mode: Mode,
     pub load: &'a Load,
     pub delays: &'a Delays,
     pub port_offset: u16,
+    pub seed: u64,
+    /// Characters of a product's name in S3; 0 leaves the name out.
+    pub payload: u32,
+    /// So many users that wait for their answers instead, without a pause.
+    pub closed: Option<u32>,
     /// How the ids of its workflows begin.
     pub id: &'a str,
     /// Where its log and summary go.
@@ -62,8 +69,8 @@ impl K6 {
         Ok(Self { program, version })
     }
 
-    fn command(&self, run: &Run<'_>) -> Result<Command> {
-        let script = project_root()?.join(format!("k6-tests/script-{}.js", run.mode));
+    fn command(&self, offer: &Offer<'_>) -> Result<Command> {
+        let script = project_root()?.join(format!("k6-tests/script-{}.js", offer.mode));
         let mut command = Account::CALLER.command(&self.program, "KILL");
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("K6_")) {
             command.env_remove(name);
@@ -79,19 +86,24 @@ impl K6 {
             "--out",
             "json=-",
         ]);
-        let rates = serde_json::to_string(&run.load.rates)?;
-        let summary = run.summary().to_string_lossy().into_owned();
+        let rates = serde_json::to_string(&offer.load.rates)?;
+        let summary = offer.summary().to_string_lossy().into_owned();
+        let burst = offer.load.burst.as_ref().map_or(Ok(String::new()), serde_json::to_string)?;
         let own = [
-            ("LOAD", "open".to_owned()),
+            ("LOAD", if offer.closed.is_some() { "busy" } else { "open" }.to_owned()),
+            ("USERS", offer.closed.map_or(String::new(), |users| users.to_string())),
+            ("BURST", burst),
+            ("SEED", offer.seed.to_string()),
+            ("PAYLOAD", offer.payload.to_string()),
             ("RATES", rates),
-            ("DURATION", format!("{}s", run.load.seconds)),
-            ("RUN_ID", run.id.to_owned()),
+            ("DURATION", format!("{}s", offer.load.seconds)),
+            ("RUN_ID", offer.id.to_owned()),
             ("BASE_URL", "http://127.0.0.1".to_owned()),
-            ("PORT_OFFSET", run.port_offset.to_string()),
+            ("PORT_OFFSET", offer.port_offset.to_string()),
             ("PROFILE", String::new()),
             ("SUMMARY_FILE", summary),
         ];
-        let delays = run.delays.0.iter().map(|(name, value)| (*name, value.clone()));
+        let delays = offer.delays.0.iter().map(|(name, value)| (name.as_str(), value.clone()));
         for (name, value) in own.into_iter().chain(delays) {
             command.arg("-e").arg(format!("{name}={value}"));
         }
@@ -100,10 +112,16 @@ impl K6 {
     }
 
     /// Loads the stack until the load's time is over and every answer is there.
-    pub fn run(&self, run: &Run<'_>, stack: &mut Stack, phase: &mut Phase) -> Result<Samples> {
-        let log = run.log();
+    pub fn run(
+        &self,
+        offer: &Offer<'_>,
+        stack: &mut Stack,
+        watch: &mut Watch,
+        phase: &mut Phase,
+    ) -> Result<Samples> {
+        let log = offer.log();
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = self.command(run)?;
+        let mut command = self.command(offer)?;
         // A process group of its own: Ctrl-C reaches us, and we end it.
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).process_group(0).spawn();
         let mut child = Running(child.context("cannot start k6")?);
@@ -114,6 +132,7 @@ impl K6 {
                 break status;
             }
             stack.check()?;
+            watch.tick(Some(child.0.id()));
             phase.tick(&lock(&samples).progress());
             signals::pause(Duration::from_millis(200))?;
         };
@@ -125,12 +144,12 @@ impl K6 {
         if !matches!(status.code(), Some(0 | 99)) {
             bail!("k6 ended with {status}: {} (log: {})", last_complaint(&log), log.display());
         }
-        run.compare_with_summary(&samples)?;
+        offer.compare_with_summary(&samples)?;
         Ok(samples)
     }
 }
 
-impl Run<'_> {
+impl Offer<'_> {
     fn summary(&self) -> PathBuf {
         self.folder.join(format!("k6-{}-summary.json", self.name))
     }

@@ -10,7 +10,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::local::{Stack, http, project_root};
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Host {
     pub cores: usize,
     pub cpu: String,
@@ -19,7 +19,7 @@ pub struct Host {
     /// Short hash; `+` if files differ from it.
     pub revision: String,
     /// The services that were measured.
-    pub build: &'static str,
+    pub build: String,
     /// Version of the Docker engine, if services and servers were in containers.
     pub engine: Option<String>,
     pub k6: String,
@@ -42,7 +42,7 @@ impl Host {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             revision: revision().unwrap_or_else(|| "unknown".into()),
             // The Dockerfile makes no other.
-            build: if cfg!(debug_assertions) && engine.is_none() { "debug" } else { "release" },
+            build: if cfg!(debug_assertions) && engine.is_none() { "debug" } else { "release" }.to_owned(),
             engine,
             k6: k6.to_owned(),
         }
@@ -73,7 +73,7 @@ pub fn revision() -> Option<String> {
 }
 
 /// The servers of one stack.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Servers {
     pub postgresql: String,
     pub rabbitmq: Option<String>,

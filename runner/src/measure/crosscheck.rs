@@ -1,7 +1,7 @@
 //! What the services themselves say they stored, against what k6 saw accepted: a second opinion that does not come
 //! from the journals. The database was empty before, so the whole lists are of this run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,16 +9,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use ureq::Agent;
 
+use super::journal::Entry;
 use super::samples::Answer;
 use super::scenario::Scenario;
+use crate::local::services::SERVICES;
 use crate::local::{Stack, http};
 
 /// The longest list a service gives (CONTRACT section 2). A longer run is not checked by lists.
 const LONGEST_LIST: usize = 1000;
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CrossCheck {
-    pub what: &'static str,
+    pub what: String,
     pub expected: String,
     pub found: String,
     pub ok: bool,
@@ -89,6 +91,17 @@ impl<'a> Stores<'a> {
         Ok(Before { clicks: self.clicks()?, reserved: self.reserved()? })
     }
 
+    /// The histograms that the services show to Prometheus, against the journals: as many effects, as long.
+    pub fn metrics_against(&self, entries: &[Entry]) -> Result<Vec<CrossCheck>> {
+        let mut shown = Effects::new();
+        for service in &SERVICES {
+            let url = format!("{}/metrics", self.stack.url(service.name));
+            let (_, text) = http::get(&self.agent, &url).with_context(|| format!("{url} does not answer"))?;
+            read_metrics(&text, &mut shown);
+        }
+        Ok(compare_effects(&shown, &of_journals(entries)))
+    }
+
     /// `answers`: of everything that was asked of this stack, warm-up included.
     pub fn check(&self, before: &Before, answers: &[Answer]) -> Result<Vec<CrossCheck>> {
         let asked = |scenario| answers.iter().filter(move |answer: &&Answer| answer.scenario == scenario);
@@ -120,6 +133,69 @@ impl<'a> Stores<'a> {
     }
 }
 
+/// By scenario and effect: how many, and the sum of their seconds.
+type Effects = BTreeMap<(String, String), (f64, f64)>;
+
+fn of_journals(entries: &[Entry]) -> Effects {
+    let mut effects = Effects::new();
+    for entry in entries {
+        let (count, seconds) = effects.entry((entry.scenario.clone(), entry.effect.clone())).or_default();
+        *count += 1.0;
+        *seconds += (entry.done_us - entry.accepted_us) as f64 / 1e6;
+    }
+    effects
+}
+
+/// `workflow_completion_seconds_count{effect="email",outcome="sent",scenario="s1"} 12`, and `_sum`.
+fn read_metrics(text: &str, into: &mut Effects) {
+    for line in text.lines() {
+        let Some(line) = line.strip_prefix("workflow_completion_seconds_") else { continue };
+        let (Some((what, labels)), Some((_, value))) = (line.split_once('{'), line.rsplit_once(' ')) else {
+            continue;
+        };
+        let label =
+            |name: &str| Some(labels.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.to_owned());
+        let (Some(scenario), Some(effect), Ok(value)) =
+            (label("scenario"), label("effect"), value.parse::<f64>())
+        else {
+            continue;
+        };
+        let entry = into.entry((scenario, effect)).or_default();
+        match what {
+            "count" => entry.0 += value,
+            "sum" => entry.1 += value,
+            _ => {}
+        }
+    }
+    into.retain(|_, (count, _)| *count > 0.0);
+}
+
+fn compare_effects(shown: &Effects, noted: &Effects) -> Vec<CrossCheck> {
+    let counts = |effects: &Effects| {
+        let list =
+            effects.iter().map(|((scenario, effect), (count, _))| format!("{scenario} {effect} {count}"));
+        list.collect::<Vec<_>>().join(", ")
+    };
+    let mut checks = vec![same(
+        "final effects in workflow_completion_seconds, against the journals",
+        counts(noted),
+        counts(shown),
+    )];
+    let apart = noted.iter().filter_map(|(effect, (count, seconds))| {
+        let (shown_count, shown_seconds) = shown.get(effect)?;
+        let (noted, shown) = (seconds / count, shown_seconds / shown_count);
+        Some((noted - shown).abs() / noted.max(0.001))
+    });
+    let apart = 100.0 * apart.fold(0.0, f64::max);
+    checks.push(CrossCheck {
+        what: "mean time of an effect in workflow_completion_seconds, against the journals".to_owned(),
+        expected: "at most 5 % apart".to_owned(),
+        found: format!("{apart:.1} %"),
+        ok: apart <= 5.0,
+    });
+    checks
+}
+
 /// Of one scenario: an answer that accepts must have its effect, a refusal or a time-out may have it.
 struct Tally {
     accepted: u64,
@@ -127,16 +203,26 @@ struct Tally {
 }
 
 impl Tally {
-    fn against(&self, what: &'static str, found: u64) -> CrossCheck {
+    fn against(&self, what: &str, found: u64) -> CrossCheck {
         let most = self.accepted + self.refused;
         let expected =
             if self.refused == 0 { most.to_string() } else { format!("{} to {most}", self.accepted) };
-        CrossCheck { what, expected, found: found.to_string(), ok: (self.accepted..=most).contains(&found) }
+        CrossCheck {
+            what: what.to_owned(),
+            expected,
+            found: found.to_string(),
+            ok: (self.accepted..=most).contains(&found),
+        }
     }
 }
 
-fn same<T: PartialEq + ToString>(what: &'static str, expected: T, found: T) -> CrossCheck {
-    CrossCheck { what, ok: expected == found, expected: expected.to_string(), found: found.to_string() }
+fn same<T: PartialEq + ToString>(what: &str, expected: T, found: T) -> CrossCheck {
+    CrossCheck {
+        what: what.to_owned(),
+        ok: expected == found,
+        expected: expected.to_string(),
+        found: found.to_string(),
+    }
 }
 
 fn not_once(users: &[User], emails: &[Email]) -> u64 {
@@ -157,6 +243,33 @@ mod tests {
         assert!(exact.against("x", 10).ok && !exact.against("x", 9).ok && !exact.against("x", 11).ok);
         let unsure = Tally { accepted: 10, refused: 2 };
         assert!(unsure.against("x", 12).ok && !unsure.against("x", 9).ok && !unsure.against("x", 13).ok);
+    }
+
+    #[test]
+    fn an_effect_that_the_metrics_lack_or_time_otherwise_is_found() {
+        let entry = |effect: &str, micros| Entry {
+            workflow: "w".into(),
+            scenario: "s5".into(),
+            effect: effect.into(),
+            outcome: "failed".into(),
+            accepted_us: 0,
+            done_us: micros,
+        };
+        let noted = of_journals(&[entry("order", 20_000), entry("order", 40_000), entry("stock", 10_000)]);
+        let text = "workflow_completion_seconds_bucket{effect=\"order\",outcome=\"failed\",scenario=\"s5\",le=\"1\"} 2\n\
+                    workflow_completion_seconds_sum{effect=\"order\",outcome=\"failed\",scenario=\"s5\"} 0.06\n\
+                    workflow_completion_seconds_count{effect=\"order\",outcome=\"failed\",scenario=\"s5\"} 2\n\
+                    workflow_completion_seconds_sum{effect=\"stock\",outcome=\"released\",scenario=\"s5\"} 0.01\n\
+                    workflow_completion_seconds_count{effect=\"stock\",outcome=\"released\",scenario=\"s5\"} 1\n\
+                    workflow_completion_seconds_count{effect=\"stock\",outcome=\"sold\",scenario=\"s5\"} 0\n";
+        let checked = |text: &str| {
+            let mut shown = Effects::new();
+            read_metrics(text, &mut shown);
+            compare_effects(&shown, &noted).into_iter().map(|check| check.ok).collect::<Vec<_>>()
+        };
+        assert_eq!(checked(text), [true, true]);
+        assert_eq!(checked(&text.replace("} 2\n", "} 1\n")), [false, false]);
+        assert_eq!(checked(&text.replace("0.06", "0.07")), [true, false]);
     }
 
     #[test]

@@ -3,25 +3,27 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::figures::Figures;
+use super::backlog::Backlog;
 use super::journal::Entry;
+use super::load::Samples;
 use super::samples::Answer;
 use super::scenario::Scenario;
+use super::times::Times;
 
 /// How many cases of a kind are named in the results.
 const EXAMPLES: usize = 5;
+const TIMED_OUT: &str = "timed out";
 
-/// One scenario in one mode.
-#[derive(Debug, Default, Serialize)]
+/// One scenario in one run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub requests: u64,
     /// Time to acknowledge of the expected answers, as k6 measured it.
-    pub acknowledge: Figures,
+    pub acknowledge: Times,
     /// From accepting the request to the end of the last final effect, as the services noted it.
-    pub complete: Figures,
+    pub complete: Times,
     pub expected: u64,
     /// By status, or by the check that failed.
     pub unexpected: BTreeMap<String, u64>,
@@ -32,6 +34,7 @@ pub struct Outcome {
     /// Begun although k6 has no accepting answer: a time-out, or a refusal that was none.
     pub unacknowledged: u64,
     pub dropped: u64,
+    pub backlog: Backlog,
     /// How the final effects ended, as `effect: outcome`.
     pub effects: BTreeMap<String, u64>,
     pub examples: Vec<String>,
@@ -40,6 +43,15 @@ pub struct Outcome {
 impl Outcome {
     pub fn unexpected_total(&self) -> u64 {
         self.unexpected.values().sum()
+    }
+
+    /// Told to come back later.
+    pub fn refused(&self) -> u64 {
+        self.unexpected.get("503").copied().unwrap_or(0)
+    }
+
+    pub fn timed_out(&self) -> u64 {
+        self.unexpected.get(TIMED_OUT).copied().unwrap_or(0)
     }
 }
 
@@ -51,14 +63,14 @@ struct Seen<'a> {
 }
 
 enum Fate {
-    Complete { micros: u64 },
+    Complete { accepted_us: i64, micros: u64 },
     Open { why: String },
 }
 
 impl Seen<'_> {
-    fn fate(&self, scenario: Scenario) -> Fate {
+    fn fate(&self, scenario: Scenario, width: usize) -> Fate {
         let missing: Vec<&str> = scenario
-            .final_effects()
+            .final_effects(width)
             .iter()
             .filter(|effect| !self.done_us.contains_key(**effect))
             .copied()
@@ -69,7 +81,7 @@ impl Seen<'_> {
         let last = self.done_us.values().filter_map(|times| times.iter().min()).max();
         match (last, self.accepted_us) {
             (Some((last, _)), Some(accepted)) if *last >= accepted => {
-                Fate::Complete { micros: last.abs_diff(accepted) }
+                Fate::Complete { accepted_us: accepted, micros: last.abs_diff(accepted) }
             }
             _ => Fate::Open { why: "is done before it was accepted".into() },
         }
@@ -91,57 +103,61 @@ fn by_workflow(entries: &[Entry]) -> HashMap<&str, Seen<'_>> {
     seen
 }
 
-/// How many accepted workflows still lack a final effect.
-pub fn open(answers: &[Answer], entries: &[Entry]) -> u64 {
+/// How many accepted workflows still lack a final effect; `width`: of S3's fan-out.
+pub fn open(answers: &[Answer], entries: &[Entry], width: usize) -> u64 {
     let seen = by_workflow(entries);
     let is_open = |answer: &&Answer| match seen.get(answer.workflow.as_str()) {
-        Some(workflow) => matches!(workflow.fate(answer.scenario), Fate::Open { .. }),
+        Some(workflow) => matches!(workflow.fate(answer.scenario, width), Fate::Open { .. }),
         None => true,
     };
     answers.iter().filter(|answer| answer.expected).filter(is_open).count() as u64
 }
 
-/// One run: `prefix` is how its workflows' ids begin, so that a warm-up in the same journals does not count.
-pub fn join(
-    prefix: &str,
-    answers: &[Answer],
-    failed_checks: &HashMap<String, String>,
-    dropped: &BTreeMap<Scenario, u64>,
-    entries: &[Entry],
-) -> Result<BTreeMap<Scenario, Outcome>> {
+/// One run: `prefix` is how its workflows' ids begin, so that a warm-up in the same journals does not count; `width`:
+/// of S3's fan-out.
+pub fn join(prefix: &str, samples: &Samples, entries: &[Entry], width: usize) -> BTreeMap<Scenario, Outcome> {
     let mut seen = by_workflow(entries);
     seen.retain(|workflow, _| workflow.starts_with(prefix));
     let mut outcomes = BTreeMap::new();
     for scenario in Scenario::ALL {
-        let mine: Vec<&Answer> = answers.iter().filter(|answer| answer.scenario == scenario).collect();
-        let lost_before_start = dropped.get(&scenario).copied().unwrap_or(0);
-        if mine.is_empty() && lost_before_start == 0 {
+        let mine: Vec<&Answer> =
+            samples.answers.iter().filter(|answer| answer.scenario == scenario).collect();
+        let dropped = samples.dropped.get(&scenario).copied().unwrap_or(0);
+        if mine.is_empty() && dropped == 0 {
             continue;
         }
-        let mut outcome =
-            Outcome { requests: mine.len() as u64, dropped: lost_before_start, ..Outcome::default() };
-        let (mut acknowledged, mut completed) = (Vec::new(), Vec::new());
+        let mut outcome = Outcome { requests: mine.len() as u64, dropped, ..Outcome::default() };
+        let (mut acknowledged, mut completed, mut spans) = (Vec::new(), Vec::new(), Vec::new());
         for answer in mine {
-            match judge(answer, failed_checks) {
+            match judge(answer, &samples.failed_checks) {
                 None => {
                     outcome.expected += 1;
                     acknowledged.push(answer.micros);
                 }
                 Some(what) => *outcome.unexpected.entry(what).or_default() += 1,
             }
-            let fate = seen.remove(answer.workflow.as_str()).map(|workflow| {
+            let workflow = seen.remove(answer.workflow.as_str());
+            let accepted_us = workflow.as_ref().and_then(|workflow| workflow.accepted_us);
+            let fate = workflow.map(|workflow| {
                 outcome.note(&answer.workflow, &workflow);
-                workflow.fate(scenario)
+                workflow.fate(scenario, width)
             });
             match fate {
                 _ if !answer.expected => outcome.unacknowledged += u64::from(fate.is_some()),
-                Some(Fate::Complete { micros }) => completed.push(micros),
-                Some(Fate::Open { why }) => outcome.open(&answer.workflow, &why),
+                Some(Fate::Complete { accepted_us, micros }) => {
+                    completed.push(micros);
+                    spans.push((accepted_us, Some(accepted_us.saturating_add_unsigned(micros))));
+                }
+                Some(Fate::Open { why }) => {
+                    outcome.open(&answer.workflow, &why);
+                    spans.extend(accepted_us.map(|accepted| (accepted, None)));
+                }
                 None => outcome.open(&answer.workflow, "left no trace"),
             }
         }
-        outcome.acknowledge = Figures::of(acknowledged)?;
-        outcome.complete = Figures::of(completed)?;
+        outcome.acknowledge = Times::of(acknowledged);
+        outcome.complete = Times::of(completed);
+        outcome.backlog = Backlog::of(&spans);
         outcomes.insert(scenario, outcome);
     }
     // Begun, but k6 gave up before it had an answer to note.
@@ -156,7 +172,7 @@ pub fn join(
         outcome.unacknowledged += 1;
         outcome.note(workflow, seen);
     }
-    Ok(outcomes)
+    outcomes
 }
 
 /// `None` if the answer is as expected, else what is wrong with it.
@@ -164,6 +180,7 @@ fn judge(answer: &Answer, failed_checks: &HashMap<String, String>) -> Option<Str
     match (answer.expected, answer.status, failed_checks.get(&answer.workflow)) {
         (true, _, None) => None,
         (true, status, Some(check)) => Some(format!("{status}, fails: {check}")),
+        (false, 0, _) if answer.timed_out => Some(TIMED_OUT.into()),
         (false, 0, _) => Some("no answer".into()),
         (false, status, _) => Some(status.to_string()),
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn answer(workflow: &str, scenario: Scenario, status: u16, expected: bool) -> Answer {
-    Answer { workflow: workflow.into(), scenario, status, expected, micros: 1_000 }
+    Answer { workflow: workflow.into(), scenario, status, expected, micros: 1_000, timed_out: false }
 }
 
 fn entry(workflow: &str, scenario: Scenario, effect: &str, accepted_ms: i64, done_ms: i64) -> Entry {
@@ -18,7 +18,8 @@ fn entry(workflow: &str, scenario: Scenario, effect: &str, accepted_ms: i64, don
 }
 
 fn run(answers: &[Answer], entries: &[Entry]) -> BTreeMap<Scenario, Outcome> {
-    join("r-", answers, &HashMap::new(), &BTreeMap::new(), entries).unwrap()
+    let samples = Samples { answers: answers.to_vec(), ..Samples::default() };
+    join("r-", &samples, entries, 3)
 }
 
 fn about(value: Option<f64>, wanted: f64) {
@@ -37,8 +38,8 @@ fn a_fan_out_is_complete_with_its_last_effect() {
     ];
     let outcome = &run(&[answer("r-1", S3, 200, true)], &entries)[&S3];
     assert_eq!((outcome.requests, outcome.expected, outcome.open, outcome.twice), (1, 1, 0, 0));
-    about(outcome.complete.p50, 80.0);
-    about(outcome.acknowledge.p50, 1.0);
+    about(outcome.complete.quantile(0.5), 80.0);
+    about(outcome.acknowledge.quantile(0.5), 1.0);
 }
 
 #[test]
@@ -47,9 +48,9 @@ fn a_fan_out_that_lacks_one_effect_is_open_and_has_no_completion_time() {
     let entries = [entry("r-1", S3, "cache", 100, 180), entry("r-1", S3, "search", 100, 120)];
     let answers = [answer("r-1", S3, 200, true)];
     let outcome = &run(&answers, &entries)[&S3];
-    assert_eq!((outcome.open, outcome.complete.count), (1, 0));
+    assert_eq!((outcome.open, outcome.complete.count()), (1, 0));
     assert_eq!(outcome.examples, ["r-1 lacks analytics"]);
-    assert_eq!(open(&answers, &entries), 1);
+    assert_eq!(open(&answers, &entries, 3), 1);
 }
 
 #[test]
@@ -58,9 +59,9 @@ fn accepted_without_any_trace_is_lost() {
     let answers = [answer("r-1", S2, 202, true), answer("r-2", S2, 202, true)];
     let entries = [entry("r-2", S2, "payment", 0, 2000)];
     let outcome = &run(&answers, &entries)[&S2];
-    assert_eq!((outcome.expected, outcome.open, outcome.complete.count), (2, 1, 1));
+    assert_eq!((outcome.expected, outcome.open, outcome.complete.count()), (2, 1, 1));
     assert_eq!(outcome.examples, ["r-1 left no trace"]);
-    assert_eq!(open(&answers, &entries), 1);
+    assert_eq!(open(&answers, &entries, 3), 1);
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn an_effect_that_happens_twice_counts_the_workflow_once_and_its_first_time() {
     let outcome = &run(&[answer("r-1", S5, 202, true)], &entries)[&S5];
     assert_eq!((outcome.twice, outcome.open), (1, 0));
     assert_eq!(outcome.effects["stock: ok"], 3);
-    about(outcome.complete.p50, 60.0);
+    about(outcome.complete.quantile(0.5), 60.0);
 }
 
 #[test]
@@ -91,15 +92,18 @@ fn an_unexpected_answer_is_counted_by_status_and_owes_no_completion() {
     let unexpected: Vec<(&str, u64)> =
         outcome.unexpected.iter().map(|(what, n)| (what.as_str(), *n)).collect();
     assert_eq!(unexpected, [("503", 2), ("no answer", 1)]);
-    assert_eq!((outcome.expected, outcome.open, outcome.acknowledge.count), (1, 0, 1));
+    assert_eq!((outcome.expected, outcome.open, outcome.acknowledge.count()), (1, 0, 1));
 }
 
 #[test]
 fn an_expected_status_with_a_wrong_body_is_unexpected_but_still_owes_its_completion() {
     use Scenario::S5;
-    let failed = HashMap::from([("r-1".to_owned(), "S5 executed the compensation".to_owned())]);
-    let answers = [answer("r-1", S5, 400, true)];
-    let outcomes = join("r-", &answers, &failed, &BTreeMap::new(), &[]).unwrap();
+    let samples = Samples {
+        answers: vec![answer("r-1", S5, 400, true)],
+        failed_checks: HashMap::from([("r-1".to_owned(), "S5 executed the compensation".to_owned())]),
+        ..Samples::default()
+    };
+    let outcomes = join("r-", &samples, &[], 3);
     let outcome = &outcomes[&S5];
     assert_eq!((outcome.expected, outcome.unexpected_total(), outcome.open), (0, 1, 1));
     assert!(outcome.unexpected.contains_key("400, fails: S5 executed the compensation"));
@@ -116,20 +120,37 @@ fn work_that_was_done_without_an_accepting_answer_is_named() {
         entry("warm-1", S2, "payment", 0, 2000),
     ];
     let outcome = &run(&answers, &entries)[&S2];
-    assert_eq!((outcome.unacknowledged, outcome.open, outcome.complete.count), (2, 0, 1));
+    assert_eq!((outcome.unacknowledged, outcome.open, outcome.complete.count()), (2, 0, 1));
 }
 
 #[test]
 fn done_before_accepted_is_no_completion_time() {
     use Scenario::S6;
     let outcome = &run(&[answer("r-1", S6, 200, true)], &[entry("r-1", S6, "click", 10, 9)])[&S6];
-    assert_eq!((outcome.open, outcome.complete.count), (1, 0));
+    assert_eq!((outcome.open, outcome.complete.count()), (1, 0));
 }
 
 #[test]
 fn dropped_iterations_show_even_where_nothing_was_answered() {
-    let dropped = BTreeMap::from([(Scenario::S4, 3)]);
-    let outcomes = join("r-", &[], &HashMap::new(), &dropped, &[]).unwrap();
+    let samples = Samples { dropped: BTreeMap::from([(Scenario::S4, 3)]), ..Samples::default() };
+    let outcomes = join("r-", &samples, &[], 3);
     assert_eq!((outcomes[&Scenario::S4].dropped, outcomes[&Scenario::S4].requests), (3, 0));
     assert!(!outcomes.contains_key(&Scenario::S1));
+}
+
+#[test]
+fn a_narrower_fan_out_is_complete_without_the_receivers_that_are_not_told() {
+    use Scenario::S3;
+    let entries = [entry("r-1", S3, "search", 100, 120), entry("r-1", S3, "cache", 100, 130)];
+    let answers = [answer("r-1", S3, 200, true)];
+    assert_eq!(open(&answers, &entries, 3), 1);
+    assert_eq!(open(&answers, &entries, 2), 0);
+}
+
+#[test]
+fn a_time_out_is_told_from_a_refused_connection() {
+    use Scenario::S1;
+    let late = Answer { timed_out: true, ..answer("r-1", S1, 0, false) };
+    let outcome = &run(&[late, answer("r-2", S1, 0, false), answer("r-3", S1, 503, false)], &[])[&S1];
+    assert_eq!((outcome.timed_out(), outcome.refused(), outcome.unexpected_total()), (1, 1, 3));
 }

@@ -1,0 +1,3 @@
+//! `./study breakeven`: under which conditions which architecture wins.
+
+pub mod grid;

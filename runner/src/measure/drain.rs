@@ -1,0 +1,100 @@
+//! After a load: waits until everything that was accepted has ended, and, before a stack ends, until the broker
+//! holds nothing more. Gives up at a deadline; what is then still open is a result, not an error.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use ureq::Agent;
+
+use super::join;
+use super::journal::Journal;
+use super::progress::Phase;
+use super::samples::Answer;
+use super::watch::Watch;
+use crate::local::{Stack, http, signals};
+
+/// What the journals tell as done is acknowledged; the broker's figures follow it by ten seconds at most.
+const COUNTED_WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drain {
+    pub seconds: f64,
+    /// Accepted workflows without all of their final effects at the end of the wait.
+    pub open: u64,
+    /// Messages still in queues, and messages set aside as undeliverable.
+    pub queued: u64,
+    pub dead: u64,
+}
+
+#[derive(Deserialize)]
+pub struct Queue {
+    pub name: String,
+    #[serde(default)]
+    pub messages: u64,
+}
+
+/// What is waited for.
+pub struct Accepted<'a> {
+    pub answers: &'a [Answer],
+    /// Where in the journals their effects begin.
+    pub from: usize,
+    /// Receivers that S3 tells.
+    pub width: usize,
+}
+
+/// Until every accepted workflow has its final effects.
+pub fn wait(
+    stack: &mut Stack,
+    journal: &mut Journal,
+    accepted: &Accepted<'_>,
+    limit: Duration,
+    watch: &mut Watch,
+    phase: &mut Phase,
+) -> Result<Drain> {
+    let started = Instant::now();
+    let mut drain = Drain::default();
+    loop {
+        stack.check()?;
+        watch.tick(None);
+        journal.poll()?;
+        drain.open = join::open(accepted.answers, &journal.entries[accepted.from..], accepted.width);
+        drain.seconds = started.elapsed().as_secs_f64();
+        if drain.open == 0 || started.elapsed() > limit {
+            return Ok(drain);
+        }
+        phase.tick(&format!("{} workflows open", drain.open));
+        signals::pause(Duration::from_millis(100))?;
+    }
+}
+
+/// Until the broker says that its queues are empty: it counts them every few seconds.
+pub fn wait_for_queues(stack: &mut Stack, drain: &mut Drain, phase: &mut Phase) -> Result<()> {
+    let Some(url) = queues_url(stack) else { return Ok(()) };
+    let (started, agent) = (Instant::now(), http::agent(Duration::from_secs(5)));
+    loop {
+        stack.check()?;
+        (drain.queued, drain.dead) = queues(&url, &agent)?;
+        if drain.queued == 0 || started.elapsed() > COUNTED_WITHIN {
+            return Ok(());
+        }
+        phase.tick(&format!("{} messages queued", drain.queued));
+        signals::pause(Duration::from_millis(250))?;
+    }
+}
+
+/// `None` without a broker.
+pub fn queues_url(stack: &Stack) -> Option<String> {
+    Some(format!("{}/api/queues/{}?columns=name,messages", stack.management_url()?, stack.vhost()))
+}
+
+/// Messages in all queues of the stack: waiting or unacknowledged, and dead.
+fn queues(url: &str, agent: &Agent) -> Result<(u64, u64)> {
+    let (_, body) = http::get(agent, url).context("cannot ask RabbitMQ for its queues")?;
+    let queues: Vec<Queue> =
+        serde_json::from_str(&body).context("RabbitMQ's list of queues cannot be read")?;
+    let sum = |dead: bool| {
+        queues.iter().filter(|queue| queue.name.ends_with(".dlq") == dead).map(|q| q.messages).sum()
+    };
+    Ok((sum(false), sum(true)))
+}

@@ -1,0 +1,23 @@
+//! One load against one stack, and what came of every request: what `compare`, `rate`, `breakeven` and `omission`
+//! have in common.
+//!
+//! In reading order: `profile` (how much load), `load` (k6), `samples` and `journal` (what k6 and the services noted),
+//! `drain`, `join` (both together), `times` and `backlog`, `watch` (what it took), `crosscheck`; `bench` does all of it
+//! for one stack, `record` is what is written down.
+
+pub mod backlog;
+pub mod bench;
+pub mod crosscheck;
+pub mod drain;
+pub mod gauges;
+pub mod host;
+pub mod join;
+pub mod journal;
+pub mod load;
+pub mod profile;
+pub mod progress;
+pub mod record;
+pub mod samples;
+pub mod scenario;
+pub mod times;
+pub mod watch;

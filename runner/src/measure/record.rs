@@ -1,0 +1,157 @@
+//! What is written down: the plan of a comparison (`plan.json`), and each finished run (`runs/NN-ARM/run.json`). A
+//! report is made from these alone, so it can be made again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::crosscheck::CrossCheck;
+use super::drain::Drain;
+use super::host::{Host, Servers};
+use super::join::Outcome;
+use super::profile::{Delays, Load};
+use super::scenario::Scenario;
+use super::watch::Watched;
+use crate::local::Mode;
+
+/// Of the files. Another one is refused.
+pub const VERSION: u32 = 1;
+
+/// What is compared with what: usually the two modes; the same mode twice to see what the comparison makes of no
+/// difference; one mode under two settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    pub name: String,
+    pub mode: Mode,
+    /// Settings of its services that the others do not have.
+    pub env: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub version: u32,
+    /// Names the comparison and begins the ids of its workflows.
+    pub stamp: String,
+    /// UTC, for people.
+    pub started: String,
+    pub profile: String,
+    pub load: Load,
+    pub seed: u64,
+    pub arms: Vec<Arm>,
+    /// Index into `arms` of each run, in their order.
+    pub order: Vec<usize>,
+    pub settings: Delays,
+    pub host: Host,
+    pub docker: bool,
+}
+
+impl Plan {
+    /// Where a run's files are.
+    pub fn folder(&self, dir: &Path, slot: usize) -> PathBuf {
+        let arm = &self.arms[self.order[slot]];
+        dir.join("runs").join(format!("{:02}-{}", slot + 1, arm.name))
+    }
+
+    pub fn arm(&self, slot: usize) -> &Arm {
+        &self.arms[self.order[slot]]
+    }
+}
+
+/// One run of one arm, from an empty stack to the last effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// From 0 on, the place in the plan's order.
+    pub slot: usize,
+    pub arm: String,
+    pub mode: Mode,
+    /// UTC, for people.
+    pub started: String,
+    pub servers: Servers,
+    pub scenarios: BTreeMap<Scenario, Outcome>,
+    pub drain: Drain,
+    pub cross_checks: Vec<CrossCheck>,
+    /// Lines of the journals that are no entries.
+    pub unreadable_journal_lines: u64,
+    /// The machine while the load ran.
+    pub watched: Watched,
+    /// What each scenario costs alone; empty if that was not measured.
+    pub costs: BTreeMap<Scenario, Cost>,
+    /// Average number of workflows in progress while the load ran, as gauges and queues showed it, where enough are
+    /// in progress to be counted: to be compared with arrival rate x mean time.
+    pub in_progress: BTreeMap<Scenario, f64>,
+}
+
+/// Per 1000 completed workflows, without what the idle stack takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    pub workflows: u64,
+    /// Processor seconds.
+    pub cpu: Parts,
+    /// Bytes of payload that went through TCP connections of each; of the services: HTTP, the client's requests included.
+    pub bytes: Option<Parts>,
+}
+
+/// Services, broker and database apart; 0 where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    pub services: f64,
+    pub broker: f64,
+    pub database: f64,
+}
+
+impl Parts {
+    pub fn total(&self) -> f64 {
+        self.services + self.broker + self.database
+    }
+
+    /// Each part by itself.
+    pub fn zip(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
+        Self {
+            services: f(self.services, other.services),
+            broker: f(self.broker, other.broker),
+            database: f(self.database, other.database),
+        }
+    }
+}
+
+impl Run {
+    /// Figures of such a run are shown nowhere but here: the load was less than asked for.
+    pub fn invalid(&self) -> Option<String> {
+        let dropped: u64 = self.scenarios.values().map(|outcome| outcome.dropped).sum();
+        (dropped > 0).then(|| format!("k6 did not offer {dropped} requests in time"))
+    }
+
+    pub fn problems(&self) -> Vec<String> {
+        let run = format!("run {} ({})", self.slot + 1, self.arm);
+        let mut problems = Vec::new();
+        for (scenario, outcome) in &self.scenarios {
+            let mut note = |count: u64, what: &str| {
+                if count > 0 {
+                    problems.push(format!("{run} {scenario}: {count} {what}"));
+                }
+            };
+            note(outcome.open, "accepted but not completed");
+            note(outcome.twice, "applied twice");
+            note(outcome.dropped, "not offered in time by k6: the run is invalid");
+            note(u64::from(outcome.requests == 0), "scenario without a single request");
+            for (what, count) in &outcome.unexpected {
+                note(*count, &format!("unexpected answers ({what})"));
+            }
+        }
+        for (count, what) in [
+            (self.drain.queued, "messages still in queues after the drain"),
+            (self.drain.dead, "messages in dead-letter queues"),
+            (self.unreadable_journal_lines, "unreadable lines in the journals"),
+        ] {
+            if count > 0 {
+                problems.push(format!("{run}: {count} {what}"));
+            }
+        }
+        for check in self.cross_checks.iter().filter(|check| !check.ok) {
+            problems
+                .push(format!("{run}: {}: expected {}, found {}", check.what, check.expected, check.found));
+        }
+        problems
+    }
+}

@@ -1,0 +1,3 @@
+//! `./study rate`: the highest arrival rate that a mode sustains.
+
+pub mod curve;
