@@ -7,13 +7,7 @@ const firstPort = { sync: 8001, async: 8101 };
 export const SCENARIOS = ['s1', 's2', 's3', 's4', 's5', 's6'];
 
 // Virtual users of S1, S2, S3 and S5, virtual users of S4, requests per second of S6, seconds.
-const PROFILES = {
-  light: { users: 2, reportUsers: 1, clickRate: 20, seconds: 30 },
-  medium: { users: 5, reportUsers: 2, clickRate: 100, seconds: 60 },
-  heavy: { users: 10, reportUsers: 5, clickRate: 300, seconds: 90 },
-  stress: { users: 20, reportUsers: 10, clickRate: 500, seconds: 120 },
-  spike: { users: 30, reportUsers: 15, clickRate: 1000, seconds: 60 },
-};
+const PROFILES = JSON.parse(open('../profiles.json')).closed;
 const REFERENCE_SECONDS = 30; // without PROFILE: the users and rates of medium, for 30 s
 
 function number(name, fallback) {
@@ -50,12 +44,20 @@ function duration(fallback) {
 const chosen = profile();
 
 export const config = {
-  open: (__ENV.LOAD || 'closed') === 'open',
+  // closed: virtual users that wait for their answer, then pause; open: fixed arrival rates, whatever the answers do;
+  // busy: users that wait for their answer and do not pause.
+  load: __ENV.LOAD || 'closed',
+  open: __ENV.LOAD === 'open',
   limits: __ENV.LIMITS !== 'off',
   profile: chosen,
   duration: duration(chosen.seconds),
   // Arrival rates of the open load, per second ("5") or in words ("1/15s": one in 15 s).
   rates: __ENV.RATES ? JSON.parse(__ENV.RATES) : { s1: 5, s2: 5, s3: 5, s4: '1/15s', s5: 5, s6: 100 },
+  // For some time of an open load other rates: {"after": 20, "seconds": 20, "rates": {"s6": "1000"}}.
+  burst: __ENV.BURST ? JSON.parse(__ENV.BURST) : null,
+  users: number('USERS', 10), // of a busy load, in each scenario that RATES names
+  seed: number('SEED', 1),
+  payload: number('PAYLOAD', 0), // characters of a product's name in S3; 0 leaves the name as it is
   run: __ENV.RUN_ID || '',
   summaryFile: __ENV.SUMMARY_FILE || '',
   // The delays of the services under test: the checks "took > n ms" follow them.
@@ -64,6 +66,6 @@ export const config = {
   reportMs: number('REPORT_SECONDS', 10) * 1000,
 };
 
-if (!['open', 'closed', undefined, ''].includes(__ENV.LOAD)) {
-  throw new Error(`LOAD=${__ENV.LOAD} is unknown: take closed (virtual users that wait) or open (fixed arrival rates)`);
+if (!['open', 'closed', 'busy'].includes(config.load)) {
+  throw new Error(`LOAD=${__ENV.LOAD} is unknown: take closed (users that wait and pause), busy (without pause) or open (fixed arrival rates)`);
 }

@@ -1,5 +1,6 @@
 // k6 options from the configuration: closed load (virtual users that wait for their answer, then pause) as
-// the reference prescribes, or open load (fixed arrival rates, whatever the answers do) to compare the modes.
+// the reference prescribes, open load (fixed arrival rates, whatever the answers do) to compare the modes, or busy
+// load (users that wait and do not pause), to show what it hides.
 import { config, SCENARIOS } from './config.js';
 
 // What a request may occupy a virtual user for, in seconds, beyond the ordinary.
@@ -20,19 +21,30 @@ export function arrival(rate) {
 
 function open(mode, name, rate, position) {
   const { perSecond, ...each } = arrival(rate);
+  const burst = config.burst?.rates[name];
+  const highest = Math.max(perSecond, burst ? arrival(burst).perSecond : 0);
   // Twice the time it holds, and half a second of hiccup: else k6 drops iterations and measures itself.
-  const busy = Math.ceil(perSecond * (2 * (holds[mode][name] || 0) + 0.5)) + 3;
-  return {
-    executor: 'constant-arrival-rate',
+  const busy = Math.ceil(highest * (2 * (holds[mode][name] || 0) + 0.5)) + 3;
+  const users = {
     exec: name,
-    ...each,
-    duration: config.duration,
     // Rates with a common divisor would otherwise all arrive in the same millisecond.
     startTime: `${position * 37}ms`,
     preAllocatedVUs: busy,
     maxVUs: busy * 4,
     gracefulStop: '60s',
   };
+  if (!burst) return { executor: 'constant-arrival-rate', ...each, duration: config.duration, ...users };
+  const { after, seconds } = config.burst;
+  const left = parseInt(config.duration, 10) - after - seconds;
+  // A stage of no length is a step; targets are per second here.
+  const step = (rate, length) => [{ target: rate, duration: '0s' }, { target: rate, duration: `${length}s` }];
+  const stages = [...step(perSecond, after), ...step(highest, seconds), ...step(perSecond, left)];
+  return { executor: 'ramping-arrival-rate', startRate: perSecond, timeUnit: '1s', stages, ...users };
+}
+
+// Each user asks again as soon as it has its answer.
+function busy(name) {
+  return { executor: 'constant-vus', exec: name, vus: config.users, duration: config.duration, gracefulStop: '60s' };
 }
 
 function closed(name) {
@@ -51,19 +63,20 @@ function closed(name) {
   return { executor: 'constant-vus', exec: name, vus: name === 's4' ? reportUsers : users, duration: config.duration };
 }
 
-export const active = config.open ? SCENARIOS.filter((name) => config.rates[name]) : SCENARIOS;
+export const active = config.load === 'closed' ? SCENARIOS : SCENARIOS.filter((name) => config.rates[name]);
 
 // `thresholds`: scenario -> the slowest acceptable p95 of the acknowledgement in ms; not for open load, where
 // the comparison judges.
 export function options(mode, thresholds) {
   const scenarios = {};
   active.forEach((name, position) => {
-    scenarios[name] = config.open ? open(mode, name, config.rates[name], position) : closed(name);
+    if (config.load === 'busy') scenarios[name] = busy(name);
+    else scenarios[name] = config.open ? open(mode, name, config.rates[name], position) : closed(name);
   });
   const limits = {};
   for (const name of active) {
     limits[`checks{scenario:${name}}`] = ['rate==1'];
-    const limit = !config.open && config.limits && thresholds[name];
+    const limit = config.load === 'closed' && config.limits && thresholds[name];
     // A threshold that always holds makes k6 keep the figures of this scenario apart for the summary.
     limits[`http_req_duration{scenario:${name},step:acknowledge}`] = [limit ? `p(95)<${limit}` : 'max>=0'];
     for (const metric of ['answers_expected', 'answers_unexpected', 'dropped_iterations']) {

@@ -42,7 +42,7 @@ function table(mode, rows, failed) {
   const width = head.map((_, i) => Math.max(...all.map((row) => row[i].length)));
   const lines = all.map((row) => row.map((cell, i) => cell.padStart(width[i])).join('  '));
   const verdict = failed.length ? ['', ...failed.map((f) => `FAILED  ${f}`)] : ['', 'every check and threshold holds'];
-  return [`${mode} mode, ${config.open ? 'open' : 'closed'} load, ${config.duration}`, '', ...lines, ...verdict, ''].join('\n');
+  return [`${mode} mode, ${config.load} load, ${config.duration}`, '', ...lines, ...verdict, ''].join('\n');
 }
 
 export function summary(mode, data) {
@@ -53,7 +53,7 @@ export function summary(mode, data) {
   const failed = crossed(metrics);
   const text = `\n${table(mode, rows, failed)}`;
   if (!config.summaryFile) return { stdout: text };
-  const file = JSON.stringify({ mode, load: config.open ? 'open' : 'closed', duration: config.duration, scenarios: rows, failed, k6: data }, null, 1);
-  // Whoever reads open load reads the samples from standard output: keep it clean.
-  return { [config.open ? 'stderr' : 'stdout']: text, [config.summaryFile]: file };
+  const file = JSON.stringify({ mode, load: config.load, duration: config.duration, scenarios: rows, failed, k6: data }, null, 1);
+  // Whoever compares reads the samples from standard output: keep it clean.
+  return { [config.load === 'closed' ? 'stdout' : 'stderr']: text, [config.summaryFile]: file };
 }

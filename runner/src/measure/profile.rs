@@ -171,6 +171,19 @@ mod tests {
     }
 
     #[test]
+    fn no_report_begins_so_late_that_the_load_waits_for_it_alone() {
+        for (name, Profile { load, .. }) in all() {
+            let every = per_second(&load.rates[&Scenario::S4]).unwrap().recip();
+            let last = ((load.seconds as f64 - 1.0) / every).floor() * every;
+            assert!(
+                last + 10.5 <= load.seconds as f64,
+                "{name}: the last report begins at {last} s of {}",
+                load.seconds
+            );
+        }
+    }
+
+    #[test]
     fn from_the_standard_profile_on_there_are_five_runs() {
         assert!(find("standard").unwrap().runs >= 5 && find("full").unwrap().runs >= 5);
     }
