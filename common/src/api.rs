@@ -76,8 +76,8 @@ pub struct ProductChange {
     #[schema(minimum = 1)]
     pub product_id: i64,
     #[serde(default)]
-    #[garde(length(chars, min = 1, max = 200), custom(no_nul_opt))]
-    #[schema(min_length = 1, max_length = 200)]
+    #[garde(length(chars, min = 1, max = 4096), custom(no_nul_opt))]
+    #[schema(min_length = 1, max_length = 4096)]
     pub name: Option<String>,
     #[serde(default)]
     #[garde(range(min = 0))]

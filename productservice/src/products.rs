@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewProduct {
-    #[garde(length(chars, min = 1, max = 200), custom(no_nul))]
-    #[schema(min_length = 1, max_length = 200)]
+    #[garde(length(chars, min = 1, max = 4096), custom(no_nul))]
+    #[schema(min_length = 1, max_length = 4096)]
     pub name: String,
     #[garde(range(min = 0, max = 1_000_000_000))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
@@ -29,8 +29,8 @@ pub struct NewProduct {
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductUpdate {
-    #[garde(length(chars, min = 1, max = 200), custom(no_nul_opt))]
-    #[schema(min_length = 1, max_length = 200)]
+    #[garde(length(chars, min = 1, max = 4096), custom(no_nul_opt))]
+    #[schema(min_length = 1, max_length = 4096)]
     pub name: Option<String>,
     #[garde(range(min = 0, max = 1_000_000_000))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]

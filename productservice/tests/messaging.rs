@@ -78,11 +78,12 @@ async fn a_new_product_is_stored_and_announced() {
     let app = start(&sandbox).await;
     let id = products::assert_creates(&app).await;
     eventually("three events", async || sandbox.messages(QUEUES[2]).await.len() == 3).await;
-    let event = sandbox.events(QUEUES[2]).await.remove(0);
+    let events = sandbox.events(QUEUES[2]).await;
     assert_eq!(
-        (&event["product_id"], &event["name"], &event["version"]),
+        (&events[0]["product_id"], &events[0]["name"], &events[0]["version"]),
         (&json!(id), &json!("Desk"), &json!(1))
     );
+    assert_eq!(events[1]["name"], products::longest_name(), "as it is, however long");
     app.stop().await;
     sandbox.close().await;
 }

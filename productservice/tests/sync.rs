@@ -159,7 +159,9 @@ async fn a_new_product_is_stored_and_told() {
     let (app, calls) = start_told(&sandbox).await;
     let id = products::assert_creates(&app).await;
     let told = json!({"product_id": id, "name": "Desk", "stock": 5, "version": 1});
-    assert!(calls.lock().unwrap().iter().filter(|(_, body)| *body == told).count() == 3);
+    let calls = calls.lock().unwrap().clone();
+    assert!(calls.iter().filter(|(_, body)| *body == told).count() == 3);
+    assert_eq!(calls[3].1["name"], products::longest_name(), "as it is, however long");
     app.stop().await;
     sandbox.close().await;
 }

@@ -40,6 +40,8 @@ async fn a_product_is_found_after_its_event() {
     let app = start(&sandbox).await;
     announce(&sandbox, 10, "Gaming Laptop 17", 1, "m1").await;
     eventually("it is found", async || !hit(&app, "gaming").await.is_null()).await;
+    announce(&sandbox, 11, &"éééééé😀 ".repeat(512), 1, "m2").await;
+    eventually("the longest name too", async || !hit(&app, "éééééé😀").await.is_null()).await;
     search::assert_finds_words_of_a_name(&app).await;
     app.stop().await;
     sandbox.close().await;
