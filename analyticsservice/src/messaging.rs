@@ -6,6 +6,7 @@ use common::api::Done;
 use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming};
 use common::error::Problems;
 use common::events::{ANALYTICS_PRODUCT_UPDATES_QUEUE, CLICK_TRACKED_QUEUE, ClickTracked, ProductUpdated};
+use common::fanout::ReceiverSettings;
 use common::web::Json;
 use common::{ApiError, Db, Deps, Service, effects, inbox};
 use serde_json::{Value, json};
@@ -21,10 +22,11 @@ const BATCH: usize = 200;
 struct App {
     db: Db,
     bus: Bus,
+    settings: ReceiverSettings,
 }
 
-pub fn service(deps: &Deps) -> Service {
-    let app = App { db: deps.db(), bus: deps.bus.clone() };
+pub fn service(deps: &Deps, settings: &ReceiverSettings) -> Service {
+    let app = App { db: deps.db(), bus: deps.bus.clone(), settings: *settings };
     let routes = OpenApiRouter::new().routes(routes!(track_click)).with_state(app.clone());
     Service::new(routes.merge(analytics::routes(deps.db())))
         .publishes::<ClickTracked>()
@@ -64,6 +66,7 @@ async fn store_clicks(app: App, clicks: Vec<Incoming<ClickTracked>>) -> Result<V
 
 /// Keyed by the product's version: each is recorded once.
 async fn log_update(app: App, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
+    app.settings.take_time().await;
     let Some(mut tx) = inbox::begin(&app.db, &product).await? else { return Ok(Handled::Duplicate) };
     let first = analytics::record(&mut tx, &(&product.event).into()).await?;
     tx.commit().await?;

@@ -4,6 +4,7 @@
 use axum::extract::State;
 use common::api::{Call, Done, LogUpdate, ProductChange};
 use common::error::Problems;
+use common::fanout::ReceiverSettings;
 use common::web::Json;
 use common::{ApiError, Db, Deps, Service, effects};
 use serde_json::{Value, json};
@@ -15,10 +16,11 @@ use crate::analytics::{self, NewClick};
 #[derive(Clone)]
 struct App {
     db: Db,
+    settings: ReceiverSettings,
 }
 
-pub fn service(deps: &Deps) -> Service {
-    let app = App { db: deps.db() };
+pub fn service(deps: &Deps, settings: &ReceiverSettings) -> Service {
+    let app = App { db: deps.db(), settings: *settings };
     let routes =
         OpenApiRouter::new().routes(routes!(track_click)).routes(routes!(log_update)).with_state(app);
     Service::new(routes.merge(analytics::routes(deps.db())))
@@ -44,6 +46,7 @@ async fn log_update(
     State(app): State<App>,
     Json(change): Json<ProductChange>,
 ) -> Result<axum::Json<Done>, ApiError> {
+    app.settings.take_time().await;
     let mut tx = app.db.begin().await?;
     let first = analytics::record(&mut tx, &change).await?;
     tx.commit().await?;

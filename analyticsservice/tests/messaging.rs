@@ -6,7 +6,6 @@ mod analytics;
 use analytics::{count, track, updates};
 use analyticsservice::{ABOUT, messaging};
 use common::Mode;
-use common::config::NoSettings;
 use common::events::{ClickTracked, ProductUpdated};
 use common::testing::{
     Sandbox, TestApp, assert_limits_list, assert_serves_common_paths, effects_of, eventually, nobody,
@@ -18,21 +17,19 @@ const CLICKS: &str = "click_tracked_queue";
 const UPDATES: &str = "analytics_product_updates_queue";
 
 async fn start(sandbox: &Sandbox) -> TestApp {
-    sandbox.start(ABOUT, Mode::Async, &[], |deps, NoSettings {}| messaging::service(&deps)).await
+    sandbox.start(ABOUT, Mode::Async, &[], |deps, own| messaging::service(&deps, &own)).await
 }
 
 async fn start_without_broker(sandbox: &Sandbox) -> TestApp {
     let alone = format!("--amqp-url={}/%2f", nobody().await.replace("http", "amqp"));
-    sandbox
-        .start_unready(ABOUT, Mode::Async, &[&alone], |deps, NoSettings {}| messaging::service(&deps))
-        .await
+    sandbox.start_unready(ABOUT, Mode::Async, &[&alone], |deps, own| messaging::service(&deps, &own)).await
 }
 
 /// A service that tracks clicks and stores none: there is a broker, but no database.
 async fn start_without_database(sandbox: &Sandbox) -> TestApp {
     let alone = format!("--database-url={}/none", nobody().await.replace("http", "postgres"));
     let app = sandbox
-        .start_unready(ABOUT, Mode::Async, &[&alone], |deps, NoSettings {}| messaging::service(&deps))
+        .start_unready(ABOUT, Mode::Async, &[&alone], |deps, own| messaging::service(&deps, &own))
         .await;
     let connected =
         async || app.get("/ready").await.body["detail"].as_str().is_some_and(|d| !d.contains("broker"));

@@ -6,7 +6,6 @@ mod analytics;
 use analytics::{count, track, updates};
 use analyticsservice::{ABOUT, sync};
 use common::Mode;
-use common::config::NoSettings;
 use common::testing::{
     BAD_PRODUCT_CHANGES, Method, Sandbox, TestApp, assert_limits_list, assert_refuses_bad_bodies,
     assert_refuses_fields, assert_serves_common_paths,
@@ -15,7 +14,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 async fn start(sandbox: &Sandbox) -> TestApp {
-    sandbox.start(ABOUT, Mode::Sync, &[], |deps, NoSettings {}| sync::service(&deps)).await
+    sandbox.start(ABOUT, Mode::Sync, &[], |deps, own| sync::service(&deps, &own)).await
 }
 
 async fn log(app: &TestApp, change: Value) {

@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use common::Mode;
-use common::config::NoSettings;
+use common::fanout::ReceiverSettings;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    common::service::main(cacheservice::ABOUT, |mode, deps, NoSettings {}| match mode {
+    common::service::main(cacheservice::ABOUT, |mode, deps, settings: ReceiverSettings| match mode {
         #[cfg(feature = "sync")]
-        Mode::Sync => cacheservice::sync::service(&deps),
+        Mode::Sync => cacheservice::sync::service(&deps, &settings),
         #[cfg(feature = "async")]
-        Mode::Async => cacheservice::messaging::service(&deps),
+        Mode::Async => cacheservice::messaging::service(&deps, &settings),
         #[cfg(not(all(feature = "sync", feature = "async")))]
         other => unreachable!("built without {other}"),
     })

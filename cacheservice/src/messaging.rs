@@ -3,6 +3,7 @@
 
 use common::bus::{Consumers, Handled, HandlerError, Incoming};
 use common::events::{CACHE_PRODUCT_UPDATES_QUEUE, ProductUpdated};
+use common::fanout::ReceiverSettings;
 use common::{Deps, Service, effects};
 use moka::future::Cache;
 
@@ -16,16 +17,19 @@ struct App {
     products: Products,
     /// The inbox, as long as what it guards.
     seen: Cache<String, ()>,
+    settings: ReceiverSettings,
 }
 
-pub fn service(_: &Deps) -> Service {
-    let app = App { products: Products::new(), seen: Cache::new(SEEN) };
+pub fn service(_: &Deps, settings: &ReceiverSettings) -> Service {
+    let app = App { products: Products::new(), seen: Cache::new(SEEN), settings: *settings };
     let consumers = Consumers::of(app.clone()).on(CACHE_PRODUCT_UPDATES_QUEUE, invalidate_cache);
     Service::new(cache::routes(app.products)).consumes(consumers)
 }
 
 /// Keyed by the product's version: an older one, and the same one again, change nothing.
 async fn invalidate_cache(app: App, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
+    // Before the message is remembered: cut off in its sleep it comes again, and must not be taken for a duplicate.
+    app.settings.take_time().await;
     if !app.seen.entry_by_ref(&product.message_id).or_insert(()).await.is_fresh() {
         return Ok(Handled::Duplicate);
     }

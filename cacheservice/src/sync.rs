@@ -4,6 +4,7 @@
 use axum::extract::State;
 use common::api::{Call, Done, InvalidateCache, ProductChange};
 use common::error::Problems;
+use common::fanout::ReceiverSettings;
 use common::web::Json;
 use common::{ApiError, Deps, Service, effects};
 use utoipa_axum::router::OpenApiRouter;
@@ -14,10 +15,11 @@ use crate::cache::{self, Applied, Products};
 #[derive(Clone)]
 struct App {
     products: Products,
+    settings: ReceiverSettings,
 }
 
-pub fn service(_: &Deps) -> Service {
-    let app = App { products: Products::new() };
+pub fn service(_: &Deps, settings: &ReceiverSettings) -> Service {
+    let app = App { products: Products::new(), settings: *settings };
     let routes = OpenApiRouter::new().routes(routes!(invalidate_cache)).with_state(app.clone());
     Service::new(routes.merge(cache::routes(app.products)))
 }
@@ -29,6 +31,7 @@ async fn invalidate_cache(
     State(app): State<App>,
     Json(change): Json<ProductChange>,
 ) -> Result<axum::Json<Done>, ApiError> {
+    app.settings.take_time().await;
     match app.products.apply(&change).await {
         Applied::Now => effects::CACHE.completed("cached"),
         Applied::Outdated => effects::CACHE.completed("outdated"),

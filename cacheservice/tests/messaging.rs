@@ -3,7 +3,6 @@
 
 use cacheservice::{ABOUT, messaging};
 use common::Mode;
-use common::config::NoSettings;
 use common::events::ProductUpdated;
 use common::testing::{
     Sandbox, TestApp, assert_refuses_path_ids, assert_serves_common_paths, effects_of, eventually,
@@ -13,7 +12,7 @@ use serde_json::json;
 const QUEUE: &str = "cache_product_updates_queue";
 
 async fn start(sandbox: &Sandbox) -> TestApp {
-    sandbox.start(ABOUT, Mode::Async, &[], |deps, NoSettings {}| messaging::service(&deps)).await
+    sandbox.start(ABOUT, Mode::Async, &[], |deps, own| messaging::service(&deps, &own)).await
 }
 
 /// As productservice would, to this queue alone.
@@ -95,7 +94,7 @@ async fn without_a_broker_it_serves_what_it_has_and_is_not_ready() {
     let closed = common::testing::nobody().await.replace("http", "amqp");
     let alone = format!("--amqp-url={closed}/%2f");
     let app = sandbox
-        .start_unready(ABOUT, Mode::Async, &[&alone], |deps, NoSettings {}| messaging::service(&deps))
+        .start_unready(ABOUT, Mode::Async, &[&alone], |deps, own| messaging::service(&deps, &own))
         .await;
     assert_eq!(app.get("/health").await.status, 200);
     app.get("/cache/products/1").await.assert_problem(404, None);

@@ -3,7 +3,6 @@
 
 use cacheservice::{ABOUT, sync};
 use common::Mode;
-use common::config::NoSettings;
 use common::testing::{
     BAD_PRODUCT_CHANGES, Method, Sandbox, TestApp, assert_refuses_bad_bodies, assert_refuses_fields,
     assert_refuses_path_ids, assert_serves_common_paths,
@@ -12,7 +11,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 async fn start(sandbox: &Sandbox) -> TestApp {
-    sandbox.start(ABOUT, Mode::Sync, &[], |deps, NoSettings {}| sync::service(&deps)).await
+    sandbox.start(ABOUT, Mode::Sync, &[], |deps, own| sync::service(&deps, &own)).await
 }
 
 async fn invalidate(app: &TestApp, change: Value) {
@@ -110,7 +109,7 @@ async fn bad_input_is_refused_and_changes_nothing() {
 async fn it_serves_without_a_database() {
     let sandbox = Sandbox::new().await;
     let none = ["--database-url=postgres://nobody@127.0.0.1:1/none"];
-    let app = sandbox.start(ABOUT, Mode::Sync, &none, |deps, NoSettings {}| sync::service(&deps)).await;
+    let app = sandbox.start(ABOUT, Mode::Sync, &none, |deps, own| sync::service(&deps, &own)).await;
     invalidate(&app, json!({"product_id": 1, "name": "Laptop", "stock": 50, "version": 1})).await;
     assert_eq!(app.get("/cache/products/1").await.status, 200);
     app.stop().await;

@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod config;
 pub mod db;
 pub mod error;
+pub mod fanout;
 pub mod idempotency;
 pub mod mode;
 pub mod saga;

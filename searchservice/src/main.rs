@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use common::Mode;
-use common::config::NoSettings;
+use common::fanout::ReceiverSettings;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    common::service::main(searchservice::ABOUT, |mode, deps, NoSettings {}| match mode {
+    common::service::main(searchservice::ABOUT, |mode, deps, settings: ReceiverSettings| match mode {
         #[cfg(feature = "sync")]
-        Mode::Sync => searchservice::sync::service(&deps),
+        Mode::Sync => searchservice::sync::service(&deps, &settings),
         #[cfg(feature = "async")]
-        Mode::Async => searchservice::messaging::service(&deps),
+        Mode::Async => searchservice::messaging::service(&deps, &settings),
         #[cfg(not(all(feature = "sync", feature = "async")))]
         other => unreachable!("built without {other}"),
     })

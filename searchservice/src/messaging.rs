@@ -3,6 +3,7 @@
 
 use common::bus::{Consumers, Handled, HandlerError, Incoming};
 use common::events::{ProductUpdated, SEARCH_PRODUCT_UPDATES_QUEUE};
+use common::fanout::ReceiverSettings;
 use common::{Db, Deps, Service, effects, inbox};
 
 use crate::index;
@@ -10,16 +11,18 @@ use crate::index;
 #[derive(Clone)]
 struct App {
     db: Db,
+    settings: ReceiverSettings,
 }
 
-pub fn service(deps: &Deps) -> Service {
-    let app = App { db: deps.db() };
+pub fn service(deps: &Deps, settings: &ReceiverSettings) -> Service {
+    let app = App { db: deps.db(), settings: *settings };
     let consumers = Consumers::of(app).on(SEARCH_PRODUCT_UPDATES_QUEUE, reindex);
     Service::new(index::routes(deps.db())).consumes(consumers)
 }
 
 /// Keyed by the product's version: an older one changes nothing.
 async fn reindex(app: App, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
+    app.settings.take_time().await;
     let Some(mut tx) = inbox::begin(&app.db, &product).await? else { return Ok(Handled::Duplicate) };
     let applied = index::reindex(&mut tx, &(&product.event).into()).await?;
     tx.commit().await?;

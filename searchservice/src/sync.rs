@@ -4,6 +4,7 @@
 use axum::extract::State;
 use common::api::{Call, Done, ProductChange, Reindex};
 use common::error::Problems;
+use common::fanout::ReceiverSettings;
 use common::web::Json;
 use common::{ApiError, Db, Deps, Service, effects};
 use utoipa_axum::router::OpenApiRouter;
@@ -14,10 +15,11 @@ use crate::index;
 #[derive(Clone)]
 struct App {
     db: Db,
+    settings: ReceiverSettings,
 }
 
-pub fn service(deps: &Deps) -> Service {
-    let app = App { db: deps.db() };
+pub fn service(deps: &Deps, settings: &ReceiverSettings) -> Service {
+    let app = App { db: deps.db(), settings: *settings };
     let routes = OpenApiRouter::new().routes(routes!(reindex)).with_state(app);
     Service::new(routes.merge(index::routes(deps.db())))
 }
@@ -28,6 +30,7 @@ async fn reindex(
     State(app): State<App>,
     Json(change): Json<ProductChange>,
 ) -> Result<axum::Json<Done>, ApiError> {
+    app.settings.take_time().await;
     let mut tx = app.db.begin().await?;
     let applied = index::reindex(&mut tx, &change).await?;
     tx.commit().await?;

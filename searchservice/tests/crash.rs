@@ -3,7 +3,8 @@
 
 use common::Mode;
 use common::events::ProductUpdated;
-use common::testing::Sandbox;
+use common::testing::{Sandbox, eventually};
+use serde_json::json;
 
 const BIN: &str = env!("CARGO_BIN_EXE_searchservice");
 const QUEUE: &str = "search_product_updates_queue";
@@ -24,4 +25,22 @@ async fn an_event_that_was_cut_off_comes_again_and_is_applied_once() {
         assert_eq!(sandbox.witnessed("effect:search").await, [("9:2".to_owned(), 1)], "{point}");
         sandbox.close().await;
     }
+}
+
+#[tokio::test]
+async fn an_event_that_takes_its_time_holds_no_connection_and_comes_again_when_it_is_cut_off() {
+    let sandbox = Sandbox::new().await;
+    let for_ever = [("PRODUCT_UPDATE_DELAY_MS", "3600000"), ("DB_POOL_SIZE", "1")];
+    let program = sandbox.spawn(BIN, Mode::Async, &for_ever).await;
+    for product_id in 10..15 {
+        let event = ProductUpdated { product_id, name: "Teapot".into(), stock: 1, version: 1 };
+        sandbox.publish_to(QUEUE, &event, &format!("event-{product_id}")).await;
+    }
+    eventually("all are taken", async || sandbox.messages(QUEUE).await.is_empty()).await;
+    let found = program.get("/search?q=teapot").await;
+    assert_eq!((found.status, &found.body), (200, &json!([])), "{}", found.text);
+    drop(program);
+    let program = sandbox.spawn(BIN, Mode::Async, &[]).await;
+    assert_eq!(program.settled(QUEUE, 5).await, ["ok"; 5]);
+    sandbox.close().await;
 }

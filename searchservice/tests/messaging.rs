@@ -4,7 +4,6 @@
 mod search;
 
 use common::Mode;
-use common::config::NoSettings;
 use common::events::ProductUpdated;
 use common::testing::{Sandbox, TestApp, assert_serves_common_paths, effects_of, eventually};
 use search::hit;
@@ -14,7 +13,7 @@ use serde_json::json;
 const QUEUE: &str = "search_product_updates_queue";
 
 async fn start(sandbox: &Sandbox) -> TestApp {
-    sandbox.start(ABOUT, Mode::Async, &[], |deps, NoSettings {}| messaging::service(&deps)).await
+    sandbox.start(ABOUT, Mode::Async, &[], |deps, own| messaging::service(&deps, &own)).await
 }
 
 /// As productservice would, to this queue alone.

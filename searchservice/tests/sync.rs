@@ -4,10 +4,9 @@
 mod search;
 
 use common::Mode;
-use common::config::NoSettings;
 use common::testing::{
     BAD_PRODUCT_CHANGES, Method, Sandbox, TestApp, assert_refuses_bad_bodies, assert_refuses_fields,
-    assert_serves_common_paths,
+    assert_serves_common_paths, eventually,
 };
 use futures_util::future::join_all;
 use search::{found, hit};
@@ -15,7 +14,7 @@ use searchservice::{ABOUT, sync};
 use serde_json::{Value, json};
 
 async fn start(sandbox: &Sandbox) -> TestApp {
-    sandbox.start(ABOUT, Mode::Sync, &[], |deps, NoSettings {}| sync::service(&deps)).await
+    sandbox.start(ABOUT, Mode::Sync, &[], |deps, own| sync::service(&deps, &own)).await
 }
 
 async fn reindex(app: &TestApp, change: Value) {
@@ -118,5 +117,25 @@ async fn bad_input_is_refused_and_changes_nothing() {
     // A word of this length is stored, but not to be found: it is too long for PostgreSQL's index.
     reindex(&app, json!({"product_id": 40, "name": "é".repeat(4096), "stock": 1, "version": 1})).await;
     app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_change_that_takes_its_time_holds_no_connection_and_is_not_applied_before() {
+    let sandbox = Sandbox::new().await;
+    let for_ever = [("PRODUCT_UPDATE_DELAY_MS", "3600000"), ("DB_POOL_SIZE", "1")];
+    let program = sandbox.spawn(env!("CARGO_BIN_EXE_searchservice"), Mode::Sync, &for_ever).await;
+    let change = |n| program.try_post("/reindex", None, json!({"product_id": n, "name": "Teapot"}));
+    let others = async {
+        let in_progress =
+            async || program.metric("http_requests_in_progress", &["handler=\"/reindex\""]).await;
+        eventually("all have begun", async || in_progress().await == 5.0).await;
+        program.get("/search?q=teapot").await
+    };
+    tokio::select! {
+        _ = join_all((10..15).map(change)) => panic!("answered before it was applied"),
+        found = others => assert_eq!((found.status, &found.body), (200, &json!([])), "{}", found.text),
+    }
+    drop(program);
     sandbox.close().await;
 }

@@ -1,0 +1,21 @@
+//! What a change of a product costs those that are told of it (S3): the same in both modes.
+
+use std::time::Duration;
+
+/// Shared by searchservice, cacheservice and analyticsservice.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ReceiverSettings {
+    /// How long a receiver takes for a change of a product before it applies it
+    #[arg(long, env, default_value_t = 0)]
+    pub product_update_delay_ms: u64,
+}
+
+impl ReceiverSettings {
+    /// Before the transaction is opened, so that what waits holds no connection.
+    pub async fn take_time(&self) {
+        // Even a sleep of 0 ms would wait for the timer's next tick.
+        if self.product_update_delay_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(self.product_update_delay_ms)).await;
+        }
+    }
+}
