@@ -3,7 +3,7 @@
 //! | | sync | async |
 //! |---|---|---|
 //! | serves | `PUT /products/{id}` → 200 when all three have done their work, `POST /products`, `GET /products`, `GET /products/{id}` | `PUT /products/{id}` → 200 at once, the same others |
-//! | calls | searchservice `/reindex`, cacheservice `/invalidate_cache`, analyticsservice `/log_update`, one after the other | - |
+//! | calls | searchservice `/reindex`, cacheservice `/invalidate_cache`, analyticsservice `/log_update`, one after the other (or at once, see [`Settings`]) | - |
 //! | publishes | - | `ProductUpdated` to a fanout exchange |
 //! | stores | products, each with a version that only grows | the same |
 
@@ -14,6 +14,24 @@ pub mod messaging;
 pub mod products;
 #[cfg(feature = "sync")]
 pub mod sync;
+
+/// How the receivers are called in sync mode. In async mode these settings do nothing: who is told is a matter of the
+/// bindings at the broker, and all are told at once.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Settings {
+    /// Sync mode: the receivers are called one after the other, as the contract has it, or all at once
+    #[arg(long, env, default_value = "sequential")]
+    pub fanout_calls: Calls,
+    /// Sync mode: how many are told, in the order search, cache, analytics (async mode: bindings at the broker say that)
+    #[arg(long, env, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub fanout_width: u8,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Calls {
+    Sequential,
+    Concurrent,
+}
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 pub const ABOUT: About = About {

@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use common::Mode;
-use common::config::NoSettings;
+use productservice::Settings;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    common::service::main(productservice::ABOUT, |mode, deps, NoSettings {}| match mode {
+    common::service::main(productservice::ABOUT, |mode, deps, settings: Settings| match mode {
         #[cfg(feature = "sync")]
-        Mode::Sync => productservice::sync::service(&deps),
+        Mode::Sync => productservice::sync::service(&deps, &settings),
         #[cfg(feature = "async")]
-        Mode::Async => productservice::messaging::service(&deps),
+        Mode::Async => productservice::messaging::service(&deps, &settings),
         #[cfg(not(all(feature = "sync", feature = "async")))]
         other => unreachable!("built without {other}"),
     })

@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::Settings;
 use crate::products::{self, NewProduct, Product, ProductUpdate, Stored};
 
 #[derive(Clone)]
@@ -21,7 +22,7 @@ struct App {
     outbox: Outbox,
 }
 
-pub fn service(deps: &Deps) -> Service {
+pub fn service(deps: &Deps, _: &Settings) -> Service {
     let app = App { db: deps.db(), outbox: deps.outbox() };
     let routes = OpenApiRouter::new().routes(routes!(create)).routes(routes!(update)).with_state(app);
     Service::new(routes.merge(products::routes(deps.db()))).publishes::<ProductUpdated>()

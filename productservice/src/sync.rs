@@ -1,4 +1,4 @@
-//! S3 in sync mode: a change is stored, then three services are called one after the other, then the answer.
+//! S3 in sync mode: a change is stored, then three services are called, one after the other or at once, then the answer.
 //! Twin: `messaging.rs` publishes one event and answers at once.
 
 use axum::extract::State;
@@ -8,20 +8,24 @@ use common::client::{CallError, Http};
 use common::error::Problems;
 use common::web::{Answer, Json, Path};
 use common::{ApiError, Db, Deps, Service};
+use futures_util::future::{FutureExt, join_all};
+use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::products::{self, NewProduct, Product, ProductUpdate, Stored};
+use crate::{Calls, Settings};
 
 #[derive(Clone)]
 struct App {
     db: Db,
     http: Http,
+    settings: Settings,
 }
 
-pub fn service(deps: &Deps) -> Service {
-    let app = App { db: deps.db(), http: deps.http.clone() };
+pub fn service(deps: &Deps, settings: &Settings) -> Service {
+    let app = App { db: deps.db(), http: deps.http.clone(), settings: *settings };
     let routes = OpenApiRouter::new().routes(routes!(create)).routes(routes!(update)).with_state(app);
     Service::new(routes.merge(products::routes(deps.db())))
 }
@@ -37,7 +41,7 @@ async fn update(
     let mut tx = app.db.begin().await?;
     let product = products::update(&mut tx, id, &change).await?;
     tx.commit().await?;
-    Answer::new(StatusCode::OK, told(&app.http, product).await)
+    Answer::new(StatusCode::OK, told(&app, product).await)
 }
 
 /// Store a product; the answer waits for search, cache and analytics
@@ -48,22 +52,27 @@ async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<A
     let product = products::insert(&mut tx, &new).await?;
     tx.commit().await?;
     let location = format!("/products/{}", product.id);
-    Ok(Answer::new(StatusCode::CREATED, told(&app.http, product).await)?.at(location))
+    Ok(Answer::new(StatusCode::CREATED, told(&app, product).await)?.at(location))
 }
 
-/// Tells the three receivers, one after the other: the answer's body.
-async fn told(http: &Http, product: Product) -> Value {
+/// Tells the receivers: the answer's body.
+async fn told(app: &App, product: Product) -> Value {
     let change = ProductChange {
         product_id: product.id,
         name: Some(product.name.clone()),
         stock: Some(product.stock),
         version: Some(product.version),
     };
-    let told = [
-        http.call(&Reindex(change.clone())).await,
-        http.call(&InvalidateCache(change.clone())).await,
-        http.call(&LogUpdate(change)).await,
-    ];
+    let (search, cache, analytics) =
+        (Reindex(change.clone()), InvalidateCache(change.clone()), LogUpdate(change));
+    // A call begins when it is awaited.
+    let calls =
+        [app.http.call(&search).boxed(), app.http.call(&cache).boxed(), app.http.call(&analytics).boxed()];
+    let calls = calls.into_iter().take(app.settings.fanout_width.into());
+    let told: Vec<_> = match app.settings.fanout_calls {
+        Calls::Sequential => stream::iter(calls).then(|call| call).collect().await,
+        Calls::Concurrent => join_all(calls).await,
+    };
     let warnings: Vec<String> = told.into_iter().filter_map(|told| told.err().map(warning)).collect();
     let mut body =
         json!({"id": product.id, "name": product.name, "stock": product.stock, "version": product.version});

@@ -4,7 +4,6 @@
 mod products;
 
 use common::Mode;
-use common::config::NoSettings;
 use common::testing::{Sandbox, TestApp, assert_serves_common_paths, eventually};
 use productservice::{ABOUT, messaging};
 use serde_json::json;
@@ -13,7 +12,7 @@ const QUEUES: [&str; 3] =
     ["search_product_updates_queue", "cache_product_updates_queue", "analytics_product_updates_queue"];
 
 async fn start(sandbox: &Sandbox) -> TestApp {
-    sandbox.start(ABOUT, Mode::Async, &[], |deps, NoSettings {}| messaging::service(&deps)).await
+    sandbox.start(ABOUT, Mode::Async, &[], |deps, own| messaging::service(&deps, &own)).await
 }
 
 #[tokio::test]
@@ -117,8 +116,7 @@ async fn without_a_broker_a_change_is_accepted_and_announced_by_the_next_start()
     let sandbox = Sandbox::new().await;
     let closed = common::testing::nobody().await.replace("http", "amqp");
     let alone = format!("--amqp-url={closed}/%2f");
-    let app =
-        sandbox.start(ABOUT, Mode::Async, &[&alone], |deps, NoSettings {}| messaging::service(&deps)).await;
+    let app = sandbox.start(ABOUT, Mode::Async, &[&alone], |deps, own| messaging::service(&deps, &own)).await;
     let reply = app.put("/products/1", json!({"stock": 3})).await;
     assert_eq!((reply.status, &reply.body["event_published"]), (200, &json!(true)), "{}", reply.text);
     app.stop().await;

@@ -6,8 +6,7 @@ mod products;
 use std::sync::{Arc, Mutex};
 
 use common::Mode;
-use common::config::NoSettings;
-use common::testing::{Sandbox, TestApp, assert_serves_common_paths, nobody, stub_peer};
+use common::testing::{Peer, Sandbox, TestApp, assert_serves_common_paths, nobody, stub_peer};
 use productservice::{ABOUT, sync};
 use serde_json::{Value, json};
 
@@ -29,15 +28,18 @@ async fn silent() -> String {
     stub_peer(|_, _| std::future::pending()).await
 }
 
-async fn start(sandbox: &Sandbox, [search, cache, analytics]: [&str; 3]) -> TestApp {
+async fn start(sandbox: &Sandbox, peers: [&str; 3]) -> TestApp {
+    start_with(sandbox, peers, &["--call-timeout-ms=300"]).await
+}
+
+async fn start_with(sandbox: &Sandbox, [search, cache, analytics]: [&str; 3], more: &[&str]) -> TestApp {
     let peers = [
         format!("--search-service-url={search}"),
         format!("--cache-service-url={cache}"),
         format!("--analytics-service-url={analytics}"),
-        "--call-timeout-ms=300".to_owned(),
     ];
-    let peers = peers.each_ref().map(String::as_str);
-    sandbox.start(ABOUT, Mode::Sync, &peers, |deps, NoSettings {}| sync::service(&deps)).await
+    let settings = [&peers.each_ref().map(String::as_str), more].concat();
+    sandbox.start(ABOUT, Mode::Sync, &settings, |deps, own| sync::service(&deps, &own)).await
 }
 
 /// A service whose receivers all do what they are told.
@@ -100,6 +102,43 @@ async fn a_call_begins_when_the_one_before_has_been_answered() {
     assert!(reply.body["warnings"].is_null(), "two calls were at work at once: {}", reply.text);
     app.stop().await;
     sandbox.close().await;
+}
+
+#[tokio::test]
+async fn concurrent_calls_are_all_at_work_at_once_and_one_that_fails_is_a_warning() {
+    let sandbox = Sandbox::new().await;
+    let all_are_here = Arc::new(tokio::sync::Barrier::new(3));
+    let peer = stub_peer(move |path, _| {
+        let all_are_here = Arc::clone(&all_are_here);
+        async move {
+            all_are_here.wait().await;
+            (if path == "/invalidate_cache" { 500 } else { 200 }, json!({"status": "ok"}))
+        }
+    })
+    .await;
+    let app = start_with(&sandbox, [&peer, &peer, &peer], &["--fanout-calls=concurrent"]).await;
+    let reply = app.put("/products/2", json!({"stock": 1})).await;
+    let warnings = json!(["cacheservice could not be told"]);
+    assert_eq!((reply.status, &reply.body["warnings"]), (200, &warnings), "{}", reply.text);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn of_the_receivers_only_as_many_are_told_as_the_settings_say() {
+    for calls in ["--fanout-calls=sequential", "--fanout-calls=concurrent"] {
+        let sandbox = Sandbox::new().await;
+        let peer = Peer::start(|_, _| std::future::ready((200, json!({"status": "ok"})))).await;
+        let peers = [peer.url.as_str(); 3];
+        let app = start_with(&sandbox, peers, &["--fanout-width=2", calls]).await;
+        let reply = app.put("/products/2", json!({"stock": 1})).await;
+        assert!(reply.status == 200 && reply.body["warnings"].is_null(), "{}", reply.text);
+        let mut paths = peer.paths();
+        paths.sort_unstable();
+        assert_eq!(paths, ["/invalidate_cache", "/reindex"], "{calls}");
+        app.stop().await;
+        sandbox.close().await;
+    }
 }
 
 #[tokio::test]

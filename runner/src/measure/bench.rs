@@ -87,8 +87,7 @@ impl<'a> Bench<'a> {
                 ..StackOptions::default()
             },
         )?;
-        let width =
-            arm.env.get("FANOUT_WIDTH").and_then(|width| width.parse().ok()).unwrap_or(RECEIVERS.len());
+        let width = lab.delays.with(&arm.env).width();
         if arm.mode == Mode::Async {
             narrow(&stack, width)?;
         }

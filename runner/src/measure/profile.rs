@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::scenario::Scenario;
+use super::scenario::{RECEIVERS, Scenario};
 
 const PROFILES: &str = include_str!("../../../k6-tests/profiles.json");
 pub const DEFAULT: &str = "quick";
@@ -112,14 +112,14 @@ impl Load {
     }
 }
 
-/// What the services take for their work, the same in all arms and said to k6 too. The contract's values, unless
+/// What the services take for their work and how S3's receivers are called, the same in all arms and said to k6 too. The contract's values, unless
 /// the caller's environment sets others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delays(pub BTreeMap<String, String>);
 
 impl Delays {
     pub fn from_environment() -> Self {
-        const DEFAULTS: [(&str, &str); 7] = [
+        const DEFAULTS: [(&str, &str); 9] = [
             ("EMAIL_DELAY_MS", "500"),
             ("PAYMENT_DELAY_MS", "2000"),
             ("SAGA_PAYMENT_DELAY_MS", "0"),
@@ -127,6 +127,8 @@ impl Delays {
             ("REPORT_SECONDS", "10"),
             ("REPORT_ITERATIONS", "0"),
             ("PRODUCT_UPDATE_DELAY_MS", "0"),
+            ("FANOUT_CALLS", "sequential"),
+            ("FANOUT_WIDTH", "3"),
         ];
         let value = |name, default: &str| match std::env::var_os(name) {
             Some(value) => value.to_string_lossy().into_owned(),
@@ -140,6 +142,11 @@ impl Delays {
         let mut all = self.0.clone();
         all.extend(env.iter().map(|(name, value)| (name.clone(), value.clone())));
         Self(all)
+    }
+
+    /// Receivers that S3 tells.
+    pub fn width(&self) -> usize {
+        self.0.get("FANOUT_WIDTH").and_then(|width| width.parse().ok()).unwrap_or(RECEIVERS.len())
     }
 
     pub fn environment(&self) -> Vec<(String, String)> {
