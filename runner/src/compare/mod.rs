@@ -8,6 +8,7 @@ pub mod options;
 pub mod plan;
 pub mod statistics;
 pub mod table;
+pub mod words;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,3 +1,231 @@
-pub fn text(_results: &crate::report::results::Results) -> (String, usize) {
-    (String::new(), 0)
+//! What a comparison prints, at most 100 columns wide: the figures of each arm, their differences, a sentence per
+//! scenario, and what is wrong.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use super::statistics::{Analysis, Percentile, Quantity, Verdict};
+use super::words;
+use crate::measure::record::Plan;
+use crate::measure::scenario::Scenario;
+use crate::measure::times::short;
+use crate::report::results::Results;
+use crate::report::sums::Sums;
+
+/// What fits a terminal window side by side with another.
+const WIDTH: usize = 100;
+
+pub const ALL_GOOD: &str =
+    "Nothing accepted was lost, nothing was applied twice, every answer was the expected one.";
+
+/// All of it, and the number of problems.
+pub fn text(results: &Results) -> (String, usize) {
+    let analysis = Analysis::of(&results.plan, &results.runs);
+    let mut text = format!("{}\n\n", figures(results));
+    if analysis.cells.iter().any(|cell| cell.difference.is_some()) {
+        text += &format!("{}\n\n", differences(&results.plan, &analysis));
+    } else if results.plan.arms.len() > 1 {
+        text += &wrap(single(&analysis));
+        text.push('\n');
+    }
+    for (scenario, sentence) in sentences(results, &analysis) {
+        text += &wrap(&format!("{scenario} {}: {sentence}", scenario.title()));
+    }
+    text.push('\n');
+    if let Some(line) = against_itself(&results.plan, &analysis) {
+        text += &format!("{}\n", wrap(&line));
+    }
+    let problems: Vec<String> = results.runs.iter().flat_map(crate::measure::record::Run::problems).collect();
+    if problems.is_empty() {
+        text += &wrap(ALL_GOOD);
+    }
+    for problem in &problems {
+        text += &wrap(problem);
+    }
+    (text, problems.len())
+}
+
+/// Why there are no differences.
+pub fn single(analysis: &Analysis) -> &'static str {
+    if analysis.runs.iter().all(|runs| *runs == 1) {
+        "One run each: differences are not judged (--runs 3 or more)."
+    } else {
+        "Fewer than two valid runs of an arm: differences are not judged."
+    }
+}
+
+/// One per scenario that was measured.
+pub fn sentences(results: &Results, analysis: &Analysis) -> Vec<(Scenario, String)> {
+    let sentence = |scenario: Scenario| {
+        let sums = results.plan.arms.iter().filter_map(|arm| Sums::of(&results.runs, &arm.name, scenario));
+        let fewest = sums.map(|sums| sums.requests).min()?;
+        Some((scenario, words::sentence(&results.plan, analysis, scenario, fewest)?))
+    };
+    Scenario::ALL.into_iter().filter_map(sentence).collect()
+}
+
+/// For the same mode twice: how often the comparison saw what it should.
+pub fn against_itself(plan: &Plan, analysis: &Analysis) -> Option<String> {
+    let [a, b] = &plan.arms[..] else { return None };
+    let judged: Vec<Verdict> = analysis
+        .cells
+        .iter()
+        .filter_map(|cell| cell.difference.as_ref().map(|difference| difference.verdict))
+        .collect();
+    if a.mode != b.mode || judged.is_empty() {
+        return None;
+    }
+    let alike = judged.iter().filter(|verdict| **verdict == Verdict::None).count();
+    let what = if b.env == a.env {
+        format!("{} against {}", a.name, a.name)
+    } else {
+        let settings: Vec<String> = b.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{} against {} with {}", a.name, b.name, settings.join(", "))
+    };
+    Some(format!("{what}: {alike} of {} figures show no difference.", judged.len()))
+}
+
+fn figures(results: &Results) -> String {
+    let mut table = plain([
+        "",
+        "",
+        "re-\nquests",
+        "ack\np50",
+        "\np95",
+        "\np99",
+        "done\np50",
+        "\np95",
+        "\np99",
+        "ex-\npected",
+        "unex-\npected",
+        "\nopen",
+        "\ntwice",
+    ]);
+    for scenario in Scenario::ALL {
+        for arm in &results.plan.arms {
+            let Some(sums) = Sums::of(&results.runs, &arm.name, scenario) else { continue };
+            let mut row = vec![scenario.to_string(), arm.name.clone(), sums.requests.to_string()];
+            for times in [&sums.acknowledge, &sums.complete] {
+                row.extend(Percentile::ALL.map(|percentile| short(times.quantile(percentile.share()))));
+            }
+            let counts = [sums.expected, sums.unexpected_total(), sums.open, sums.twice];
+            row.extend(counts.map(|count| count.to_string()));
+            table.add_row(row);
+        }
+    }
+    finish(table, 2)
+}
+
+/// Medians with their 95 % intervals.
+fn differences(plan: &Plan, analysis: &Analysis) -> String {
+    let mut header = vec!["median".to_owned(), "(95 %)".to_owned()];
+    header.extend(plan.arms.iter().map(|arm| arm.name.clone()));
+    header
+        .extend(["difference".to_owned(), plan.arms.last().map(|arm| arm.name.clone()).unwrap_or_default()]);
+    let mut table = plain(header);
+    for scenario in Scenario::ALL {
+        for (quantity, name) in [(Quantity::Acknowledge, "ack"), (Quantity::Complete, "done")] {
+            let Some(cell) = analysis.cell(scenario, quantity, Percentile::P50) else { continue };
+            let mut row = vec![scenario.to_string(), name.to_owned()];
+            let shown = |estimate: &Option<_>| estimate.as_ref().map_or("-".into(), words::estimate);
+            row.extend(cell.arms.iter().map(shown));
+            if let Some(difference) = &cell.difference {
+                row.extend([words::difference(difference), words::verdict(difference).to_owned()]);
+            }
+            table.add_row(row);
+        }
+    }
+    finish(table, 2)
+}
+
+fn plain<T: Into<comfy_table::Row>>(header: T) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    table
+}
+
+/// From this column on, figures: to the right.
+fn finish(mut table: Table, figures: usize) -> String {
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 1));
+        if index >= figures {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// Lines of at most [`WIDTH`] characters, the second and further ones indented.
+fn wrap(paragraph: &str) -> String {
+    let (mut text, mut width) = (String::new(), 0);
+    for word in paragraph.split(' ') {
+        let length = word.chars().count();
+        if width + 1 + length > WIDTH {
+            text += "\n  ";
+            width = 2;
+        } else if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text += word;
+        width += length;
+    }
+    text.replace('\u{a0}', " ") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::Mode;
+    use crate::report::example;
+
+    fn widest(text: &str) -> usize {
+        text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn everything_printed_fits_100_columns_even_with_large_figures() {
+        let (text, problems) = text(&example::results());
+        assert!(
+            text.contains("S6 async 3703701") && text.contains("S5 order saga, payment fails: async"),
+            "{text}"
+        );
+        assert!(text.contains("sooner") && text.ends_with(&wrap(ALL_GOOD)), "{text}");
+        assert!((80..=WIDTH).contains(&widest(&text)) && problems == 0, "{}\n{text}", widest(&text));
+    }
+
+    #[test]
+    fn one_run_each_is_shown_and_not_judged() {
+        let (text, _) = text(&example::of(&[("sync", Mode::Sync), ("async", Mode::Async)], 1));
+        assert_eq!(text.matches("differences are not judged").count(), 1, "{text}");
+        assert!(
+            !text.contains("sooner") && text.contains("async acknowledged after 2.56 ms (sync 501 ms)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn one_arm_alone_has_figures_and_no_differences() {
+        let (text, _) = text(&example::of(&[("async", Mode::Async)], 3));
+        assert!(text.contains("S6 async") && !text.contains("difference"), "{text}");
+        assert!(widest(&text) <= WIDTH, "{text}");
+    }
+
+    #[test]
+    fn a_mode_against_itself_is_counted() {
+        let (text, _) = text(&example::of(&[("A", Mode::Async), ("B", Mode::Async)], 3));
+        assert!(text.contains("A against A: 36 of 36 figures show no difference."), "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_listed_and_an_invalid_run_is_not_counted_in() {
+        let mut results = example::results();
+        if let Some(outcome) = results.runs[0].scenarios.get_mut(&Scenario::S6) {
+            outcome.dropped = 7;
+        }
+        let (text, problems) = text(&results);
+        assert_eq!(problems, 1);
+        assert!(text.contains("run 1 (sync) S6: 7 not offered in time by k6: the run is invalid"), "{text}");
+        assert!(text.contains("S6 sync  2469134") && !text.contains(ALL_GOOD), "{text}");
+    }
 }

@@ -1,6 +1,9 @@
 //! `./study report`: what was measured, for people: one page, and the same as Markdown, CSV and JSON.
 
+#[cfg(test)]
+pub mod example;
 pub mod results;
+pub mod sums;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,71 @@
+//! What the valid runs of one arm say together of one scenario: samples merged, counts added.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::measure::record::Run;
+use crate::measure::scenario::Scenario;
+use crate::measure::times::Times;
+
+#[derive(Debug, Default, Serialize)]
+pub struct Sums {
+    pub runs: usize,
+    #[serde(skip)]
+    pub acknowledge: Times,
+    #[serde(skip)]
+    pub complete: Times,
+    pub requests: u64,
+    pub expected: u64,
+    pub unexpected: BTreeMap<String, u64>,
+    pub refused: u64,
+    pub timed_out: u64,
+    pub open: u64,
+    pub twice: u64,
+    pub unacknowledged: u64,
+    pub dropped: u64,
+    pub effects: BTreeMap<String, u64>,
+}
+
+/// Whose figures are used.
+pub fn valid<'a>(runs: &'a [Run], arm: &str) -> impl Iterator<Item = &'a Run> {
+    runs.iter().filter(move |run| run.arm == arm && run.invalid().is_none())
+}
+
+impl Sums {
+    /// `None` if no valid run of this arm has the scenario.
+    pub fn of(runs: &[Run], arm: &str, scenario: Scenario) -> Option<Self> {
+        let outcomes: Vec<_> = valid(runs, arm).filter_map(|run| run.scenarios.get(&scenario)).collect();
+        if outcomes.is_empty() {
+            return None;
+        }
+        let mut sums = Self {
+            runs: outcomes.len(),
+            acknowledge: Times::merged(outcomes.iter().map(|outcome| &outcome.acknowledge)),
+            complete: Times::merged(outcomes.iter().map(|outcome| &outcome.complete)),
+            ..Self::default()
+        };
+        for outcome in outcomes {
+            sums.requests += outcome.requests;
+            sums.expected += outcome.expected;
+            sums.refused += outcome.refused();
+            sums.timed_out += outcome.timed_out();
+            sums.open += outcome.open;
+            sums.twice += outcome.twice;
+            sums.unacknowledged += outcome.unacknowledged;
+            sums.dropped += outcome.dropped;
+            for (into, from) in
+                [(&mut sums.unexpected, &outcome.unexpected), (&mut sums.effects, &outcome.effects)]
+            {
+                for (what, count) in from {
+                    *into.entry(what.clone()).or_default() += count;
+                }
+            }
+        }
+        Some(sums)
+    }
+
+    pub fn unexpected_total(&self) -> u64 {
+        self.unexpected.values().sum()
+    }
+}
