@@ -97,7 +97,7 @@ pub fn sentence(plan: &Plan, analysis: &Analysis, scenario: Scenario, requests: 
     let cells = Quantity::ALL.iter().filter_map(|of| analysis.cell(scenario, *of, Percentile::P50));
     let known =
         cells.flat_map(|cell| plan.arms.iter().zip(&cell.arms)).filter(|(_, figure)| figure.is_some());
-    let subject = known.map(|(arm, _)| &arm.name).last()?;
+    let subject = known.map(|(arm, _)| &arm.name).next_back()?;
     let caution = match requests {
         requests if requests < FEW => {
             format!(" Only {requests} requests: p95 and p99 are among the slowest of them.")
