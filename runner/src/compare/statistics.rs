@@ -259,3 +259,7 @@ fn welch(errors: (f64, f64), runs: (usize, usize)) -> f64 {
     let least = (runs.0.min(runs.1) - 1) as f64;
     if below > 0.0 { (errors.0.hypot(errors.1).powi(4) / below).max(least) } else { least }
 }
+
+#[cfg(test)]
+#[path = "statistics_tests.rs"]
+mod tests;
