@@ -17,7 +17,7 @@ const ROOM: u64 = 500_000_000;
 /// Which arm comes when: each pair of runs in the order opposite to the pair before (ABBA), so that a machine
 /// that gets slower or faster all the time is no advantage to either.
 pub fn balanced(arms: usize, runs: u32, seed: u64) -> Vec<usize> {
-    let begin = usize::from(arms > 1 && seed % 2 == 0);
+    let begin = usize::from(arms > 1 && seed.is_multiple_of(2));
     let mut order = Vec::new();
     for round in 0..runs as usize {
         let mut round_order: Vec<usize> = (0..arms).collect();
