@@ -115,6 +115,18 @@ impl Parts {
     }
 }
 
+/// What is wrong with any run, and arms of which no run can be used: then not every figure may be used either.
+pub fn problems(plan: &Plan, runs: &[Run]) -> Vec<String> {
+    let mut problems: Vec<String> = runs.iter().flat_map(Run::problems).collect();
+    for arm in &plan.arms {
+        let mut mine = runs.iter().filter(|run| run.arm == arm.name);
+        if !mine.any(|run| run.invalid().is_none()) {
+            problems.push(format!("{}: no run in which k6 offered all of the load in time", arm.name));
+        }
+    }
+    problems
+}
+
 impl Run {
     /// Figures of such a run are shown nowhere but here: the load was less than asked for.
     pub fn invalid(&self) -> Option<String> {
@@ -133,7 +145,6 @@ impl Run {
             };
             note(outcome.open, "accepted but not completed");
             note(outcome.twice, "applied twice");
-            note(outcome.dropped, "not offered in time by k6: the run is invalid");
             note(u64::from(outcome.requests == 0), "scenario without a single request");
             for (what, count) in &outcome.unexpected {
                 note(*count, &format!("unexpected answers ({what})"));
@@ -153,5 +164,57 @@ impl Run {
                 .push(format!("{run}: {}: expected {}, found {}", check.what, check.expected, check.found));
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_trouble_is_named_and_a_clean_run_has_none() {
+        let clean = || Run {
+            slot: 2,
+            arm: "async".into(),
+            mode: Mode::Async,
+            started: String::new(),
+            servers: Servers::default(),
+            scenarios: BTreeMap::from([(
+                Scenario::S3,
+                Outcome { requests: 9, expected: 9, ..Outcome::default() },
+            )]),
+            drain: Drain::default(),
+            cross_checks: Vec::new(),
+            unreadable_journal_lines: 0,
+            watched: Watched::default(),
+            costs: BTreeMap::new(),
+            in_progress: BTreeMap::new(),
+        };
+        assert_eq!((clean().problems(), clean().invalid()), (Vec::new(), None));
+
+        let mut run = clean();
+        run.drain.dead = 3;
+        run.unreadable_journal_lines = 1;
+        run.cross_checks.push(CrossCheck {
+            what: "clicks stored".into(),
+            expected: "5".into(),
+            found: "4".into(),
+            ok: false,
+        });
+        let outcome = run.scenarios.get_mut(&Scenario::S3).unwrap();
+        (outcome.open, outcome.twice, outcome.dropped) = (1, 2, 4);
+        outcome.unexpected.insert("503".into(), 5);
+        assert_eq!(
+            run.problems(),
+            [
+                "run 3 (async) S3: 1 accepted but not completed",
+                "run 3 (async) S3: 2 applied twice",
+                "run 3 (async) S3: 5 unexpected answers (503)",
+                "run 3 (async): 3 messages in dead-letter queues",
+                "run 3 (async): 1 unreadable lines in the journals",
+                "run 3 (async): clicks stored: expected 5, found 4",
+            ]
+        );
+        assert_eq!(run.invalid().unwrap(), "k6 did not offer 4 requests in time");
     }
 }
