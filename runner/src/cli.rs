@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::breakeven::{self, BreakevenArgs};
 use crate::compare::{self, CompareArgs};
 use crate::dlq::{self, DlqArgs};
 use crate::faults::{self, FaultsArgs};
@@ -12,6 +13,8 @@ use crate::local::commands;
 use crate::local::logs::{self, LogsArgs};
 use crate::local::supervise::{self, UpArgs};
 use crate::local::{project_root, signals};
+use crate::omission::{self, OmissionArgs};
+use crate::rate::{self, RateArgs};
 use crate::trace::{self, TraceArgs};
 use crate::{check, test};
 
@@ -41,6 +44,12 @@ enum Command {
     Trace(TraceArgs),
     /// Run the same load against both modes and show the difference.
     Compare(CompareArgs),
+    /// The highest arrival rate that each mode sustains, and what happens beyond it.
+    Rate(RateArgs),
+    /// Under which conditions which architecture wins: a fan-out with faster and slower receivers, rates, payloads.
+    Breakeven(BreakevenArgs),
+    /// The same stall seen by a closed and by an open load: why the comparison offers an open one.
+    Omission(OmissionArgs),
     /// Break one thing after another under load, and check that nothing was lost and nothing done twice.
     Faults(FaultsArgs),
     /// Run every test of the project against servers started for it.
@@ -61,6 +70,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Logs(args) => logs::logs(&args)?,
         Command::Trace(args) => return trace::run(&args),
         Command::Compare(args) => compare::run(args, cli.port_offset)?,
+        Command::Rate(args) => rate::run(&args, cli.port_offset)?,
+        Command::Breakeven(args) => breakeven::run(&args, cli.port_offset)?,
+        Command::Omission(args) => omission::run(&args, cli.port_offset)?,
         Command::Faults(args) => return faults::run(args, &root, cli.port_offset),
         Command::Test(args) => return test::run(&root, &args),
         Command::Dlq(args) => return dlq::run(&args),

@@ -38,8 +38,12 @@ pub struct Lab {
 pub struct Kind {
     /// Characters of a product's name in S3; 0 leaves the name out.
     pub payload: u32,
-    /// So many users that wait for their answers, without a pause, instead of arrivals at a fixed rate.
+    /// So many users that wait for their answers, instead of arrivals at a fixed rate.
     pub closed: Option<u32>,
+    /// Milliseconds that each of these users pauses after an answer.
+    pub pause_ms: u32,
+    /// Milliseconds without answers that the users of an open load are enough for, if not k6's usual.
+    pub hiccup_ms: Option<u32>,
 }
 
 /// What came of one load.
@@ -118,8 +122,7 @@ impl<'a> Bench<'a> {
             delays: &delays,
             port_offset: self.lab.port_offset,
             seed: self.lab.seed,
-            payload: kind.payload,
-            closed: kind.closed,
+            kind,
             id: &prefix,
             folder: &self.folder,
             name,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use super::bench::Kind;
 use super::profile::{Delays, Load};
 use super::progress::Phase;
 use super::samples::{Answer, Sample, parse};
@@ -44,10 +45,7 @@ pub struct Offer<'a> {
     pub delays: &'a Delays,
     pub port_offset: u16,
     pub seed: u64,
-    /// Characters of a product's name in S3; 0 leaves the name out.
-    pub payload: u32,
-    /// So many users that wait for their answers instead, without a pause.
-    pub closed: Option<u32>,
+    pub kind: Kind,
     /// How the ids of its workflows begin.
     pub id: &'a str,
     /// Where its log and summary go.
@@ -90,11 +88,13 @@ impl K6 {
         let summary = offer.summary().to_string_lossy().into_owned();
         let burst = offer.load.burst.as_ref().map_or(Ok(String::new()), serde_json::to_string)?;
         let own = [
-            ("LOAD", if offer.closed.is_some() { "busy" } else { "open" }.to_owned()),
-            ("USERS", offer.closed.map_or(String::new(), |users| users.to_string())),
+            ("LOAD", if offer.kind.closed.is_some() { "busy" } else { "open" }.to_owned()),
+            ("USERS", offer.kind.closed.map_or(String::new(), |users| users.to_string())),
+            ("PAUSE_MS", offer.kind.pause_ms.to_string()),
+            ("HICCUP_MS", offer.kind.hiccup_ms.map_or(String::new(), |hiccup| hiccup.to_string())),
             ("BURST", burst),
             ("SEED", offer.seed.to_string()),
-            ("PAYLOAD", offer.payload.to_string()),
+            ("PAYLOAD", offer.kind.payload.to_string()),
             ("RATES", rates),
             ("DURATION", format!("{}s", offer.load.seconds)),
             ("RUN_ID", offer.id.to_owned()),

@@ -3,7 +3,7 @@
 //!
 //! In reading order: `profile` (how much load), `load` (k6), `samples` and `journal` (what k6 and the services noted),
 //! `drain`, `join` (both together), `times` and `backlog`, `watch` (what it took), `crosscheck`; `bench` does all of it
-//! for one stack, `record` is what is written down.
+//! for one stack, `record` is what is written down, `place` is where the three smaller commands write it.
 
 pub mod backlog;
 pub mod bench;
@@ -14,6 +14,7 @@ pub mod host;
 pub mod join;
 pub mod journal;
 pub mod load;
+pub mod place;
 pub mod profile;
 pub mod progress;
 pub mod record;

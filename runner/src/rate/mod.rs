@@ -1,3 +1,61 @@
 //! `./study rate`: the highest arrival rate that a mode sustains.
+//!
+//! In reading order: `options` (what is asked for), `search` (which rate comes next), `trial` (one rate, tried),
+//! `judge` (whether it was sustained), `table` (for the terminal), `curve` (what is written down).
 
 pub mod curve;
+pub mod judge;
+pub mod options;
+pub mod search;
+pub mod table;
+pub mod trial;
+
+use std::io::{Write, stdout};
+
+use anyhow::Result;
+
+use crate::compare::plan;
+use crate::measure::host::Host;
+use crate::measure::load::K6;
+use crate::measure::place::Place;
+use crate::measure::scenario::Scenario;
+use crate::report::results::read;
+use curve::Curve;
+pub use options::RateArgs;
+
+pub fn run(args: &RateArgs, port_offset: u16) -> Result<()> {
+    let k6 = K6::find()?;
+    let place = Place::new("rate", args.out.as_deref())?;
+    let host = Host::read(&k6.version, None);
+    let lab = place.lab(k6, port_offset, args.seed);
+    let question = args.question(&lab.delays)?;
+    place.check(&args.modes, port_offset)?;
+    eprintln!("looking for the highest rate of {} on {}", question.scenario, host.line());
+    let path = place.dir.join(format!("rate-{}.json", args.scenario.key()));
+    let mut curves = read::<Vec<Curve>>(&path)?.unwrap_or_default();
+    for mode in &args.modes {
+        let curve = trial::curve(&lab, &place, &question, *mode)?;
+        // What the file says of the other mode stays.
+        curves.retain(|known| known.arm != curve.arm);
+        curves.push(curve);
+        // After each: a search that is cut off later loses nothing.
+        plan::write(&path, &curves)?;
+    }
+    let text = format!("\n{}\nResults: {}\n", table::text(&curves), path.display());
+    Ok(stdout().write_all(text.as_bytes())?)
+}
+
+/// What is asked of each mode.
+pub struct Question {
+    pub scenario: Scenario,
+    pub bound_ms: f64,
+    pub seconds: u64,
+    pub range: search::Range,
+}
+
+impl Question {
+    /// Load that comes before the first rate. A report would still run when that begins.
+    pub fn warm_up(&self) -> Option<(f64, u64)> {
+        (self.scenario != Scenario::S4).then_some((self.range.start, 3))
+    }
+}

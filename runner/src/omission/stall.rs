@@ -1,0 +1,120 @@
+//! A process that stands still for a while, at a time that is planned ahead: the load blocks whoever offers it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use rustix::process::Signal;
+
+use crate::local::process::signal;
+use crate::local::signals;
+
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Dropped before its time it does not happen; in the middle of it, it ends.
+pub struct Stall {
+    cancelled: Arc<AtomicBool>,
+    /// Tells whether it happened, whole.
+    thread: Option<JoinHandle<bool>>,
+}
+
+impl Stall {
+    pub fn plan(pid: u32, after: Duration, length: Duration) -> Self {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&cancelled);
+        let thread = std::thread::spawn(move || {
+            if !wait(after, &flag) {
+                return false;
+            }
+            signal(pid, Signal::STOP);
+            let whole = wait(length, &flag);
+            // Whatever happened: a process that is stopped cannot end either.
+            signal(pid, Signal::CONT);
+            whole
+        });
+        Self { cancelled, thread: Some(thread) }
+    }
+
+    /// After the load, when it must be over.
+    pub fn end(mut self) -> Result<()> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(true)) => Ok(()),
+            _ => bail!("the service was not stopped for as long as planned"),
+        }
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// False if it was cut short.
+fn wait(length: Duration, cancelled: &AtomicBool) -> bool {
+    let until = Instant::now() + length;
+    loop {
+        if cancelled.load(Ordering::Relaxed) || signals::interrupted() {
+            return false;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        signals::rest(left.min(LOOK_EVERY));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A process of ours that does nothing, and the letter of its state.
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("60").spawn().unwrap()
+    }
+
+    fn stopped(child: &Child) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        stat.rsplit_once(')').unwrap().1.trim_start().starts_with('T')
+    }
+
+    fn wait_until(condition: impl Fn() -> bool) {
+        while !condition() {
+            signals::rest(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_process_stands_still_and_goes_on() {
+        let mut child = sleeper();
+        let stall = Stall::plan(child.id(), Duration::ZERO, Duration::from_millis(200));
+        wait_until(|| stopped(&child));
+        stall.end().unwrap();
+        wait_until(|| !stopped(&child));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_stall_that_is_given_up_leaves_nothing_stopped() {
+        let mut child = sleeper();
+        let stall = Stall::plan(child.id(), Duration::ZERO, Duration::from_secs(3600));
+        wait_until(|| stopped(&child));
+        drop(stall);
+        wait_until(|| !stopped(&child));
+        // And one that was not yet due never comes.
+        drop(Stall::plan(child.id(), Duration::from_secs(3600), Duration::ZERO));
+        assert!(!stopped(&child));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,88 @@
+//! One mode's curve: a stack, and one rate after the other against it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::Question;
+use super::curve::{Curve, Point};
+use super::judge::judge;
+use super::search::{Ended, Verdict, search};
+use crate::local::{Mode, signals};
+use crate::measure::bench::{Bench, Kind, Lab};
+use crate::measure::place::{Place, Scratch};
+use crate::measure::profile::Load;
+use crate::measure::record::Arm;
+use crate::measure::times::short;
+use crate::measure::watch::Watch;
+
+/// Of one core: a stack that takes less does nothing that was asked for.
+const AT_REST: f64 = 0.15;
+/// What clients gave up on may go on for so long after everything that was accepted has ended.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+pub fn curve(lab: &Lab, place: &Place, question: &Question, mode: Mode) -> Result<Curve> {
+    let arm = Arm { name: mode.to_string(), mode, env: BTreeMap::new() };
+    let scratch = Scratch::new(place, &format!("rate-{}-{mode}", question.scenario.key()))?;
+    let mut bench = Bench::start(lab, &arm, &scratch.0)?;
+    if let Some((rate, seconds)) = question.warm_up() {
+        bench.offer(&load(question, rate, seconds), "warm-up", Kind::default())?;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let mut points: Vec<Point> = Vec::new();
+    let found = search(question.range, |rate| {
+        let name = format!("rate-{:02}", points.len() + 1);
+        eprintln!("  {mode}: {rate} per second");
+        let measured = bench.offer(&load(question, rate, question.seconds), &name, Kind::default())?;
+        let (point, verdict) = judge(question, rate, &measured, cores);
+        say(mode, &point);
+        points.push(point);
+        if verdict != Verdict::Sustained {
+            settle(&bench)?;
+        }
+        Ok(verdict)
+    })?;
+    bench.stack.stop()?;
+    scratch.remove();
+    points.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+    let limited_by = match found.ended {
+        Ended::Knee => None,
+        Ended::NotOffered => Some("k6 was at its end before the services were".to_owned()),
+        Ended::Highest => Some("no higher rate was asked for (--max)".to_owned()),
+        Ended::Stuck => Some("what was accepted at the last rate did not end in time".to_owned()),
+    };
+    Ok(Curve {
+        scenario: question.scenario,
+        arm: arm.name,
+        bound_ms: question.bound_ms,
+        seconds: question.seconds,
+        points,
+        sustainable: found.sustainable,
+        limited_by,
+    })
+}
+
+fn load(question: &Question, rate: f64, seconds: u64) -> Load {
+    Load::alone(question.scenario, rate.to_string(), seconds)
+}
+
+fn say(mode: Mode, point: &Point) {
+    let times = |share| short(point.complete.quantile(share));
+    let how = point.why_not.as_ref().map_or("sustained".to_owned(), |why| format!("not sustained: {why}"));
+    eprintln!("{mode} at {}/s: complete p50 {}, p99 {}: {how}", point.rate, times(0.5), times(0.99));
+}
+
+/// Work that nobody waits for any more would be in the way of the next rate.
+fn settle(bench: &Bench<'_>) -> Result<()> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    while Instant::now() < deadline {
+        let watch = Watch::start(&bench.stack, None);
+        signals::pause(Duration::from_millis(500))?;
+        let (watched, _) = watch.end();
+        if watched.cpu.is_none_or(|cpu| cpu.total() < AT_REST * watched.seconds) {
+            break;
+        }
+    }
+    Ok(())
+}
