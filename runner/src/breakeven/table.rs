@@ -21,9 +21,9 @@ pub fn text(grid: &Grid) -> String {
         let receivers = if width == 1 { "1 receiver".to_owned() } else { format!("{width} receivers") };
         text += &format!("S3 with {receivers}, {payload} characters\n\n{}\n\n", table(&cells).trim_fmt());
     }
-    text + "The winner, and how many times as much the next best takes: medians of all rounds, processor time of\n\
-            services, broker and database. \"~\": the two best are alike (their rounds overlap, or they differ by\n\
-            less than 5 %) and the third is worse; \"no difference\": all are alike.\n"
+    text + "The winner, and how many times as much the next best takes: medians of all rounds; processor time\n\
+            of services, broker and database. ~: the two best are alike (their rounds overlap, or they differ\n\
+            by less than 5 %) and the third is worse; no difference: all are alike.\n"
         + &problems(grid)
 }
 

@@ -38,9 +38,9 @@ pub fn text(omission: &Omission) -> String {
     format!(
         "S6, {mode}, {seconds} s of each load; in the middle analyticsservice stands still for {stall_ms} ms.\n\n\
          {}\n\n\
-         The closed load noticed the stall {few} times: each of its {users} users waited once and sent nothing\n\
-         meanwhile. In the open load, as fast on average without a stall, {many} requests had to wait: all that\n\
-         should have been sent meanwhile ({rate}/s for {stall_ms} ms).\n",
+         The closed load noticed the stall {few} times: each of its {users} users waited once, and sent nothing\n\
+         meanwhile. In the open load, on average as fast where nothing stalls, {many} requests had to wait:\n\
+         all that should have been sent meanwhile ({rate}/s for {stall_ms} ms).\n",
         table.trim_fmt()
     )
 }

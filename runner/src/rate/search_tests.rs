@@ -52,7 +52,7 @@ fn reports_arrive_seldom_and_their_knee_is_found_too() {
 fn where_nothing_is_sustained_the_search_gives_up() {
     let (found, tried) = explore(RANGE, up_to(0.0));
     assert_eq!(found, Found { sustainable: None, ended: Ended::Knee });
-    assert_eq!(tried, [20.0, 10.0, 5.0, 2.5, 1.25, 0.63]);
+    assert_eq!(tried, [20.0, 10.0, 5.0, 2.5, 1.25, 0.625]);
 }
 
 #[test]
