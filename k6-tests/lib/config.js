@@ -56,6 +56,9 @@ export const config = {
   // For some time of an open load other rates: {"after": 20, "seconds": 20, "rates": {"s6": "1000"}}.
   burst: __ENV.BURST ? JSON.parse(__ENV.BURST) : null,
   users: number('USERS', 10), // of a busy load, in each scenario that RATES names
+  pauseMs: number('PAUSE_MS', 0), // of each of these users after an answer
+  // Of an open load: so long answers may stay away before k6 lacks users.
+  hiccupMs: number('HICCUP_MS', 500),
   seed: number('SEED', 1),
   payload: number('PAYLOAD', 0), // characters of a product's name in S3; 0 leaves the name as it is
   run: __ENV.RUN_ID || '',

@@ -23,8 +23,8 @@ function open(mode, name, rate, position) {
   const { perSecond, ...each } = arrival(rate);
   const burst = config.burst?.rates[name];
   const highest = Math.max(perSecond, burst ? arrival(burst).perSecond : 0);
-  // Twice the time it holds, and half a second of hiccup: else k6 drops iterations and measures itself.
-  const busy = Math.ceil(highest * (2 * (holds[mode][name] || 0) + 0.5)) + 3;
+  // Twice the time it holds, and a hiccup: else k6 drops iterations and measures itself.
+  const busy = Math.ceil(highest * (2 * (holds[mode][name] || 0) + config.hiccupMs / 1000)) + 3;
   const users = {
     exec: name,
     // Rates with a common divisor would otherwise all arrive in the same millisecond.

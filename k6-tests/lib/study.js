@@ -58,6 +58,7 @@ export function study({ mode, answers, thresholds = {} }) {
     const good = check(answer, named);
     (good ? answersExpected : answersUnexpected).add(1, { status: String(answer.status) });
     if (!good) complain(scenario, answer);
+    if (config.load === 'busy' && config.pauseMs > 0) sleep(config.pauseMs / 1000);
     if (config.load !== 'closed') return; // arrivals or answers set the pace, and the journals tell what came of it
     if (good && afterwards) afterwards(at, answer);
     if (scenario !== 's6') sleep(pauses[scenario] ?? 1);
