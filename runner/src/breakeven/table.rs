@@ -74,7 +74,11 @@ fn verdict(cell: &Cell, quantity: Quantity) -> String {
 }
 
 fn factor(factor: f64) -> String {
-    if factor < 9.95 { format!("{factor:.1}x") } else { format!("{factor:.0}x") }
+    match factor {
+        few if few < 9.95 => format!("{few:.1}x"),
+        many if many < 999.5 => format!("{many:.0}x"),
+        _ => ">999x".into(),
+    }
 }
 
 /// So that three columns of two names fit.
