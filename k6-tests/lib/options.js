@@ -30,7 +30,8 @@ function open(mode, name, rate, position) {
     // Rates with a common divisor would otherwise all arrive in the same millisecond.
     startTime: `${position * 37}ms`,
     preAllocatedVUs: busy,
-    maxVUs: busy * 4,
+    // Each user that is added later costs an iteration that is dropped, and half a megabyte.
+    maxVUs: Math.max(busy, Math.min(busy * 4, 1000)),
     gracefulStop: '60s',
   };
   if (!burst) return { executor: 'constant-arrival-rate', ...each, duration: config.duration, ...users };
