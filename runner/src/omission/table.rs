@@ -35,12 +35,13 @@ pub fn text(omission: &Omission) -> String {
         }
     }
     let (few, many) = (slower(closed, limit_ms), slower(open, limit_ms));
+    let due = u64::from(*rate) * stall_ms / 1000;
     format!(
         "S6, {mode}, {seconds} s of each load; in the middle analyticsservice stands still for {stall_ms} ms.\n\n\
          {}\n\n\
-         The closed load noticed the stall {few} times: each of its {users} users waited once, and sent nothing\n\
-         meanwhile. In the open load, on average as fast where nothing stalls, {many} requests had to wait:\n\
-         all that should have been sent meanwhile ({rate}/s for {stall_ms} ms).\n",
+         The closed load noticed the stall {few} times: its {users} users wait once each, and send nothing\n\
+         meanwhile. Of the open load, on average as fast where nothing stalls, {many} requests noticed it:\n\
+         {due} should have been sent meanwhile.\n",
         table.trim_fmt()
     )
 }

@@ -52,7 +52,7 @@ fn what_was_complete_when_the_load_ended_is_counted_without_the_rest() {
 
 fn question() -> Question {
     let range = super::super::search::Range { start: 20.0, highest: 1000.0 };
-    Question { scenario: Scenario::S6, bound_ms: 250.0, seconds: 8, range }
+    Question { scenario: Scenario::S6, bound_ms: 250.0, hiccup_ms: 330.0, seconds: 8, range }
 }
 
 fn measured(outcome: Outcome, k6_cpu: f64, stack_cpu: f64) -> Measured {

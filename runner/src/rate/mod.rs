@@ -49,13 +49,8 @@ pub fn run(args: &RateArgs, port_offset: u16) -> Result<()> {
 pub struct Question {
     pub scenario: Scenario,
     pub bound_ms: f64,
+    /// k6 has users for all that arrives while no answer comes for so long.
+    pub hiccup_ms: f64,
     pub seconds: u64,
     pub range: search::Range,
-}
-
-impl Question {
-    /// Load that comes before the first rate. A report would still run when that begins.
-    pub fn warm_up(&self) -> Option<(f64, u64)> {
-        (self.scenario != Scenario::S4).then_some((self.range.start, 3))
-    }
 }

@@ -90,7 +90,9 @@ impl RateArgs {
             bail!("no rate can be sustained: the work of {} alone takes {service_ms} ms", self.scenario);
         }
         let range = Range { start, highest: self.max };
-        Ok(Question { scenario: self.scenario, bound_ms, seconds, range })
+        // A pause that lasts longer breaks the bound: one request in a hundred waits for longer than that.
+        let hiccup_ms = bound_ms - service_ms + seconds as f64 * 10.0;
+        Ok(Question { scenario: self.scenario, bound_ms, hiccup_ms, seconds, range })
     }
 }
 

@@ -14,9 +14,14 @@ use crate::measure::bench::{Bench, Kind, Lab};
 use crate::measure::place::{Place, Scratch};
 use crate::measure::profile::Load;
 use crate::measure::record::Arm;
+use crate::measure::scenario::Scenario;
 use crate::measure::times::short;
-use crate::measure::watch::Watch;
+use crate::measure::watch::{Watch, Watched};
 
+const WARM_UP_SECONDS: u64 = 3;
+const WARM_UP_RATE: f64 = 200.0;
+/// Of all processors: what others may take without being named.
+const NOTABLE: f64 = 0.1;
 /// Of one core: a stack that takes less does nothing that was asked for.
 const AT_REST: f64 = 0.15;
 /// What clients gave up on may go on for so long after everything that was accepted has ended.
@@ -26,17 +31,19 @@ pub fn curve(lab: &Lab, place: &Place, question: &Question, mode: Mode) -> Resul
     let arm = Arm { name: mode.to_string(), mode, env: BTreeMap::new() };
     let scratch = Scratch::new(place, &format!("rate-{}-{mode}", question.scenario.key()))?;
     let mut bench = Bench::start(lab, &arm, &scratch.0)?;
-    if let Some((rate, seconds)) = question.warm_up() {
-        bench.offer(&load(question, rate, seconds), "warm-up", Kind::default())?;
+    // A report would still run when the first rate begins.
+    if question.scenario != Scenario::S4 {
+        let rate = question.range.start.min(WARM_UP_RATE);
+        bench.offer(&load(question, rate, WARM_UP_SECONDS), "warm-up", Kind::default())?;
     }
+    let kind = Kind { hiccup_ms: Some(whole(question.hiccup_ms)), ..Kind::default() };
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let mut points: Vec<Point> = Vec::new();
     let found = search(question.range, |rate| {
-        let name = format!("rate-{:02}", points.len() + 1);
-        eprintln!("  {mode}: {rate} per second");
-        let measured = bench.offer(&load(question, rate, question.seconds), &name, Kind::default())?;
+        let name = format!("{rate}-per-s").replace('.', "_");
+        let measured = bench.offer(&load(question, rate, question.seconds), &name, kind)?;
         let (point, verdict) = judge(question, rate, &measured, cores);
-        say(mode, &point);
+        say(mode, &point, &measured.watched);
         points.push(point);
         if verdict != Verdict::Sustained {
             settle(&bench)?;
@@ -67,10 +74,20 @@ fn load(question: &Question, rate: f64, seconds: u64) -> Load {
     Load::alone(question.scenario, rate.to_string(), seconds)
 }
 
-fn say(mode: Mode, point: &Point) {
+fn say(mode: Mode, point: &Point, watched: &Watched) {
     let times = |share| short(point.complete.quantile(share));
     let how = point.why_not.as_ref().map_or("sustained".to_owned(), |why| format!("not sustained: {why}"));
-    eprintln!("{mode} at {}/s: complete p50 {}, p99 {}: {how}", point.rate, times(0.5), times(0.99));
+    // Said here only: a figure from a machine that is shared is to be measured again.
+    let others = watched.others.filter(|share| *share > NOTABLE);
+    let others = others.map_or(String::new(), |share| {
+        format!(" (other programs took {:.0} % of the processors)", 100.0 * share)
+    });
+    eprintln!("{mode} at {}/s: complete p50 {}, p99 {}: {how}{others}", point.rate, times(0.5), times(0.99));
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds of a wait")]
+fn whole(ms: f64) -> u32 {
+    ms.ceil() as u32
 }
 
 /// Work that nobody waits for any more would be in the way of the next rate.
