@@ -15,6 +15,7 @@ use crate::local::supervise::{self, UpArgs};
 use crate::local::{project_root, signals};
 use crate::omission::{self, OmissionArgs};
 use crate::rate::{self, RateArgs};
+use crate::report::command::{self, ReportArgs};
 use crate::trace::{self, TraceArgs};
 use crate::{check, test};
 
@@ -50,6 +51,8 @@ enum Command {
     Breakeven(BreakevenArgs),
     /// The same stall seen by a closed and by an open load: why the comparison offers an open one.
     Omission(OmissionArgs),
+    /// Make the report of a comparison again, from its raw data; or say what differs between two comparisons.
+    Report(ReportArgs),
     /// Break one thing after another under load, and check that nothing was lost and nothing done twice.
     Faults(FaultsArgs),
     /// Run every test of the project against servers started for it.
@@ -73,6 +76,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rate(args) => rate::run(&args, cli.port_offset)?,
         Command::Breakeven(args) => breakeven::run(&args, cli.port_offset)?,
         Command::Omission(args) => omission::run(&args, cli.port_offset)?,
+        Command::Report(args) => command::run(&args)?,
         Command::Faults(args) => return faults::run(args, &root, cli.port_offset),
         Command::Test(args) => return test::run(&root, &args),
         Command::Dlq(args) => return dlq::run(&args),

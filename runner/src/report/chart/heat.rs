@@ -1,0 +1,42 @@
+//! A grid of cells, each with a colour that says which arm is better and how clearly, and with a word.
+
+use anyhow::Result;
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use super::{GRID, WIDTH, canvas, write};
+
+pub struct Cell {
+    pub text: String,
+    /// `None`: no difference. Else of the better arm, with how much better it is, from 0 to 1.
+    pub color: Option<(RGBColor, f64)>,
+}
+
+const ROW: i32 = 26;
+const TOP: i32 = 26;
+const LEFT: i32 = 40;
+
+pub fn draw(label: &str, columns: &[String], rows: &[(String, Vec<Cell>)]) -> Result<String> {
+    let count = i32::try_from(columns.len().max(1))?;
+    let each = (i32::try_from(WIDTH)? - LEFT - 4) / count;
+    let height = TOP + ROW * i32::try_from(rows.len())? + 4;
+    canvas(height.unsigned_abs(), label, |root| {
+        for (at, column) in (0..).zip(columns) {
+            write(root, column, (LEFT + each * at + each / 2, TOP / 2), HPos::Center)?;
+        }
+        for (at, (name, cells)) in (0..).zip(rows) {
+            let y = TOP + ROW * at;
+            write(root, name, (LEFT - 8, y + ROW / 2), HPos::Right)?;
+            for (at, cell) in (0..).zip(cells) {
+                let x = LEFT + each * at;
+                let corners = [(x + 1, y + 1), (x + each - 2, y + ROW - 2)];
+                if let Some((color, strength)) = cell.color {
+                    root.draw(&Rectangle::new(corners, color.mix(0.12 + 0.4 * strength).filled()))?;
+                }
+                root.draw(&Rectangle::new(corners, GRID.stroke_width(1)))?;
+                write(root, &cell.text, (x + each / 2, y + ROW / 2), HPos::Center)?;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,46 @@
+//! What `./study report` is asked for.
+
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::results::Results;
+use super::{again, two, write};
+use crate::compare::table;
+
+#[derive(Args)]
+pub struct ReportArgs {
+    /// A folder of results, such as `results/20261121T095042Z`.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+
+    /// Another one: what differs between them, arm by arm.
+    #[arg(value_name = "OTHER")]
+    other: Option<PathBuf>,
+}
+
+/// Made anew from the raw data, where that is kept.
+fn read(dir: &Path) -> Result<Results> {
+    let mut results = Results::read(dir)?;
+    for run in again::join_anew(&mut results, dir)? {
+        eprintln!(
+            "run {run} of {}: joined anew, its outcomes are not those of its run.json; the report has the new ones",
+            dir.display()
+        );
+    }
+    Ok(results)
+}
+
+pub fn run(args: &ReportArgs) -> Result<()> {
+    let results = read(&args.dir)?;
+    let text = match &args.other {
+        Some(other) => two::text(&results, &read(other)?)?,
+        None => {
+            let page = write(&results, &args.dir)?;
+            format!("{}\nResults: {}\n", table::text(&results).0, page.display())
+        }
+    };
+    Ok(stdout().write_all(format!("\n{text}").as_bytes())?)
+}

@@ -1,0 +1,70 @@
+//! Little's law: the mean number in progress is the arrival rate times the mean time in the system. The times come
+//! from k6 (sync) and the journals (async), the number from gauges and queues, so each checks the other.
+
+use serde::Serialize;
+
+use super::costs::Span;
+use super::sums::valid;
+use crate::local::Mode;
+use crate::measure::record::{Arm, Plan, Run};
+use crate::measure::scenario::Scenario;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Little {
+    pub scenario: Scenario,
+    pub arm: String,
+    /// Arrivals per second x mean seconds, and what was seen; means over the valid runs.
+    pub by_law: f64,
+    pub seen: f64,
+    /// Seen by law, of each run.
+    pub ratio: Span,
+}
+
+pub fn of(plan: &Plan, runs: &[Run]) -> Vec<Little> {
+    let pairs =
+        Scenario::ALL.into_iter().flat_map(|scenario| plan.arms.iter().map(move |arm| (scenario, arm)));
+    pairs.filter_map(|(scenario, arm)| one(plan, runs, arm, scenario)).collect()
+}
+
+fn one(plan: &Plan, runs: &[Run], arm: &Arm, scenario: Scenario) -> Option<Little> {
+    let both: Vec<(f64, f64)> = valid(runs, &arm.name)
+        .filter_map(|run| {
+            let outcome = run.scenarios.get(&scenario)?;
+            // In async mode a message is in its queue until the work is done.
+            let times = match run.mode {
+                Mode::Sync => &outcome.acknowledge,
+                Mode::Async => &outcome.complete,
+            };
+            let rate = outcome.expected as f64 / plan.load.seconds as f64;
+            Some((rate * times.mean()? / 1000.0, *run.in_progress.get(&scenario)?))
+        })
+        .collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| both.iter().map(of).sum::<f64>() / both.len() as f64;
+    let ratios: Vec<f64> = both.iter().map(|(by_law, seen)| seen / by_law).collect();
+    Some(Little {
+        scenario,
+        arm: arm.name.clone(),
+        ratio: Span::of(&ratios)?,
+        by_law: mean(|(by_law, _)| *by_law),
+        seen: mean(|(_, seen)| *seen),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example;
+    use super::*;
+    use crate::measure::times::Times;
+
+    #[test]
+    fn the_number_in_progress_is_rate_times_time() {
+        let mut results = example::of(&[("sync", Mode::Sync)], 1);
+        results.plan.load.seconds = 100;
+        let outcome = results.runs[0].scenarios.get_mut(&Scenario::S1).unwrap();
+        outcome.expected = 500;
+        outcome.acknowledge = Times::of([400_000, 600_000]);
+        let little = one(&results.plan, &results.runs, &results.plan.arms[0], Scenario::S1).unwrap();
+        assert!((little.by_law - 2.5).abs() < 1e-9 && (little.ratio.mean - 2.6 / 2.5).abs() < 1e-9);
+        assert_eq!(of(&results.plan, &results.runs).len(), 3);
+    }
+}

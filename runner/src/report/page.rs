@@ -1,0 +1,39 @@
+//! The page and the Markdown: templates over the same view. The page is one file with everything in it, charts as
+//! inline SVG, nothing loaded from anywhere.
+
+use anyhow::{Context, Result};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, context};
+
+use super::view::View;
+
+pub fn html(view: &View) -> Result<String> {
+    render(view, "report.html", include_str!("page.html"))
+}
+
+pub fn markdown(view: &View) -> Result<String> {
+    render(view, "report.md", include_str!("page.md"))
+}
+
+/// Escapes for HTML or not at all, by the name's ending.
+fn render(view: &View, name: &'static str, template: &'static str) -> Result<String> {
+    let mut environment = Environment::new();
+    // A line with a block alone leaves nothing.
+    let syntax =
+        SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+    environment.set_syntax(syntax?);
+    // What came from outside (a processor's name, a failed check) within Markdown.
+    environment.add_filter("md", |text: String| {
+        text.replace('&', "&amp;").replace('<', "&lt;").replace('|', "\\|").replace('\n', " ")
+    });
+    environment.add_template(name, template).with_context(|| format!("the template {name} is broken"))?;
+    let text = environment
+        .get_template(name)?
+        .render(context! { view => Serde(view), style => include_str!("style.css") });
+    text.with_context(|| format!("cannot render {name}"))
+}
+
+#[cfg(test)]
+#[path = "page_tests.rs"]
+mod tests;

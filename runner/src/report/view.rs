@@ -1,0 +1,250 @@
+//! Everything that the page and the Markdown show, in words already: both are templates over this.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::cells::{self, Block, Judged};
+use super::classic::{self, Classic};
+use super::costs::{Stack, Taken};
+use super::little::{self, Little};
+use super::numbers::{bytes, digits, percent, seconds, span};
+use super::rates::{self, Rates};
+use super::results::Results;
+use super::rules::{self, Ground, Rule};
+use super::section::{self, Section};
+use super::stall::{self, Stall};
+use super::{chart, checks};
+use crate::compare::statistics::Analysis;
+use crate::compare::table;
+use crate::measure::record::{Parts, Run};
+use crate::measure::scenario::Scenario;
+
+#[derive(Serialize)]
+pub struct View {
+    what: String,
+    problems: Vec<String>,
+    invalid: Vec<String>,
+    all_good: &'static str,
+    /// Why nothing is judged, if so.
+    unjudged: Option<&'static str>,
+    against_itself: Option<String>,
+    arms: Vec<ArmView>,
+    sections: Vec<Section>,
+    rules: Vec<Rule>,
+    classic: Classic,
+    rates: Vec<Rates>,
+    grid: Option<GridView>,
+    stall: Option<Stall>,
+    stacks: Vec<StackRow>,
+    checks: Vec<checks::Kind>,
+    little: Vec<LittleRow>,
+    runs: Vec<RunRow>,
+    conditions: Vec<(&'static str, String)>,
+}
+
+#[derive(Serialize)]
+struct ArmView {
+    name: String,
+    class: &'static str,
+    runs: usize,
+}
+
+#[derive(Serialize)]
+struct GridView {
+    started: String,
+    seconds: u64,
+    arms: Vec<String>,
+    host: String,
+    blocks: Vec<Block>,
+}
+
+#[derive(Serialize)]
+struct StackRow {
+    arm: String,
+    cpu: String,
+    bytes: String,
+    memory: String,
+}
+
+#[derive(Serialize)]
+struct LittleRow {
+    scenario: String,
+    arm: String,
+    by_law: String,
+    seen: String,
+    ratio: String,
+}
+
+#[derive(Serialize)]
+struct RunRow {
+    number: usize,
+    arm: String,
+    started: String,
+    others: String,
+    k6: String,
+    servers: String,
+    drain: String,
+    invalid: bool,
+}
+
+pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result<View> {
+    let plan = &results.plan;
+    let mut sections = Vec::new();
+    for scenario in Scenario::ALL {
+        sections.extend(section::section(results, analysis, scenario)?);
+    }
+    let arms = plan.arms.iter().zip(chart::colours(&plan.arms)).zip(&analysis.runs);
+    let arms = arms.map(|((arm, color), runs)| ArmView {
+        name: arm.name.clone(),
+        class: chart::class(color),
+        runs: *runs,
+    });
+    let judged_any = analysis.cells.iter().any(|cell| cell.difference.is_some());
+    let grid = results.grid.as_ref().map(|grid| GridView {
+        started: grid.started.clone(),
+        seconds: grid.seconds,
+        arms: grid.arms.clone(),
+        host: grid.host.line(),
+        blocks: cells::blocks(judged),
+    });
+    Ok(View {
+        what: what(results, analysis),
+        problems: results.runs.iter().flat_map(Run::problems).collect(),
+        invalid: analysis.invalid.iter().map(|(slot, why)| format!("run {}: {why}", slot + 1)).collect(),
+        all_good: table::ALL_GOOD,
+        unjudged: (plan.arms.len() > 1 && !judged_any).then(|| table::single(analysis)),
+        against_itself: table::against_itself(plan, analysis),
+        arms: arms.collect(),
+        sections,
+        rules: rules::rules(&Ground { results, analysis, judged }),
+        classic: classic::classic(results, analysis)?,
+        rates: rates::rates(results)?,
+        grid,
+        stall: results.omission.as_ref().map(stall::stall).transpose()?,
+        stacks: plan
+            .arms
+            .iter()
+            .map(|arm| stack_row(&arm.name, &Stack::of(&results.runs, &arm.name)))
+            .collect(),
+        checks: checks::of(&results.runs),
+        little: little::of(plan, &results.runs).into_iter().map(little_row).collect(),
+        runs: results.runs.iter().map(run_row).collect(),
+        conditions: conditions(results),
+    })
+}
+
+/// One line.
+fn what(results: &Results, analysis: &Analysis) -> String {
+    let plan = &results.plan;
+    let arms: Vec<String> = plan
+        .arms
+        .iter()
+        .zip(&analysis.runs)
+        .map(|(arm, runs)| format!("{} ({runs} {})", arm.name, if *runs == 1 { "run" } else { "runs" }))
+        .collect();
+    let host = &plan.host;
+    format!(
+        "{}, {}: profile {}, {} s of load in each run, on {} cores ({}), {} GiB, revision {}",
+        plan.started,
+        arms.join(" against "),
+        plan.profile,
+        plan.load.seconds,
+        host.cores,
+        host.cpu,
+        host.memory_gib,
+        host.revision
+    )
+}
+
+fn stack_row(arm: &str, stack: &Stack) -> StackRow {
+    let shown = |taken: &Option<Taken>, show: fn(f64) -> String| {
+        let Some(Taken { parts: Parts { services, broker, database }, total }) = taken else {
+            return "-".into();
+        };
+        let parts = [("services", services), ("broker", broker), ("database", database)];
+        let parts: Vec<String> =
+            parts.iter().map(|(name, part)| format!("{name} {}", show(**part))).collect();
+        format!("{}: {}", span(total, show), parts.join(", "))
+    };
+    StackRow {
+        arm: arm.to_owned(),
+        cpu: shown(&stack.cpu, seconds),
+        bytes: shown(&stack.bytes, bytes),
+        memory: shown(&stack.memory, |mib| format!("{} MiB", digits(mib))),
+    }
+}
+
+fn little_row(little: Little) -> LittleRow {
+    LittleRow {
+        scenario: little.scenario.to_string(),
+        arm: little.arm,
+        by_law: digits(little.by_law),
+        seen: digits(little.seen),
+        ratio: span(&little.ratio, digits),
+    }
+}
+
+fn run_row(run: &Run) -> RunRow {
+    let servers = &run.servers;
+    let broker = servers.rabbitmq.as_ref().map_or(String::new(), |version| format!(", RabbitMQ {version}"));
+    let cores = run.watched.k6_cpu / run.watched.seconds.max(1.0);
+    RunRow {
+        number: run.slot + 1,
+        arm: run.arm.clone(),
+        started: run.started.clone(),
+        others: run.watched.others.map_or("-".into(), |share| percent((share * 1000.0).round() / 1000.0)),
+        k6: format!("{} ({} cores)", seconds(run.watched.k6_cpu), digits(cores)),
+        servers: format!("PostgreSQL {}{broker}", servers.postgresql),
+        drain: seconds(run.drain.seconds),
+        invalid: run.invalid().is_some(),
+    }
+}
+
+fn conditions(results: &Results) -> Vec<(&'static str, String)> {
+    let plan = &results.plan;
+    let host = &plan.host;
+    let rate = |(scenario, rate): (&Scenario, &String)| {
+        let unit = if rate.contains('/') { "" } else { "/s" };
+        format!("{scenario} {rate}{unit}")
+    };
+    let rates = |rates: &std::collections::BTreeMap<Scenario, String>| {
+        rates.iter().map(rate).collect::<Vec<_>>().join(", ")
+    };
+    let burst = plan.load.burst.as_ref().map_or(String::new(), |burst| {
+        format!("; after {} s, for {} s: {}", burst.after, burst.seconds, rates(&burst.rates))
+    });
+    let settings: Vec<String> =
+        plan.settings.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let own = plan.arms.iter().filter(|arm| !arm.env.is_empty()).map(|arm| {
+        let env: Vec<String> = arm.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{} has {}", arm.name, env.join(", "))
+    });
+    let own: Vec<String> = own.collect();
+    let order: Vec<&str> = (0..plan.order.len()).map(|slot| plan.arm(slot).name.as_str()).collect();
+    let place = match &host.engine {
+        Some(engine) => format!("in containers of Docker {engine}, with the limits of the compose files"),
+        None => "processes on one machine".to_owned(),
+    };
+    let load = &plan.load;
+    vec![
+        (
+            "Machine",
+            format!(
+                "{} cores ({}), {} GiB, Linux {}; load generator, services and servers share it",
+                host.cores, host.cpu, host.memory_gib, host.kernel
+            ),
+        ),
+        ("Build", format!("revision {} ({} build), {place}, k6 {}", host.revision, host.build, host.k6)),
+        ("Arrivals", format!("{}{burst}", rates(&load.rates))),
+        (
+            "Length",
+            format!(
+                "{} s of warm-up (dropped), {} s of load, {} s of each scenario alone for its cost",
+                load.warm_up_seconds, load.seconds, load.cost_seconds
+            ),
+        ),
+        ("Settings", [settings, own].concat().join(", ")),
+        ("Order of runs", order.join(", ")),
+        ("Seed", plan.seed.to_string()),
+    ]
+}
