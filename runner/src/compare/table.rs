@@ -22,7 +22,8 @@ pub fn text(results: &Results) -> (String, usize) {
     let analysis = Analysis::of(&results.plan, &results.runs);
     let mut text = format!("{}\n\n", figures(results));
     if analysis.cells.iter().any(|cell| cell.difference.is_some()) {
-        text += &format!("{}\n\n", differences(&results.plan, &analysis));
+        text += &format!("{}\n", differences(&results.plan, &analysis));
+        text += &format!("{}\n", wrap("A difference is called one where its 99 % interval excludes 0."));
     } else if results.plan.arms.len() > 1 {
         text += &wrap(single(&analysis));
         text.push('\n');
