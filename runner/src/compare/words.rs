@@ -113,7 +113,7 @@ fn versus(verb: &str, first: (&str, &Estimate), second: (&str, &Estimate), gap: 
     let scale = Scale::of(&[gap.ms, low, high]);
     let (a, b) = (first.1.ms, second.1.ms);
     let said = match gap.verdict {
-        Verdict::None => "without a difference".to_owned(),
+        Verdict::None => "neither sooner nor later".to_owned(),
         _ => format!("{} {}", factor(a, b), verdict(gap)),
     };
     format!(
@@ -205,6 +205,6 @@ mod tests {
             say(2004.0, 2011.0, Verdict::Higher).starts_with("completed 0.3 % later (2.01 s, sync 2.00 s; ")
         );
         assert!(say(5.0, 30.0, Verdict::Higher).starts_with("completed 6.0 times later"));
-        assert!(say(5.0, 30.0, Verdict::None).starts_with("completed without a difference"));
+        assert!(say(5.0, 30.0, Verdict::None).starts_with("completed neither sooner nor later"));
     }
 }
