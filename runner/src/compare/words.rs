@@ -107,7 +107,7 @@ pub fn sentence(plan: &Plan, analysis: &Analysis, scenario: Scenario, requests: 
     (!parts.is_empty()).then(|| format!("{subject} {}.{caution}", parts.join(" and ")))
 }
 
-/// `acknowledged 340 times sooner (1.48 ms, sync 504 ms; difference −502 ms, 95 % interval −503 to −501)`.
+/// `acknowledged 340 times sooner (1.48 ms, sync 504 ms: −502 ms, 95 %: −503 to −501)`.
 fn versus(verb: &str, first: (&str, &Estimate), second: (&str, &Estimate), gap: &Difference) -> String {
     let (low, high) = gap.interval;
     let scale = Scale::of(&[gap.ms, low, high]);
@@ -117,7 +117,7 @@ fn versus(verb: &str, first: (&str, &Estimate), second: (&str, &Estimate), gap: 
         _ => format!("{} {}", factor(a, b), verdict(gap)),
     };
     format!(
-        "{verb} {said} ({}, {} {}; difference {}\u{a0}{}, 95\u{a0}% interval {} to {})",
+        "{verb} {said} ({}, {} {}: {}\u{a0}{}, 95\u{a0}%: {} to {})",
         unbroken(b),
         first.0,
         unbroken(a),
@@ -199,10 +199,10 @@ mod tests {
         };
         assert!(
             say(2004.0, 6.1, Verdict::Lower)
-                .starts_with("completed 329 times sooner (6.10 ms, sync 2.00 s; ")
+                .starts_with("completed 329 times sooner (6.10 ms, sync 2.00 s: ")
         );
         assert!(
-            say(2004.0, 2011.0, Verdict::Higher).starts_with("completed 0.3 % later (2.01 s, sync 2.00 s; ")
+            say(2004.0, 2011.0, Verdict::Higher).starts_with("completed 0.3 % later (2.01 s, sync 2.00 s: ")
         );
         assert!(say(5.0, 30.0, Verdict::Higher).starts_with("completed 6.0 times later"));
         assert!(say(5.0, 30.0, Verdict::None).starts_with("completed neither sooner nor later"));

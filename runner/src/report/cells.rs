@@ -155,7 +155,7 @@ fn shown(cell: &Judged) -> Shown {
     let (text, class, strength) = match &cell.winner {
         _ if !cell.problems.is_empty() => ("not judged".to_owned(), "", 0),
         Some(Winner { arms, factor: Some(factor) }) => {
-            let strength = 12 + 33 * u32::from(*factor >= 1.5) + 20 * u32::from(*factor >= 4.0);
+            let strength = 10 + 15 * u32::from(*factor >= 1.5) + 20 * u32::from(*factor >= 4.0);
             (format!("{} {}×", arms.join(", "), digits(*factor)), class(arms), strength)
         }
         Some(_) => ("no difference".to_owned(), "", 0),

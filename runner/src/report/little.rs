@@ -6,6 +6,8 @@ use serde::Serialize;
 use super::costs::Span;
 use super::sums::valid;
 use crate::local::Mode;
+use crate::measure::join::Outcome;
+use crate::measure::profile::per_second;
 use crate::measure::record::{Arm, Plan, Run};
 use crate::measure::scenario::Scenario;
 
@@ -26,6 +28,17 @@ pub fn of(plan: &Plan, runs: &[Run]) -> Vec<Little> {
     pairs.filter_map(|(scenario, arm)| one(plan, runs, arm, scenario)).collect()
 }
 
+/// Accepted per second, while the load runs steadily: not the count by its length, which is one more than there are
+/// intervals.
+fn arrivals(plan: &Plan, scenario: Scenario, outcome: &Outcome) -> Option<f64> {
+    let load = &plan.load;
+    let offered = match &load.burst {
+        None => per_second(load.rates.get(&scenario)?).ok()?,
+        Some(_) => outcome.requests as f64 / load.seconds as f64,
+    };
+    Some(offered * outcome.expected as f64 / outcome.requests as f64)
+}
+
 fn one(plan: &Plan, runs: &[Run], arm: &Arm, scenario: Scenario) -> Option<Little> {
     let both: Vec<(f64, f64)> = valid(runs, &arm.name)
         .filter_map(|run| {
@@ -35,7 +48,7 @@ fn one(plan: &Plan, runs: &[Run], arm: &Arm, scenario: Scenario) -> Option<Littl
                 Mode::Sync => &outcome.acknowledge,
                 Mode::Async => &outcome.complete,
             };
-            let rate = outcome.expected as f64 / plan.load.seconds as f64;
+            let rate = arrivals(plan, scenario, outcome)?;
             Some((rate * times.mean()? / 1000.0, *run.in_progress.get(&scenario)?))
         })
         .collect();
@@ -59,9 +72,7 @@ mod tests {
     #[test]
     fn the_number_in_progress_is_rate_times_time() {
         let mut results = example::of(&[("sync", Mode::Sync)], 1);
-        results.plan.load.seconds = 100;
         let outcome = results.runs[0].scenarios.get_mut(&Scenario::S1).unwrap();
-        outcome.expected = 500;
         outcome.acknowledge = Times::of([400_000, 600_000]);
         let little = one(&results.plan, &results.runs, &results.plan.arms[0], Scenario::S1).unwrap();
         assert!((little.by_law - 2.5).abs() < 1e-9 && (little.ratio.mean - 2.6 / 2.5).abs() < 1e-9);

@@ -1,7 +1,7 @@
 //! `./study report`: what was measured, for people: one page, and the same as Markdown, CSV and JSON.
 //!
 //! In reading order: `results` (what a folder holds), `sums`, `costs`, `little`, `checks`, `winner` (what the runs say
-//! together), `section`, `classic`, `rates`, `cells`, `stall`, `rules` (the parts of the report), `view` (all of them),
+//! together), `section`, `price`, `classic`, `rates`, `cells`, `stall`, `rules` (the parts of the report), `view` (all of them),
 //! `page`, `csv`, `json` (its forms), `chart`; `command`, `again` (from raw data), `two` (folders against each other).
 
 pub mod again;
@@ -18,6 +18,7 @@ pub mod json;
 pub mod little;
 pub mod numbers;
 pub mod page;
+pub mod price;
 pub mod rates;
 pub mod results;
 pub mod rules;

@@ -21,8 +21,8 @@ fn charts(page: &str) -> usize {
 #[test]
 fn the_page_shows_everything_and_loads_nothing() {
     let (page, text) = of(&example::results());
-    // Four per scenario; percentiles of each; throughput, errors, success, heat; two and one of the curves; the stall.
-    assert_eq!(charts(&page), 6 * 4 + 6 + 4 + 3 + 1);
+    // Four per scenario; cost and percentiles of each; throughput, errors, success, heat; curves; the stall.
+    assert_eq!(charts(&page), 6 * 4 + 6 + 6 + 4 + 3 + 1);
     for key in Scenario::ALL.map(Scenario::key) {
         assert!(page.contains(&format!("<section id=\"{key}\">")), "{key}");
     }
@@ -69,7 +69,7 @@ fn parts_that_were_not_measured_are_named_with_their_command() {
     let mut results = example::of(&[("sync", Mode::Sync), ("async", Mode::Async)], 1);
     results.runs.iter_mut().for_each(|run| run.costs.clear());
     let (page, text) = of(&results);
-    assert_eq!(charts(&page), 6 * 3 + 6 + 3);
+    assert_eq!(charts(&page), 6 * 4 + 6 + 3);
     for wanted in
         ["./study rate --scenario s6", "./study breakeven", "./study omission", "differences are not judged"]
     {
@@ -80,7 +80,7 @@ fn parts_that_were_not_measured_are_named_with_their_command() {
 #[test]
 fn one_arm_alone_has_a_page() {
     let (page, _) = of(&example::of(&[("async", Mode::Async)], 2));
-    assert_eq!(charts(&page), 6 * 4 + 6 + 3);
+    assert_eq!(charts(&page), 6 * 4 + 6 + 6 + 3);
     assert!(!page.contains("not judged"));
 }
 
@@ -95,5 +95,6 @@ fn an_invalid_run_is_named_and_its_figures_are_left_out() {
     }
     assert!(page.contains("async (2 runs)") && page.contains("<td>2469134</td>"));
     results.runs.iter_mut().for_each(|run| run.scenarios.get_mut(&Scenario::S6).unwrap().dropped = 3);
-    assert_eq!(charts(&of(&results).0), 4);
+    // Only the curves and the stall are left.
+    assert_eq!(charts(&of(&results).0), 3 + 1);
 }

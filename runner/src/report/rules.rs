@@ -5,24 +5,31 @@ use serde::Serialize;
 
 use super::cells::{Judged, Measure, anchor};
 use super::costs::Costs;
+use super::numbers::{digits, seconds};
 use super::results::Results;
 use super::winner::Winner;
+use crate::breakeven::grid::Conditions;
 use crate::compare::statistics::{Analysis, Percentile, Quantity, Verdict};
 use crate::compare::words;
 use crate::local::Mode;
 use crate::measure::scenario::Scenario;
 use crate::measure::times::short;
 
-use super::numbers::{digits, seconds};
-
 #[derive(Debug, Serialize)]
 pub struct Rule {
     when: &'static str,
-    /// What was measured, or what is missing.
+    /// What follows from the figures, or what is missing.
     pub says: String,
     pub measured: bool,
-    /// Anchor on the page, and its name.
-    links: Vec<(String, String)>,
+    pub figures: Vec<Figure>,
+}
+
+/// With the anchor on the page where it comes from, and that place's name.
+#[derive(Debug, Serialize)]
+pub struct Figure {
+    anchor: String,
+    name: String,
+    pub says: String,
 }
 
 /// What the rules are made of.
@@ -51,18 +58,24 @@ pub fn rules(ground: &Ground<'_>) -> Vec<Rule> {
     ]
 }
 
-fn rule(when: &'static str, found: Vec<(String, String, String)>, missing: &str) -> Rule {
-    if found.is_empty() {
-        return Rule { when, says: format!("Not measured: {missing}."), measured: false, links: Vec::new() };
+fn rule(when: &'static str, says: String, figures: Vec<Figure>, missing: &str) -> Rule {
+    let measured = !figures.is_empty();
+    let says = if measured { says } else { format!("Not measured: {missing}.") };
+    Rule { when, says, measured, figures }
+}
+
+/// `async: S1, S2; sync: S6; no difference: S3`, each name with what it is said of.
+fn grouped(of: &[(String, Scenario)]) -> String {
+    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
+    for (says, scenario) in of {
+        match groups.iter_mut().find(|(known, _)| known == says) {
+            Some((_, scenarios)) => scenarios.push(scenario.to_string()),
+            None => groups.push((says, vec![scenario.to_string()])),
+        }
     }
-    let says: Vec<&str> = found.iter().map(|(says, ..)| says.as_str()).collect();
-    let says = format!("{}.", says.join("; "));
-    Rule {
-        when,
-        says,
-        measured: true,
-        links: found.into_iter().map(|(_, anchor, name)| (anchor, name)).collect(),
-    }
+    let said: Vec<String> =
+        groups.iter().map(|(says, scenarios)| format!("{says} in {}", scenarios.join(", "))).collect();
+    said.join("; ") + "."
 }
 
 impl Ground<'_> {
@@ -73,50 +86,60 @@ impl Ground<'_> {
     }
 
     fn times(&self, when: &'static str, quantity: Quantity, scenarios: &[Scenario]) -> Rule {
-        let one = |scenario: &Scenario| {
-            let (sync, events) = self.modes()?;
-            let cell = self.analysis.cell(*scenario, quantity, Percentile::P50)?;
-            let gap = cell.difference.as_ref()?;
-            let (a, b) = (cell.arms.get(sync)?.as_ref()?.ms, cell.arms.get(events)?.as_ref()?.ms);
-            let verb = words::quantity(quantity);
-            let said = match gap.verdict {
-                Verdict::None => format!("{scenario}: no difference in time to {verb}"),
+        let verb = words::quantity(quantity);
+        let (mut groups, mut figures) = (Vec::new(), Vec::new());
+        for scenario in scenarios {
+            let Some((sync, events, verdict)) = self.medians(*scenario, quantity) else { continue };
+            let (group, figure) = match verdict {
+                Verdict::None => (format!("no difference in time to {verb}"), String::new()),
                 _ => {
-                    let (better, gap) = if b < a { ("async", a - b) } else { ("sync", b - a) };
-                    format!(
-                        "{scenario}: {better} {verb}s {} ({}) sooner",
-                        short(Some(gap)),
-                        words::factor(a, b)
-                    )
+                    let better = if events < sync { "async" } else { "sync" };
+                    let gap = short(Some((sync - events).abs()));
+                    let factor = words::factor(sync, events);
+                    (format!("{better} {verb}s sooner"), format!(", {better} {gap} ({factor}) sooner"))
                 }
             };
-            let says = format!("{said}: async {}, sync {}", short(Some(b)), short(Some(a)));
-            Some((says, scenario.key().to_owned(), scenario.to_string()))
-        };
-        rule(when, scenarios.iter().filter_map(one).collect(), BOTH)
+            let says = format!("async {}, sync {}{figure}", short(Some(events)), short(Some(sync)));
+            groups.push((group, *scenario));
+            figures.push(Figure { anchor: scenario.key().to_owned(), name: scenario.to_string(), says });
+        }
+        rule(when, grouped(&groups), figures, BOTH)
+    }
+
+    /// Of sync and of async.
+    fn medians(&self, scenario: Scenario, quantity: Quantity) -> Option<(f64, f64, Verdict)> {
+        let (sync, events) = self.modes()?;
+        let cell = self.analysis.cell(scenario, quantity, Percentile::P50)?;
+        let ms = |at: usize| Some(cell.arms.get(at)?.as_ref()?.ms);
+        Some((ms(sync)?, ms(events)?, cell.difference.as_ref()?.verdict))
     }
 
     fn price(&self) -> Rule {
-        let one = |scenario: Scenario| {
-            let (sync, events) = self.modes()?;
+        let (mut groups, mut figures) = (Vec::new(), Vec::new());
+        for scenario in Scenario::ALL {
+            let Some((sync, events)) = self.modes() else { break };
             let cpu = |at: usize| {
                 Some(Costs::of(&self.results.runs, &self.results.plan.arms[at].name, scenario)?.cpu.total)
             };
-            let (a, b) = (cpu(sync)?, cpu(events)?);
-            let apart = a.high < b.low || b.high < a.low;
-            let said = match a.mean < b.mean {
-                _ if !apart => "no difference between the runs' ranges".to_owned(),
-                true => format!("async takes {} as much", words::factor(a.mean, b.mean)),
-                false => format!("sync takes {} as much", words::factor(a.mean, b.mean)),
+            let Some((sync, events)) = cpu(sync).zip(cpu(events)) else { continue };
+            let group = match events.mean < sync.mean {
+                _ if sync.low <= events.high && events.low <= sync.high => {
+                    "no difference beyond the range of the runs"
+                }
+                true => "async takes less",
+                false => "sync takes less",
             };
-            let says = format!("{scenario}: {said} (async {}, sync {})", seconds(b.mean), seconds(a.mean));
-            Some((says, format!("{}-cost", scenario.key()), scenario.to_string()))
-        };
-        rule(
-            "What 1000 workflows cost in processor time",
-            Scenario::ALL.into_iter().filter_map(one).collect(),
-            "the cost of each scenario alone is part of ./study compare --profile standard",
-        )
+            let factor = words::factor(sync.mean, events.mean);
+            let says = format!("async {}, sync {}: {factor} apart", seconds(events.mean), seconds(sync.mean));
+            groups.push((group.to_owned(), scenario));
+            figures.push(Figure {
+                anchor: format!("{}-cost", scenario.key()),
+                name: scenario.to_string(),
+                says,
+            });
+        }
+        let missing = "the cost of each scenario alone is part of ./study compare --profile standard";
+        rule("What 1000 workflows cost in processor time", grouped(&groups), figures, missing)
     }
 
     /// The widest fan-out with the slowest receivers, at the lowest rate.
@@ -128,41 +151,42 @@ impl Ground<'_> {
             let it = cell.conditions;
             (it.width, it.service_ms, std::cmp::Reverse(it.rate), std::cmp::Reverse(it.payload))
         });
-        let found = hardest.map(|cell| {
-            let it = cell.conditions;
+        let (mut said, mut figures) = (String::new(), Vec::new());
+        if let Some(cell) = hardest {
+            let Conditions { service_ms, width, rate, .. } = cell.conditions;
+            said = match &cell.winner {
+                Some(Winner { arms, factor: Some(_) }) => format!("{} completes soonest", arms.join(", ")),
+                _ => "no difference in time to complete".to_owned(),
+            };
+            said += &format!(" with {width} receivers of {service_ms} ms each, {rate} arrivals a second.");
             let each: Vec<String> =
-                cell.values.iter().map(|(arm, ms)| format!("{arm} in {}", short(Some(*ms)))).collect();
-            let says = format!(
-                "told {} receivers of {} ms each, {} arrivals a second, a workflow completes with {}",
-                it.width,
-                it.service_ms,
-                it.rate,
-                each.join(", ")
-            );
-            (says, anchor(&it), "the cell".to_owned())
-        });
-        rule(
-            "If one change must reach several services",
-            found.into_iter().collect(),
-            "that is ./study breakeven",
-        )
+                cell.values.iter().map(|(arm, ms)| format!("{arm} {}", short(Some(*ms)))).collect();
+            let (anchor, name) = (anchor(&cell.conditions), "cell".to_owned());
+            figures.push(Figure { anchor, name, says: each.join(", ") });
+        }
+        rule("If one change must reach several services", said, figures, "that is ./study breakeven")
     }
 
     /// Where async acknowledges, or completes, sooner than either way of calling; and where not.
     fn break_even(&self) -> Rule {
-        let said = |measure: Measure, verb: &str| {
+        let (mut said, mut figures) = (Vec::new(), Vec::new());
+        for (measure, verb) in [(Measure::Acknowledge, "acknowledges"), (Measure::Complete, "completes")] {
             let judged: Vec<&Judged> =
                 self.judged.iter().filter(|cell| cell.measure == measure && cell.winner.is_some()).collect();
             let alone = |cell: &&&Judged| matches!(&cell.winner, Some(Winner { arms, factor: Some(_) }) if arms[..] == ["async"]);
-            let first = judged.iter().find(alone).or(judged.first())?;
+            let Some(shown) = judged.iter().find(alone).or(judged.first()) else { continue };
             let wins = judged.iter().filter(alone).count();
-            let least = judged.iter().filter(alone).map(|cell| cell.conditions.service_ms).min();
-            let from = least.map_or(String::new(), |ms| format!(", first at receivers of {ms} ms"));
-            let says = format!("async alone {verb} soonest in {wins} of {} cells{from}", judged.len());
-            Some((says, anchor(&first.conditions), format!("{verb} soonest")))
-        };
-        let found = [said(Measure::Acknowledge, "acknowledges"), said(Measure::Complete, "completes")];
-        rule("Where the balance tips", found.into_iter().flatten().collect(), "that is ./study breakeven")
+            said.push(format!("async alone {verb} soonest in {wins} of {} cells", judged.len()));
+            let Conditions { service_ms, width, rate, payload } = shown.conditions;
+            let each: Vec<String> =
+                shown.values.iter().map(|(arm, ms)| format!("{arm} {}", short(Some(*ms)))).collect();
+            figures.push(Figure {
+                anchor: anchor(&shown.conditions),
+                name: format!("{width} × {service_ms} ms, {rate}/s, {payload} characters"),
+                says: format!("{verb} after: {}", each.join(", ")),
+            });
+        }
+        rule("Where the balance tips", said.join("; ") + ".", figures, "that is ./study breakeven")
     }
 
     fn capacity(&self) -> Rule {
@@ -170,25 +194,24 @@ impl Ground<'_> {
             let curves: Vec<_> =
                 self.results.curves.iter().filter(|curve| curve.scenario == scenario).collect();
             curves.first()?;
+            let rate = |rate: f64| format!("{}/s", digits(rate));
             let each: Vec<String> = curves
                 .iter()
                 .map(|curve| {
-                    let rate = curve
-                        .sustainable
-                        .map_or("no rate that was tried".into(), |rate| format!("{}/s", digits(rate)));
                     let least = if curve.limited_by.is_some() { "at least " } else { "" };
-                    format!("{} {least}{rate}", curve.arm)
+                    format!(
+                        "{} {least}{}",
+                        curve.arm,
+                        curve.sustainable.map_or("no rate that was tried".into(), rate)
+                    )
                 })
                 .collect();
-            let says = format!("{scenario}: sustained with {}", each.join(", "));
-            Some((says, format!("rate-{}", scenario.key()), scenario.to_string()))
+            let anchor = format!("rate-{}", scenario.key());
+            Some(Figure { anchor, name: scenario.to_string(), says: each.join(", ") })
         };
-        let found = Scenario::ALL.into_iter().filter_map(one).collect();
-        rule(
-            "If the load will grow",
-            found,
-            "that is ./study rate --scenario s6 --out DIR, where DIR is this folder",
-        )
+        let figures = Scenario::ALL.into_iter().filter_map(one).collect();
+        let missing = "that is ./study rate --scenario s6 --out DIR, where DIR is this folder";
+        rule("If the load will grow", "sustained arrivals:".to_owned(), figures, missing)
     }
 }
 
@@ -207,16 +230,12 @@ mod tests {
     #[test]
     fn every_rule_quotes_its_figures() {
         let rules = of(&example::results());
-        let said: Vec<&str> = rules.iter().map(|rule| rule.says.as_str()).collect();
-        assert!(rules.iter().all(|rule| rule.measured && !rule.links.is_empty()), "{said:?}");
-        assert!(
-            said[0]
-                .starts_with("S1: async acknowledges 498 ms (195 times) sooner: async 2.57 ms, sync 501 ms"),
-            "{}",
-            said[0]
-        );
-        assert!(said[4].contains("told 3 receivers of 20 ms each, 5 arrivals a second"), "{}", said[4]);
-        assert!(said[6].contains("sync 800/s, async 400/s"), "{}", said[6]);
+        assert!(rules.iter().all(|rule| rule.measured && !rule.figures.is_empty()), "{rules:?}");
+        let says: Vec<&str> = rules.iter().map(|rule| rule.says.as_str()).collect();
+        assert_eq!(says[0], "async acknowledges sooner in S1, S2, S4.");
+        assert_eq!(rules[0].figures[0].says, "async 2.57 ms, sync 501 ms, async 498 ms (195 times) sooner");
+        assert_eq!(says[4], "async completes soonest with 3 receivers of 20 ms each, 5 arrivals a second.");
+        assert_eq!(rules[6].figures[0].says, "sync 800/s, async 400/s");
     }
 
     #[test]

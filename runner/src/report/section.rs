@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::chart::axis::{Axis, plain, time};
 use super::chart::lines::{Lines, Series, steps};
-use super::chart::{bars, class, colours};
+use super::chart::{class, colours};
 use super::costs::{Costs, Taken, Waiting};
 use super::numbers::{bytes, digits, seconds, span};
 use super::results::Results;
@@ -17,17 +17,17 @@ use crate::measure::scenario::{RECEIVERS, Scenario};
 
 #[derive(Serialize)]
 pub struct Section {
-    pub key: &'static str,
-    pub name: String,
-    pub title: &'static str,
+    key: &'static str,
+    name: String,
+    title: &'static str,
     effects: String,
-    pub sentence: Option<String>,
-    pub acknowledge: Option<String>,
-    pub complete: Option<String>,
-    pub backlog: Option<String>,
+    sentence: Option<String>,
+    acknowledge: Option<String>,
+    complete: Option<String>,
+    backlog: Option<String>,
     /// Whose backlog is drawn.
     drawn: String,
-    pub cost: Option<String>,
+    runs: Option<String>,
     figures: Vec<FigureRow>,
     outcomes: Vec<OutcomeRow>,
     costs: Vec<CostRow>,
@@ -82,7 +82,7 @@ pub fn section(results: &Results, analysis: &Analysis, scenario: Scenario) -> Re
         complete: distribution(arms, &all, scenario, Quantity::Complete)?,
         backlog: backlog_chart(arms, &backlog, scenario)?,
         drawn: drawn.join(", "),
-        cost: cost_chart(results, scenario)?,
+        runs: runs_chart(results, scenario)?,
         figures: figures(results, analysis, scenario),
         costs: arms.iter().filter_map(|arm| cost_row(runs, arm, scenario)).collect(),
         outcomes: arms.iter().zip(all).filter_map(|(arm, sums)| Some(outcome_row(arm, sums?))).collect(),
@@ -148,34 +148,33 @@ fn backlog_chart(arms: &[Arm], runs: &[(usize, &Run)], of: Scenario) -> Result<O
     Lines { label, x, y, series, marks: Vec::new(), bound: None }.draw().map(Some)
 }
 
-fn cost_chart(results: &Results, scenario: Scenario) -> Result<Option<String>> {
+/// The medians of each run, in the order in which they were made.
+fn runs_chart(results: &Results, of: Scenario) -> Result<Option<String>> {
     let arms = &results.plan.arms;
-    let costs: Vec<Option<Costs>> =
-        arms.iter().map(|arm| Costs::of(&results.runs, &arm.name, scenario)).collect();
-    let mut groups = Vec::new();
-    for (title, pick, show) in [
-        ("CPU", (|costs| Some(&costs.cpu)) as fn(&Costs) -> Option<&Taken>, seconds as fn(f64) -> String),
-        ("bytes", |costs| costs.bytes.as_ref(), bytes),
-    ] {
-        let taken: Vec<Option<&Taken>> = costs.iter().map(|costs| costs.as_ref().and_then(pick)).collect();
-        let largest = taken.iter().flatten().map(|taken| taken.total.mean).fold(0.0, f64::max);
-        let bar = |(taken, color): (&Option<&Taken>, plotters::style::RGBColor)| {
-            let taken = (*taken)?;
-            let Parts { services, broker, database } = taken.parts;
-            let parts = [services, broker, database].map(|part| part / largest.max(f64::MIN_POSITIVE));
-            Some(bars::Bar { color, parts: parts.into(), value: show(taken.total.mean) })
-        };
-        let group: Vec<_> = taken.iter().zip(colours(arms)).filter_map(bar).collect();
-        if !group.is_empty() {
-            groups.push(bars::Group { title: title.into(), bars: group });
+    let mut series = Vec::new();
+    for (quantity, name, dashed) in
+        [(Quantity::Complete, "done", false), (Quantity::Acknowledge, "ack", true)]
+    {
+        for (arm, color) in arms.iter().zip(colours(arms)) {
+            let median = |run: &Run| {
+                let outcome = run.scenarios.get(&of)?;
+                let times = match quantity {
+                    Quantity::Acknowledge => &outcome.acknowledge,
+                    Quantity::Complete => &outcome.complete,
+                };
+                Some((run.slot as f64 + 1.0, times.quantile(0.5)?))
+            };
+            let points = valid(&results.runs, &arm.name).filter_map(median).collect();
+            series.push(Series { name: format!("{} {name}", arm.name), color, dashed, dots: true, points });
         }
     }
-    if groups.is_empty() {
+    let Some(y) = Axis::log(series.iter().flat_map(|line| line.points.iter().map(|(_, ms)| *ms)), time)
+    else {
         return Ok(None);
-    }
-    let names: Vec<_> =
-        arms.iter().zip(colours(arms)).map(|(arm, color)| (arm.name.clone(), color)).collect();
-    bars::draw(&format!("{scenario}: cost of 1000 workflows"), &names, &groups).map(Some)
+    };
+    let label = format!("{of}: median of each run");
+    let x = Axis::numbers(results.plan.order.len());
+    Lines { label, x, y, series, marks: Vec::new(), bound: None }.draw().map(Some)
 }
 
 fn figures(results: &Results, analysis: &Analysis, scenario: Scenario) -> Vec<FigureRow> {

@@ -13,11 +13,14 @@ use super::results::Results;
 use super::rules::{self, Ground, Rule};
 use super::section::{self, Section};
 use super::stall::{self, Stall};
-use super::{chart, checks};
+use super::{chart, checks, price};
 use crate::compare::statistics::Analysis;
 use crate::compare::table;
 use crate::measure::record::{Parts, Run};
 use crate::measure::scenario::Scenario;
+
+/// Share of all processors that other programs may take before it is mentioned.
+const QUIET: f64 = 0.05;
 
 #[derive(Serialize)]
 pub struct View {
@@ -25,12 +28,16 @@ pub struct View {
     problems: Vec<String>,
     invalid: Vec<String>,
     all_good: &'static str,
+    /// Runs in which something else kept the machine busy.
+    noisy: Option<String>,
     /// Why nothing is judged, if so.
     unjudged: Option<&'static str>,
     against_itself: Option<String>,
     arms: Vec<ArmView>,
     sections: Vec<Section>,
     rules: Vec<Rule>,
+    /// Title and chart of each scenario.
+    prices: Vec<(String, String)>,
     classic: Classic,
     rates: Vec<Rates>,
     grid: Option<GridView>,
@@ -112,11 +119,13 @@ pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
         problems: results.runs.iter().flat_map(Run::problems).collect(),
         invalid: analysis.invalid.iter().map(|(slot, why)| format!("run {}: {why}", slot + 1)).collect(),
         all_good: table::ALL_GOOD,
+        noisy: noisy(&results.runs),
         unjudged: (plan.arms.len() > 1 && !judged_any).then(|| table::single(analysis)),
         against_itself: table::against_itself(plan, analysis),
         arms: arms.collect(),
         sections,
         rules: rules::rules(&Ground { results, analysis, judged }),
+        prices: price::charts(results)?,
         classic: classic::classic(results, analysis)?,
         rates: rates::rates(results)?,
         grid,
@@ -154,6 +163,17 @@ fn what(results: &Results, analysis: &Analysis) -> String {
         host.memory_gib,
         host.revision
     )
+}
+
+/// `None` if nobody else took more than [`QUIET`].
+fn noisy(runs: &[Run]) -> Option<String> {
+    let loud = |run: &&Run| run.watched.others.is_some_and(|share| share > QUIET);
+    let numbers: Vec<String> = runs.iter().filter(loud).map(|run| (run.slot + 1).to_string()).collect();
+    let most = runs.iter().filter_map(|run| run.watched.others).fold(0.0, f64::max);
+    (!numbers.is_empty()).then(|| {
+        let (run, numbers) = (if numbers.len() == 1 { "run" } else { "runs" }, numbers.join(", "));
+        format!("Other programs took up to {:.0} % of the processors ({run} {numbers}): the intervals are wide for that.", most * 100.0)
+    })
 }
 
 fn stack_row(arm: &str, stack: &Stack) -> StackRow {

@@ -38,6 +38,13 @@ impl Axis {
         Self { log: false, low: 0.0, high, ticks: even_ticks(0.0, high), label }
     }
 
+    /// Numbers from 1 to `last`.
+    pub fn numbers(last: usize) -> Self {
+        let step = last.div_ceil(10).max(1);
+        let ticks = (1..=last).step_by(step).map(|number| number as f64).collect();
+        Self { log: false, low: 0.5, high: last as f64 + 0.5, ticks, label: plain }
+    }
+
     pub fn shares() -> Self {
         let label = |share: f64| format!("{:.0} %", share * 100.0);
         Self { log: false, low: 0.0, high: 1.0, ticks: vec![0.0, 0.25, 0.5, 0.75, 1.0], label }
