@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::chart::bars::{self, Bar, Group};
 use super::chart::{colours, heat};
+use super::little;
 use super::numbers::{digits, never_in, percent};
 use super::results::Results;
 use super::sums::Sums;
@@ -29,17 +30,15 @@ pub fn classic(results: &Results, analysis: &Analysis) -> Result<Classic> {
     for scenario in Scenario::ALL {
         latency.extend(percentiles(results, analysis, scenario)?.map(|svg| (scenario.to_string(), svg)));
     }
-    let offered = results.plan.load.seconds as f64;
+    let plan = &results.plan;
     Ok(Classic {
         latency,
-        throughput: rows(results, "completed per second", |sums| {
-            let completed = sums.complete.count() as f64;
-            (
-                completed / sums.requests.max(1) as f64,
-                format!("{}/s", digits(completed / offered / sums.runs as f64)),
-            )
+        throughput: rows(results, "completed per second", |scenario, sums| {
+            let share = sums.complete.count() as f64 / sums.requests.max(1) as f64;
+            let offered = little::offered(plan, scenario, sums.requests, sums.runs);
+            (share, offered.map_or("-".into(), |rate| format!("{}/s", digits(rate * share))))
         })?,
-        errors: rows(results, "error rate", |sums| {
+        errors: rows(results, "error rate", |_, sums| {
             let (wrong, all) = (sums.unexpected_total(), sums.requests);
             let share = wrong as f64 / all.max(1) as f64;
             match wrong {
@@ -47,7 +46,7 @@ pub fn classic(results: &Results, analysis: &Analysis) -> Result<Classic> {
                 _ => (share, format!("{} ({wrong} of {all})", percent(share))),
             }
         })?,
-        success: rows(results, "completed of all requests", |sums| {
+        success: rows(results, "completed of all requests", |_, sums| {
             let share = sums.complete.count() as f64 / sums.requests.max(1) as f64;
             (share, percent(share))
         })?,
@@ -61,12 +60,16 @@ fn legend(results: &Results) -> Vec<(String, RGBColor)> {
 }
 
 /// One row for each arm in each scenario.
-fn rows(results: &Results, what: &str, of: impl Fn(&Sums) -> (f64, String)) -> Result<Option<String>> {
+fn rows(
+    results: &Results,
+    what: &str,
+    of: impl Fn(Scenario, &Sums) -> (f64, String),
+) -> Result<Option<String>> {
     let arms = legend(results);
     let mut groups = Vec::new();
     for scenario in Scenario::ALL {
         let bar = |(name, color): &(String, RGBColor)| {
-            let (share, value) = of(&Sums::of(&results.runs, name, scenario)?);
+            let (share, value) = of(scenario, &Sums::of(&results.runs, name, scenario)?);
             Some(Bar { color: *color, parts: vec![share], value })
         };
         let bars: Vec<Bar> = arms.iter().filter_map(bar).collect();

@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::costs::Span;
 use super::sums::valid;
 use crate::local::Mode;
-use crate::measure::join::Outcome;
 use crate::measure::profile::per_second;
 use crate::measure::record::{Arm, Plan, Run};
 use crate::measure::scenario::Scenario;
@@ -28,15 +27,14 @@ pub fn of(plan: &Plan, runs: &[Run]) -> Vec<Little> {
     pairs.filter_map(|(scenario, arm)| one(plan, runs, arm, scenario)).collect()
 }
 
-/// Accepted per second, while the load runs steadily: not the count by its length, which is one more than there are
-/// intervals.
-fn arrivals(plan: &Plan, scenario: Scenario, outcome: &Outcome) -> Option<f64> {
+/// Requests per second while the load runs steadily: not their count by its length, which has one more of them than
+/// there are intervals.
+pub fn offered(plan: &Plan, scenario: Scenario, requests: u64, runs: usize) -> Option<f64> {
     let load = &plan.load;
-    let offered = match &load.burst {
-        None => per_second(load.rates.get(&scenario)?).ok()?,
-        Some(_) => outcome.requests as f64 / load.seconds as f64,
-    };
-    Some(offered * outcome.expected as f64 / outcome.requests as f64)
+    match &load.burst {
+        None => per_second(load.rates.get(&scenario)?).ok(),
+        Some(_) => Some(requests as f64 / (load.seconds as f64 * runs as f64)),
+    }
 }
 
 fn one(plan: &Plan, runs: &[Run], arm: &Arm, scenario: Scenario) -> Option<Little> {
@@ -48,7 +46,8 @@ fn one(plan: &Plan, runs: &[Run], arm: &Arm, scenario: Scenario) -> Option<Littl
                 Mode::Sync => &outcome.acknowledge,
                 Mode::Async => &outcome.complete,
             };
-            let rate = arrivals(plan, scenario, outcome)?;
+            let accepted = outcome.expected as f64 / outcome.requests as f64;
+            let rate = offered(plan, scenario, outcome.requests, 1)? * accepted;
             Some((rate * times.mean()? / 1000.0, *run.in_progress.get(&scenario)?))
         })
         .collect();

@@ -143,7 +143,7 @@ fn backlog_chart(arms: &[Arm], runs: &[(usize, &Run)], of: Scenario) -> Result<O
         series.iter().flat_map(|line| &line.points).map(pick).fold(0.0, f64::max)
     };
     let x = Axis::linear(largest(|(seconds, _)| *seconds), |seconds| format!("{} s", plain(seconds)));
-    let y = Axis::linear(largest(|(_, open)| *open).max(1.0), plain);
+    let y = Axis::counts(largest(|(_, open)| *open).max(1.0));
     let label = format!("{of}: workflows accepted and not yet complete, over time");
     Lines { label, x, y, series, marks: Vec::new(), bound: None }.draw().map(Some)
 }

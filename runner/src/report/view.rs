@@ -172,7 +172,7 @@ fn noisy(runs: &[Run]) -> Option<String> {
     let most = runs.iter().filter_map(|run| run.watched.others).fold(0.0, f64::max);
     (!numbers.is_empty()).then(|| {
         let (run, numbers) = (if numbers.len() == 1 { "run" } else { "runs" }, numbers.join(", "));
-        format!("Other programs took up to {:.0} % of the processors ({run} {numbers}): the intervals are wide for that.", most * 100.0)
+        format!("Other programs took up to {:.0} % of the processors ({run} {numbers}), which widens the intervals.", most * 100.0)
     })
 }
 

@@ -27,7 +27,8 @@ impl Axis {
         if low > high {
             return None;
         }
-        let spread = (LEAST_RATIO / (high / low)).max(1.0).sqrt() * 1.04;
+        let ratio = high / low;
+        let spread = (LEAST_RATIO / ratio).max(1.0).sqrt() * 1.02 * ratio.powf(0.03);
         let (low, high) = (low / spread, high * spread);
         Some(Self { log: true, low, high, ticks: log_ticks(low, high), label })
     }
@@ -36,6 +37,12 @@ impl Axis {
     pub fn linear(largest: f64, label: fn(f64) -> String) -> Self {
         let high = if largest > 0.0 { largest * 1.05 } else { 1.0 };
         Self { log: false, low: 0.0, high, ticks: even_ticks(0.0, high), label }
+    }
+
+    /// From 0, whole numbers.
+    pub fn counts(largest: f64) -> Self {
+        let axis = Self::linear(largest, plain);
+        Self { ticks: axis.ticks.iter().copied().filter(|tick| tick.fract() == 0.0).collect(), ..axis }
     }
 
     /// Numbers from 1 to `last`.
@@ -128,7 +135,7 @@ mod tests {
 
     #[test]
     fn wide_ranges_have_powers_of_ten_and_narrow_ones_even_steps() {
-        assert_eq!(labels(&[1.2, 9_000.0]), ["10 ms", "100 ms", "1 s"]);
+        assert_eq!(labels(&[1.2, 9_000.0]), ["1 ms", "10 ms", "100 ms", "1 s", "10 s"]);
         assert_eq!(labels(&[1.2, 30.0]), ["2 ms", "5 ms", "10 ms", "20 ms"]);
         assert_eq!(labels(&[501.0, 503.0]), ["450 ms", "500 ms", "550 ms"]);
         assert!(Axis::log([0.0], time).is_none());
