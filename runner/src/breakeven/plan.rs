@@ -103,7 +103,8 @@ impl Plan {
     /// For people.
     pub fn size(&self) -> String {
         let (rates, payloads) = (self.rates.len(), self.payloads.len());
-        format!("{rates} rates and {payloads} payloads on each,")
+        let s = if payloads == 1 { "" } else { "s" };
+        format!("{rates} rates and {payloads} payload{s} on each,")
     }
 }
 
