@@ -66,7 +66,8 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
             left / 60,
             left % 60
         );
-        measure(&lab, &plan, *slot, &dir).inspect_err(|_| plan::remove_if_empty(&plan, *slot, &dir))?;
+        let measured = measure(&lab, &plan, *slot, &dir);
+        plan::check_disk(measured, &dir).inspect_err(|_| plan::remove_if_empty(&plan, *slot, &dir))?;
     }
     show(&dir)
 }
@@ -121,6 +122,8 @@ fn measure(lab: &Lab, plan: &Plan, slot: usize, dir: &Path) -> Result<()> {
         costs,
         in_progress,
     };
+    // What a full disk did not take is missing: such a run is not finished.
+    plan::check_disk(Ok(()), dir)?;
     plan::write(&folder.join("run.json"), &run)
 }
 

@@ -13,6 +13,7 @@ use crate::report::results::read;
 
 /// What a run writes, with room for a broker, which stops taking messages below 50 MB.
 const ROOM: u64 = 500_000_000;
+const FULL: u64 = 1_000_000;
 
 /// Which arm comes when: each pair of runs in the order opposite to the pair before (ABBA), so that a machine
 /// that gets slower or faster all the time is no advantage to either.
@@ -100,18 +101,29 @@ pub fn remove_if_empty(plan: &Plan, slot: usize, dir: &Path) {
 /// One clear line now instead of half a result later.
 pub fn check_room(dir: &Path) -> Result<()> {
     for place in [dir, &state_folder()?] {
-        let Ok(disk) = rustix::fs::statvfs(place) else { continue };
-        let free = disk.f_bavail * disk.f_frsize;
-        if free < ROOM {
-            bail!(
-                "only {} MB are free where {} is: {} MB are needed",
-                free / 1_000_000,
-                place.display(),
-                ROOM / 1_000_000
-            );
+        if let Some(free) = free(place).filter(|free| *free < ROOM) {
+            let (free, room) = (free / 1_000_000, ROOM / 1_000_000);
+            bail!("only {free} MB are free where {} is: {room} MB are needed", place.display());
         }
     }
     Ok(())
+}
+
+/// A run on a full disk lacks whatever could not be written, and fails in many ways: with the one cause.
+pub fn check_disk<T>(result: Result<T>, dir: &Path) -> Result<T> {
+    match free(dir) {
+        Some(free) if free < FULL => {
+            let cause = result.err().map_or(String::new(), |error| format!(" ({error:#})"));
+            bail!("No space left where {} is{cause}", dir.display())
+        }
+        _ => result,
+    }
+}
+
+/// Bytes; `None` where that cannot be told.
+fn free(place: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(place).ok()?;
+    Some(disk.f_bavail * disk.f_frsize)
 }
 
 #[cfg(test)]

@@ -106,10 +106,7 @@ impl Ports {
         if busy.is_empty() {
             return Ok(());
         }
-        bail!(
-            "{}\nstudy: end what holds a port, or move everything with --port-offset N",
-            busy.join("\nstudy: ")
-        )
+        bail!("{}: end what holds it, or move everything with --port-offset N", busy.join("\nstudy: "))
     }
 }
 

@@ -17,6 +17,8 @@ use super::state::{Entry, Identity, State};
 use super::{Mode, monitoring, not_ours, postgres, rabbitmq, state_folder};
 
 pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(90);
+/// What a run that was killed left at work.
+const LEFT_OVER_LIMIT: Duration = Duration::from_secs(20);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How many this process has made: those on given servers must not share a database.
 static STACKS: AtomicUsize = AtomicUsize::new(0);
@@ -56,8 +58,11 @@ impl Stack {
             bail!("{mode} is running already: see `./study status`, end it with `./study down`");
         }
         if let Some(state) = State::read(&dir)?.filter(State::alive) {
-            // A process ends with whoever started it, a container does not.
-            let done = state.compose.as_ref().map_or(Ok(false), Compose::remove_left_over)?;
+            // A process ends with whoever started it, but finishes what it has begun; a container does not end.
+            let done = state
+                .compose
+                .as_ref()
+                .map_or_else(|| state.ends_within(LEFT_OVER_LIMIT), Compose::remove_left_over)?;
             let left = if state.compose.is_some() { "containers" } else { "processes" };
             if !done {
                 bail!(

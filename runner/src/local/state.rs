@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Mode;
 use super::compose::Compose;
 use super::services::SERVICES;
+use super::{Mode, signals};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
@@ -118,6 +119,18 @@ impl State {
         self.supervisor.alive()
             || self.processes.iter().any(|process| process.identity.alive())
             || self.compose.as_ref().is_some_and(containers)
+    }
+
+    /// Whether its processes come to their end meanwhile.
+    pub fn ends_within(&self, limit: Duration) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        while self.alive() {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            signals::pause(Duration::from_millis(50))?;
+        }
+        Ok(true)
     }
 
     /// Each service with its port.
