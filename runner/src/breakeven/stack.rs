@@ -15,6 +15,8 @@ use crate::measure::watch::Watched;
 /// For connections, caches and query plans.
 const WARM_UP_SECONDS: u64 = 2;
 const WARM_UP_RATE: u32 = 50;
+/// k6 has users for so long without answers, and for the receivers' time: a pause is to be measured, not avoided.
+const HICCUP_MS: u32 = 1000;
 /// Idle time that costs are corrected for.
 const IDLE_SECONDS: u64 = 2;
 
@@ -32,7 +34,8 @@ pub fn measure(
     let mut all = Vec::new();
     for conditions in plan.conditions(slot) {
         let Conditions { rate, payload, .. } = conditions;
-        let kind = Kind { payload, ..Kind::default() };
+        let hiccup_ms = Some(HICCUP_MS + conditions.service_ms * u32::try_from(conditions.width)?);
+        let kind = Kind { payload, hiccup_ms, ..Kind::default() };
         let measured = bench.offer(&load(rate, seconds), &format!("{rate}-{payload}"), kind)?;
         all.push((conditions, taken(&measured, &idle)));
     }

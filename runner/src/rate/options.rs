@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::Question;
-use super::search::Range;
+use super::search::{Range, neat};
 use crate::compare::options::scenario;
 use crate::local::Mode;
 use crate::measure::profile::{Delays, per_second};
@@ -74,7 +74,8 @@ impl RateArgs {
             );
         }
         let start = self.start.unwrap_or(match self.scenario {
-            Scenario::S4 => 0.05,
+            // One while two could be computed, one after the other.
+            Scenario::S4 => neat((500.0 / service_ms).min(20.0)),
             Scenario::S6 => 200.0,
             _ => 20.0,
         });
@@ -146,6 +147,7 @@ mod tests {
         assert_eq!(of("--scenario s1"), (750.0, 8));
         assert_eq!(of("--scenario s2"), (2250.0, 8));
         assert_eq!(of("--scenario s4"), (20_250.0, 40));
+        assert_eq!(question("--scenario s4").unwrap().range.start, 0.05);
         assert_eq!(of("--scenario s2 --bound 5000 --seconds 12"), (5000.0, 12));
     }
 
