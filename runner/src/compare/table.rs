@@ -138,7 +138,8 @@ fn differences(plan: &Plan, analysis: &Analysis) -> String {
     finish(table, 2)
 }
 
-fn plain<T: Into<comfy_table::Row>>(header: T) -> Table {
+/// Without lines.
+pub fn plain<T: Into<comfy_table::Row>>(header: T) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
@@ -146,7 +147,7 @@ fn plain<T: Into<comfy_table::Row>>(header: T) -> Table {
 }
 
 /// From this column on, figures: to the right.
-fn finish(mut table: Table, figures: usize) -> String {
+pub fn finish(mut table: Table, figures: usize) -> String {
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 1));
         if index >= figures {

@@ -28,7 +28,10 @@ pub struct Classic {
 pub fn classic(results: &Results, analysis: &Analysis) -> Result<Classic> {
     let mut latency = Vec::new();
     for scenario in Scenario::ALL {
-        latency.extend(percentiles(results, analysis, scenario)?.map(|svg| (scenario.to_string(), svg)));
+        latency.extend(
+            percentiles(results, analysis, scenario)?
+                .map(|svg| (format!("{scenario}: {}.", scenario.title()), svg)),
+        );
     }
     let plan = &results.plan;
     Ok(Classic {

@@ -1,9 +1,10 @@
 //! What `./study report` is asked for.
 
+use std::fs;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::results::Results;
@@ -36,7 +37,12 @@ fn read(dir: &Path) -> Result<Results> {
 pub fn run(args: &ReportArgs) -> Result<()> {
     let results = read(&args.dir)?;
     let text = match &args.other {
-        Some(other) => two::text(&results, &read(other)?)?,
+        Some(other) => {
+            let two = two::two(&results, &read(other)?)?;
+            let page = args.dir.join("compared.html");
+            fs::write(&page, two.html()?).with_context(|| format!("cannot write {}", page.display()))?;
+            format!("{}\nThe same: {}\n", two.text(), page.display())
+        }
         None => {
             let page = write(&results, &args.dir)?;
             format!("{}\nResults: {}\n", table::text(&results).0, page.display())

@@ -1,6 +1,8 @@
 //! The decision guide: a handful of rules, each with the figures that carry it and a link to them. A rule whose figures
 //! were not measured says so and asserts nothing.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::cells::{Judged, Measure, anchor};
@@ -151,9 +153,8 @@ impl Ground<'_> {
 
     /// The widest fan-out with the slowest receivers, at the lowest rate.
     fn fan_out(&self) -> Rule {
-        let cells = || {
-            self.judged.iter().filter(|cell| cell.measure == Measure::Complete && cell.problems.is_empty())
-        };
+        let cells =
+            || self.judged.iter().filter(|cell| cell.measure == Measure::Complete && cell.winner.is_some());
         let hardest = cells().max_by_key(|cell| {
             let it = cell.conditions;
             (it.width, it.service_ms, std::cmp::Reverse(it.rate), std::cmp::Reverse(it.payload))
@@ -165,7 +166,8 @@ impl Ground<'_> {
                 Some(Winner { arms, factor: Some(_) }) => format!("{} completes soonest", arms.join(", ")),
                 _ => "no difference in time to complete".to_owned(),
             };
-            said += &format!(" with {width} receivers of {service_ms} ms each, {rate} arrivals a second.");
+            let receivers = if width == 1 { "1 receiver".to_owned() } else { format!("{width} receivers") };
+            said += &format!(" with {receivers} of {service_ms} ms each, {rate} arrivals a second.");
             let each: Vec<String> =
                 cell.values.iter().map(|(arm, ms)| format!("{arm} {}", short(Some(*ms)))).collect();
             let (anchor, name) = (anchor(&cell.conditions), "cell".to_owned());
@@ -174,23 +176,31 @@ impl Ground<'_> {
         rule("If one change must reach several services", said, figures, "that is ./study breakeven")
     }
 
-    /// Where async acknowledges, or completes, sooner than either way of calling; and where not.
+    /// In how many cells each is soonest, and a cell in which that is async, if there is one.
     fn break_even(&self) -> Rule {
         let (mut said, mut figures) = (Vec::new(), Vec::new());
         for (measure, verb) in [(Measure::Acknowledge, "acknowledges"), (Measure::Complete, "completes")] {
-            let judged: Vec<&Judged> =
-                self.judged.iter().filter(|cell| cell.measure == measure && cell.winner.is_some()).collect();
-            let alone = |cell: &&&Judged| matches!(&cell.winner, Some(Winner { arms, factor: Some(_) }) if arms[..] == ["async"]);
-            let Some(shown) = judged.iter().find(alone).or(judged.first()) else { continue };
-            let wins = judged.iter().filter(alone).count();
-            said.push(format!("async alone {verb} soonest in {wins} of {} cells", judged.len()));
+            let judged = self.judged.iter().filter(|cell| cell.measure == measure);
+            let judged: Vec<(&Judged, &Winner)> =
+                judged.filter_map(|cell| Some((cell, cell.winner.as_ref()?))).collect();
+            let alone =
+                |(_, winner): &&(&Judged, &Winner)| winner.factor.is_some() && winner.arms[..] == ["async"];
+            let Some((shown, _)) = judged.iter().find(alone).or(judged.first()) else { continue };
+            let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+            for (_, winner) in &judged {
+                let name =
+                    if winner.factor.is_some() { winner.arms.join(" or ") } else { "no difference".into() };
+                *counts.entry(name).or_default() += 1;
+            }
+            let each: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            said.push(format!("{verb} soonest, of {} cells: {}", judged.len(), each.join(", ")));
             let Conditions { service_ms, width, rate, payload } = shown.conditions;
             let each: Vec<String> =
                 shown.values.iter().map(|(arm, ms)| format!("{arm} {}", short(Some(*ms)))).collect();
             figures.push(Figure {
                 anchor: anchor(&shown.conditions),
                 name: format!("{width} × {service_ms} ms, {rate}/s, {payload} characters"),
-                says: format!("{verb} after: {}", each.join(", ")),
+                says: format!("{verb} after {}", each.join(", ")),
             });
         }
         rule("Where the balance tips", said.join("; ") + ".", figures, "that is ./study breakeven")
@@ -242,6 +252,11 @@ mod tests {
         assert_eq!(says[0], "async acknowledges sooner in S1, S2, S4.");
         assert_eq!(rules[0].figures[0].says, "async 498 ms sooner (2.57 ms, sync 501 ms)");
         assert_eq!(says[4], "async completes soonest with 3 receivers of 20 ms each, 5 arrivals a second.");
+        assert!(
+            says[5].starts_with("acknowledges soonest, of 8 cells: async 8; completes soonest"),
+            "{}",
+            says[5]
+        );
         assert_eq!(rules[6].figures[0].says, "sync 800/s, async 400/s");
     }
 

@@ -1,44 +1,93 @@
 //! Two folders of results against each other: each arm that both have, before and after, as the two arms of a
 //! comparison.
 
-use anyhow::{Result, bail};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use anyhow::{Context, Result, bail};
+use minijinja::value::Serde;
+use minijinja::{Environment, context};
+use serde::Serialize;
 
 use super::results::Results;
-use crate::compare::statistics::{Analysis, Percentile, Quantity};
+use crate::compare::statistics::{Analysis, Cell, Estimate, Quantity};
+use crate::compare::table::{finish, plain};
 use crate::compare::words;
 use crate::measure::record::{Arm, Plan, Run};
-use crate::measure::scenario::Scenario;
 
-/// One table for each common arm.
-///
+#[derive(Serialize)]
+pub struct Two {
+    first: String,
+    second: String,
+    /// What else differs: a difference may come from there.
+    differ: Vec<&'static str>,
+    arms: Vec<Compared>,
+}
+
+/// One arm that both have.
+#[derive(Serialize)]
+struct Compared {
+    name: String,
+    /// Valid ones.
+    runs: Vec<usize>,
+    judged: bool,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    scenario: String,
+    what: String,
+    first: String,
+    second: String,
+    difference: String,
+    verdict: &'static str,
+}
+
 /// # Errors
 /// When there is no common arm.
-pub fn text(first: &Results, second: &Results) -> Result<String> {
-    let mut text = conditions(&first.plan, &second.plan);
-    let mut found = false;
-    for arm in &first.plan.arms {
-        if !second.plan.arms.iter().any(|other| other.name == arm.name) {
-            continue;
-        }
-        found = true;
-        let (plan, runs) = both(first, second, arm);
-        let analysis = Analysis::of(&plan, &runs);
-        text += &format!(
-            "\n{}: {} and {} valid runs\n{}\n",
-            arm.name,
-            analysis.runs[0],
-            analysis.runs[1],
-            table(&analysis)
-        );
-        if analysis.cells.iter().all(|cell| cell.difference.is_none()) {
-            text += "Fewer than two valid runs in one of them: differences are not judged.\n";
-        }
-    }
-    if !found {
+pub fn two(first: &Results, second: &Results) -> Result<Two> {
+    let common =
+        first.plan.arms.iter().filter(|arm| second.plan.arms.iter().any(|other| other.name == arm.name));
+    let arms: Vec<Compared> = common.map(|arm| compared(first, second, arm)).collect();
+    if arms.is_empty() {
         bail!("the two comparisons have no arm in common");
     }
-    Ok(text)
+    let (a, b) = (&first.plan, &second.plan);
+    let differ = [
+        (a.load == b.load, "loads"),
+        (a.settings == b.settings, "settings"),
+        (a.host.cpu == b.host.cpu && a.host.cores == b.host.cores, "machines"),
+        (a.docker == b.docker, "places (containers or not)"),
+    ];
+    let differ = differ.iter().filter(|(same, _)| !same).map(|(_, what)| *what).collect();
+    Ok(Two { first: line(a), second: line(b), differ, arms })
+}
+
+fn line(plan: &Plan) -> String {
+    let Plan { started, profile, host, .. } = plan;
+    format!("{started}, profile {profile}, revision {}, {} cores", host.revision, host.cores)
+}
+
+fn compared(first: &Results, second: &Results, arm: &Arm) -> Compared {
+    let (plan, runs) = both(first, second, arm);
+    let analysis = Analysis::of(&plan, &runs);
+    let figure = |at: &Option<Estimate>| at.as_ref().map_or("-".into(), words::estimate);
+    let row = |cell: &Cell| Row {
+        scenario: cell.scenario.to_string(),
+        what: format!(
+            "{} {}",
+            if cell.quantity == Quantity::Acknowledge { "ack" } else { "done" },
+            words::percentile(cell.percentile)
+        ),
+        first: figure(&cell.arms[0]),
+        second: figure(&cell.arms[1]),
+        difference: cell.difference.as_ref().map_or("-".into(), words::difference),
+        verdict: cell.difference.as_ref().map_or("", words::verdict),
+    };
+    Compared {
+        name: arm.name.clone(),
+        judged: analysis.cells.iter().any(|cell| cell.difference.is_some()),
+        rows: analysis.cells.iter().map(row).collect(),
+        runs: analysis.runs,
+    }
 }
 
 /// The same arm twice, as if it were two of one comparison.
@@ -52,53 +101,47 @@ fn both(first: &Results, second: &Results, arm: &Arm) -> (Plan, Vec<Run>) {
     (Plan { arms: vec![named("first"), named("second")], ..first.plan.clone() }, runs)
 }
 
-/// What else differs: a difference may come from there.
-fn conditions(first: &Plan, second: &Plan) -> String {
-    let line = |plan: &Plan| {
-        format!(
-            "{}, profile {}, revision {}, {} cores",
-            plan.started, plan.profile, plan.host.revision, plan.host.cores
-        )
-    };
-    let mut text = format!("first:  {}\nsecond: {}\n", line(first), line(second));
-    for (same, what) in [
-        (first.load == second.load, "loads"),
-        (first.settings == second.settings, "settings"),
-        (first.host.cpu == second.host.cpu && first.host.cores == second.host.cores, "machines"),
-        (first.docker == second.docker, "containers"),
-    ] {
-        if !same {
-            text += &format!("They differ in their {what}, too.\n");
-        }
-    }
-    text
-}
+const UNJUDGED: &str = "Fewer than two valid runs in one of them: differences are not judged.";
 
-fn table(analysis: &Analysis) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["", "", "first (95 %)", "second (95 %)", "difference (95 %)", "second is"]);
-    let figures =
-        || Quantity::ALL.into_iter().flat_map(|of| Percentile::ALL.map(|percentile| (of, percentile)));
-    for (scenario, (quantity, percentile)) in
-        Scenario::ALL.into_iter().flat_map(|scenario| figures().map(move |figure| (scenario, figure)))
-    {
-        let Some(cell) = analysis.cell(scenario, quantity, percentile) else { continue };
-        let what = if quantity == Quantity::Acknowledge { "ack" } else { "done" };
-        let mut row = vec![scenario.to_string(), format!("{what} {}", words::percentile(percentile))];
-        row.extend(cell.arms.iter().map(|arm| arm.as_ref().map_or("-".into(), words::estimate)));
-        if let Some(gap) = &cell.difference {
-            row.extend([words::difference(gap), words::verdict(gap).to_owned()]);
+impl Two {
+    pub fn text(&self) -> String {
+        let mut text = format!("first:  {}\nsecond: {}\n", self.first, self.second);
+        if !self.differ.is_empty() {
+            text += &format!("They differ in their {}, too.\n", self.differ.join(", "));
         }
-        table.add_row(row);
-    }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if index > 1 {
-            column.set_cell_alignment(CellAlignment::Right);
+        for arm in &self.arms {
+            let mut table =
+                plain(["", "", "first (95 %)", "second (95 %)", "difference (95 %)", "second is"]);
+            for row in &arm.rows {
+                let Row { scenario, what, first, second, difference, verdict } = row;
+                table.add_row([scenario, what, first, second, difference, *verdict]);
+            }
+            text += &format!(
+                "\n{}: {} and {} valid runs\n{}\n",
+                arm.name,
+                arm.runs[0],
+                arm.runs[1],
+                finish(table, 2)
+            );
+            if !arm.judged {
+                text += &format!("{UNJUDGED}\n");
+            }
         }
+        text
     }
-    table
+
+    pub fn html(&self) -> Result<String> {
+        let mut environment = Environment::new();
+        environment
+            .add_template("two.html", include_str!("two.html"))
+            .context("the page's template is broken")?;
+        let page = environment.get_template("two.html")?.render(context! {
+            two => Serde(self),
+            unjudged => UNJUDGED,
+            style => include_str!("style.css"),
+        });
+        page.context("cannot render the page")
+    }
 }
 
 #[cfg(test)]
@@ -106,17 +149,20 @@ mod tests {
     use super::super::example;
     use super::*;
     use crate::local::Mode;
+    use crate::measure::scenario::Scenario;
 
     #[test]
     fn each_common_arm_is_compared_with_itself() {
         let first = example::results();
         let mut second = example::of(&[("async", Mode::Async)], 3);
-        let same = text(&first, &second).unwrap();
-        assert!(!same.contains("sync: 3 and 3") || same.contains("async: 3 and 3 valid runs"), "{same}");
+        let compared = two(&first, &second).unwrap();
+        let (same, page) = (compared.text(), compared.html().unwrap());
+        assert!(same.contains("\nasync: 3 and 3 valid runs") && !same.contains("\nsync"), "{same}");
+        assert!(page.contains("<h2>async</h2>") && !page.contains("<h2>sync</h2>") && !page.contains("http"));
         assert_eq!(same.matches("no difference").count(), 36, "{same}");
         assert!(same.lines().all(|line| line.chars().count() <= 100), "{same}");
         second.plan.arms[0].name = "other".into();
-        assert!(text(&first, &second).unwrap_err().to_string().contains("no arm in common"));
+        assert!(two(&first, &second).err().unwrap().to_string().contains("no arm in common"));
     }
 
     #[test]
@@ -128,7 +174,7 @@ mod tests {
             run.scenarios.insert(Scenario::S1, slow);
         }
         second.plan.load.seconds += 1;
-        let told = text(&first, &second).unwrap();
+        let told = two(&first, &second).unwrap().text();
         assert_eq!(
             (told.matches(" later").count(), told.contains("differ in their loads")),
             (3, true),

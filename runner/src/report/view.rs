@@ -60,6 +60,8 @@ struct ArmView {
 struct GridView {
     started: String,
     seconds: u64,
+    /// Of the cell that has fewest.
+    rounds: usize,
     arms: Vec<String>,
     host: String,
     blocks: Vec<Block>,
@@ -110,6 +112,7 @@ pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
     let grid = results.grid.as_ref().map(|grid| GridView {
         started: grid.started.clone(),
         seconds: grid.seconds,
+        rounds: grid.cells.iter().flat_map(|cell| cell.taken.values().map(Vec::len)).min().unwrap_or(0),
         arms: grid.arms.clone(),
         host: grid.host.line(),
         blocks: cells::blocks(judged),
