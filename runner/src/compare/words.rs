@@ -39,6 +39,13 @@ pub fn difference(difference: &Difference) -> String {
     )
 }
 
+/// `3.2 | 23.4 | 2.2 ms`: in one unit.
+pub fn together(all_ms: &[f64]) -> String {
+    let scale = Scale::of(all_ms);
+    let each: Vec<String> = all_ms.iter().map(|ms| scale.show(*ms)).collect();
+    format!("{} {}", each.join(" | "), scale.unit)
+}
+
 /// Of the second arm against the first.
 pub fn verdict(difference: &Difference) -> &'static str {
     match difference.verdict {

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::numbers::digits;
 use super::winner::{Rounds, Winner, winner};
 use crate::breakeven::grid::{Cell, Conditions, Grid, Taken};
-use crate::measure::times::{Times, short};
+use crate::compare::words;
+use crate::measure::times::Times;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -151,7 +152,7 @@ fn table(cells: &[&Judged], measure: Measure) -> Table {
 }
 
 fn shown(cell: &Judged) -> Shown {
-    let value = |(_, ms): &(String, f64)| short(Some(*ms));
+    let values: Vec<f64> = cell.values.iter().map(|(_, ms)| *ms).collect();
     let (text, class, strength) = match &cell.winner {
         _ if !cell.problems.is_empty() => ("not judged".to_owned(), "", 0),
         Some(Winner { arms, factor: Some(factor) }) => {
@@ -164,7 +165,7 @@ fn shown(cell: &Judged) -> Shown {
     Shown {
         anchor: (cell.measure == Measure::Acknowledge).then(|| anchor(&cell.conditions)),
         text,
-        values: cell.values.iter().map(value).collect::<Vec<_>>().join(" | "),
+        values: words::together(&values),
         class,
         strength,
         problems: cell.problems.join("; "),

@@ -2,7 +2,6 @@
 
 use super::chart::axis::plain;
 use super::costs::Span;
-use crate::measure::times::{Times, short};
 
 /// Three digits.
 pub fn digits(value: f64) -> String {
@@ -28,10 +27,19 @@ pub fn seconds(value: f64) -> String {
     format!("{} s", digits(value))
 }
 
-/// The mean, and the range over the runs if there is any.
+/// The mean, and the range over the runs if there is any: `2.00 s (1.00 to 2.50)`.
 pub fn span(span: &Span, show: impl Fn(f64) -> String) -> String {
-    let (mean, low, high) = (show(span.mean), show(span.low), show(span.high));
-    if low == high { mean } else { format!("{mean} ({low} to {high})") }
+    let [mean, low, high] = [span.mean, span.low, span.high].map(show);
+    if low == high {
+        return mean;
+    }
+    let parts = |text: &str| text.split_once(' ').map(|(number, unit)| (number.to_owned(), unit.to_owned()));
+    match (parts(&mean), parts(&low), parts(&high)) {
+        (Some((_, unit)), Some((from, a)), Some((to, b))) if a == unit && b == unit => {
+            format!("{mean} ({from} to {to})")
+        }
+        _ => format!("{mean} ({low} to {high})"),
+    }
 }
 
 /// `0.34 %`.
@@ -40,10 +48,6 @@ pub fn percent(share: f64) -> String {
         percent if percent == 0.0 || percent >= 99.9995 => format!("{percent:.0} %"),
         percent => format!("{} %", plain(percent)),
     }
-}
-
-pub fn median(times: &Times) -> String {
-    short(times.quantile(0.5))
 }
 
 /// How often something happens at most (95 %) that was not seen in `count` cases: the rule of three.
@@ -65,6 +69,6 @@ mod tests {
         );
         let same = Span { mean: 2.0, low: 2.0, high: 2.0 };
         assert_eq!(span(&same, seconds), "2.00 s");
-        assert_eq!(span(&Span { low: 1.0, ..same }, seconds), "2.00 s (1.00 s to 2.00 s)");
+        assert_eq!(span(&Span { low: 1.0, ..same }, seconds), "2.00 s (1.00 to 2.00)");
     }
 }

@@ -25,6 +25,8 @@ pub struct Two {
 #[derive(Serialize)]
 struct Compared {
     name: String,
+    /// If it is not the same thing in both.
+    differs: Option<String>,
     /// Valid ones.
     runs: Vec<usize>,
     judged: bool,
@@ -84,6 +86,7 @@ fn compared(first: &Results, second: &Results, arm: &Arm) -> Compared {
     };
     Compared {
         name: arm.name.clone(),
+        differs: other(arm, &second.plan),
         judged: analysis.cells.iter().any(|cell| cell.difference.is_some()),
         rows: analysis.cells.iter().map(row).collect(),
         runs: analysis.runs,
@@ -99,6 +102,16 @@ fn both(first: &Results, second: &Results, arm: &Arm) -> (Plan, Vec<Run>) {
         runs.extend(mine.map(|run| Run { arm: name.to_owned(), ..run.clone() }));
     }
     (Plan { arms: vec![named("first"), named("second")], ..first.plan.clone() }, runs)
+}
+
+/// A name alone says little of an arm.
+fn other(arm: &Arm, second: &Plan) -> Option<String> {
+    let name = &arm.name;
+    let other = second.arms.iter().find(|other| other.name == *name)?;
+    if arm.mode != other.mode {
+        return Some(format!("{name} is {} in the first and {} in the second.", arm.mode, other.mode));
+    }
+    (arm.env != other.env).then(|| format!("{name} has other settings in the second."))
 }
 
 const UNJUDGED: &str = "Fewer than two valid runs in one of them: differences are not judged.";
@@ -123,6 +136,9 @@ impl Two {
                 arm.runs[1],
                 finish(table, 2)
             );
+            if let Some(differs) = &arm.differs {
+                text += &format!("{differs}\n");
+            }
             if !arm.judged {
                 text += &format!("{UNJUDGED}\n");
             }
@@ -174,6 +190,7 @@ mod tests {
             run.scenarios.insert(Scenario::S1, slow);
         }
         second.plan.load.seconds += 1;
+        second.plan.arms[0].env.insert("EMAIL_DELAY_MS".into(), "520".into());
         let told = two(&first, &second).unwrap().text();
         assert_eq!(
             (told.matches(" later").count(), told.contains("differ in their loads")),
