@@ -1,7 +1,7 @@
 //! `./study report`: what was measured, for people: one page, and the same as Markdown, CSV and JSON.
 //!
 //! In reading order: `results` (what a folder holds), `sums`, `costs`, `little`, `checks`, `winner` (what the runs say
-//! together), `section`, `price`, `classic`, `rates`, `cells`, `stall`, `rules` (the parts of the report), `view` (all of them),
+//! together), `section` (with `pictures`), `price`, `classic`, `rates`, `cells`, `stall`, `rules`, `conditions` (the parts of the report), `view` (all of them),
 //! `page`, `csv`, `json` (its forms), `chart`; `command`, `again` (from raw data), `two` (folders against each other).
 
 pub mod again;
@@ -10,6 +10,7 @@ pub mod chart;
 pub mod checks;
 pub mod classic;
 pub mod command;
+pub mod conditions;
 pub mod costs;
 pub mod csv;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub mod json;
 pub mod little;
 pub mod numbers;
 pub mod page;
+pub mod pictures;
 pub mod price;
 pub mod rates;
 pub mod results;
@@ -51,4 +53,28 @@ pub fn write(results: &Results, dir: &Path) -> Result<PathBuf> {
     file("figures.csv", csv::csv(&results.plan, &analysis))?;
     file("report.md", page::markdown(&view)?)?;
     file("report.html", page::html(&view)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_forms_are_written_and_the_one_for_programs_can_be_read() {
+        let dir = std::env::temp_dir().join(format!("study-report-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let page = write(&example::results(), &dir).unwrap();
+        assert_eq!(page, dir.join("report.html"));
+        assert!(
+            ["report.md", "figures.csv"].iter().all(|name| dir.join(name).metadata().unwrap().len() > 1000)
+        );
+        let all: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(dir.join("results.json")).unwrap()).unwrap();
+        assert_eq!(all["version"], json::VERSION);
+        assert_eq!(all["figures"].as_array().unwrap().len(), 36);
+        assert_eq!(all["curves"][0]["sustainable_per_second"], 800.0);
+        assert_eq!(all["grid"].as_array().unwrap().len(), 24);
+        assert!(all["scenarios"][0]["cost_per_1000"]["cpu"]["total"]["mean"].as_f64().unwrap() > 2.0);
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

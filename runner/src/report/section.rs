@@ -3,11 +3,10 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::chart::axis::{Axis, plain, time};
-use super::chart::lines::{Lines, Series, steps};
 use super::chart::{class, colours};
 use super::costs::{Costs, Taken, Waiting};
 use super::numbers::{bytes, digits, seconds, span};
+use super::pictures;
 use super::results::Results;
 use super::sums::{Sums, valid};
 use crate::compare::statistics::{Analysis, Percentile, Quantity, Verdict};
@@ -66,7 +65,7 @@ pub fn section(results: &Results, analysis: &Analysis, scenario: Scenario) -> Re
     let (arms, runs) = (&results.plan.arms, &results.runs);
     let all: Vec<Option<Sums>> = arms.iter().map(|arm| Sums::of(runs, &arm.name, scenario)).collect();
     let Some(fewest) = all.iter().flatten().map(|sums| sums.requests).min() else { return Ok(None) };
-    let backlog = representatives(runs, arms, scenario);
+    let backlog = pictures::representatives(runs, arms, scenario);
     let drawn: Vec<String> =
         backlog.iter().map(|(at, run)| format!("{}: run {}", arms[*at].name, run.slot + 1)).collect();
     let examples = arms.iter().flat_map(|arm| valid(runs, &arm.name));
@@ -78,103 +77,16 @@ pub fn section(results: &Results, analysis: &Analysis, scenario: Scenario) -> Re
         title: scenario.title(),
         effects: scenario.final_effects(RECEIVERS.len()).join(", "),
         sentence: words::sentence(&results.plan, analysis, scenario, fewest),
-        acknowledge: distribution(arms, &all, scenario, Quantity::Acknowledge)?,
-        complete: distribution(arms, &all, scenario, Quantity::Complete)?,
-        backlog: backlog_chart(arms, &backlog, scenario)?,
+        acknowledge: pictures::distribution(arms, &all, scenario, Quantity::Acknowledge)?,
+        complete: pictures::distribution(arms, &all, scenario, Quantity::Complete)?,
+        backlog: pictures::backlog(arms, &backlog, scenario)?,
         drawn: drawn.join(", "),
-        runs: runs_chart(results, scenario)?,
+        runs: pictures::runs(results, scenario)?,
         figures: figures(results, analysis, scenario),
         costs: arms.iter().filter_map(|arm| cost_row(runs, arm, scenario)).collect(),
         outcomes: arms.iter().zip(all).filter_map(|(arm, sums)| Some(outcome_row(arm, sums?))).collect(),
         examples: examples.take(10).cloned().collect(),
     }))
-}
-
-fn distribution(
-    arms: &[Arm],
-    all: &[Option<Sums>],
-    of: Scenario,
-    quantity: Quantity,
-) -> Result<Option<String>> {
-    let mut series = Vec::new();
-    for ((arm, sums), color) in arms.iter().zip(all).zip(colours(arms)) {
-        let Some(sums) = sums else { continue };
-        let times = match quantity {
-            Quantity::Acknowledge => &sums.acknowledge,
-            Quantity::Complete => &sums.complete,
-        };
-        let points = steps(&times.distribution());
-        series.push(Series { name: arm.name.clone(), color, dashed: false, dots: false, points });
-    }
-    let Some(x) = Axis::log(series.iter().flat_map(|line| line.points.iter().map(|(ms, _)| *ms)), time)
-    else {
-        return Ok(None);
-    };
-    let label = format!("{of}: share of requests by time to {}", words::quantity(quantity));
-    let chart = Lines { label, x, y: Axis::shares(), series, marks: Vec::new(), bound: None };
-    chart.draw().map(Some)
-}
-
-/// Of each arm the valid run with the median peak.
-fn representatives<'a>(runs: &'a [Run], arms: &[Arm], scenario: Scenario) -> Vec<(usize, &'a Run)> {
-    let median = |(at, arm): (usize, &Arm)| {
-        let peak = |run: &Run| run.scenarios.get(&scenario).map(|outcome| outcome.backlog.peak);
-        let mut mine: Vec<&Run> = valid(runs, &arm.name).filter(|run| peak(run).is_some()).collect();
-        mine.sort_by_key(|run| peak(run));
-        Some((at, *mine.get(mine.len().saturating_sub(1) / 2)?))
-    };
-    arms.iter().enumerate().filter_map(median).collect()
-}
-
-fn backlog_chart(arms: &[Arm], runs: &[(usize, &Run)], of: Scenario) -> Result<Option<String>> {
-    let colors = colours(arms);
-    let line = |(at, run): &(usize, &Run)| {
-        let backlog = &run.scenarios.get(&of)?.backlog;
-        let step = backlog.step_ms as f64 / 1000.0;
-        let points = backlog.at.iter().enumerate().map(|(at, open)| (at as f64 * step, f64::from(*open)));
-        let points = points.collect();
-        Some(Series { name: arms[*at].name.clone(), color: colors[*at], dashed: false, dots: false, points })
-    };
-    let series: Vec<Series> = runs.iter().filter_map(line).filter(|line| !line.points.is_empty()).collect();
-    if series.is_empty() {
-        return Ok(None);
-    }
-    let largest = |pick: fn(&(f64, f64)) -> f64| {
-        series.iter().flat_map(|line| &line.points).map(pick).fold(0.0, f64::max)
-    };
-    let x = Axis::linear(largest(|(seconds, _)| *seconds), |seconds| format!("{} s", plain(seconds)));
-    let y = Axis::counts(largest(|(_, open)| *open).max(1.0));
-    let label = format!("{of}: workflows accepted and not yet complete, over time");
-    Lines { label, x, y, series, marks: Vec::new(), bound: None }.draw().map(Some)
-}
-
-/// The medians of each run, in the order in which they were made.
-fn runs_chart(results: &Results, of: Scenario) -> Result<Option<String>> {
-    let arms = &results.plan.arms;
-    let mut series = Vec::new();
-    for (quantity, name, dashed) in
-        [(Quantity::Complete, "done", false), (Quantity::Acknowledge, "ack", true)]
-    {
-        for (arm, color) in arms.iter().zip(colours(arms)) {
-            let median = |run: &Run| {
-                let outcome = run.scenarios.get(&of)?;
-                let times = match quantity {
-                    Quantity::Acknowledge => &outcome.acknowledge,
-                    Quantity::Complete => &outcome.complete,
-                };
-                Some((run.slot as f64 + 1.0, times.quantile(0.5)?))
-            };
-            let points = valid(&results.runs, &arm.name).filter_map(median).collect();
-            series.push(Series { name: format!("{} {name}", arm.name), color, dashed, dots: true, points });
-        }
-    }
-    let Some(y) = Axis::log(series.iter().flat_map(|line| line.points.iter().map(|(_, ms)| *ms)), time)
-    else {
-        return Ok(None);
-    };
-    let label = format!("{of}: median of each run");
-    let x = Axis::numbers(results.plan.order.len());
-    Lines { label, x, y, series, marks: Vec::new(), bound: None }.draw().map(Some)
 }
 
 fn figures(results: &Results, analysis: &Analysis, scenario: Scenario) -> Vec<FigureRow> {

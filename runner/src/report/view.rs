@@ -13,14 +13,11 @@ use super::results::Results;
 use super::rules::{self, Ground, Rule};
 use super::section::{self, Section};
 use super::stall::{self, Stall};
-use super::{chart, checks, price};
+use super::{chart, checks, conditions, price};
 use crate::compare::statistics::Analysis;
 use crate::compare::table;
 use crate::measure::record::{Parts, Run};
 use crate::measure::scenario::Scenario;
-
-/// Share of all processors that other programs may take before it is mentioned.
-const QUIET: f64 = 0.05;
 
 #[derive(Serialize)]
 pub struct View {
@@ -118,11 +115,11 @@ pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
         blocks: cells::blocks(judged),
     });
     Ok(View {
-        what: what(results, analysis),
+        what: conditions::what(results, analysis),
         problems: results.runs.iter().flat_map(Run::problems).collect(),
         invalid: analysis.invalid.iter().map(|(slot, why)| format!("run {}: {why}", slot + 1)).collect(),
         all_good: table::ALL_GOOD,
-        noisy: noisy(&results.runs),
+        noisy: conditions::noisy(&results.runs),
         unjudged: (plan.arms.len() > 1 && !judged_any).then(|| table::single(analysis)),
         against_itself: table::against_itself(plan, analysis),
         arms: arms.collect(),
@@ -141,41 +138,7 @@ pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
         checks: checks::of(&results.runs),
         little: little::of(plan, &results.runs).into_iter().map(little_row).collect(),
         runs: results.runs.iter().map(run_row).collect(),
-        conditions: conditions(results),
-    })
-}
-
-/// One line.
-fn what(results: &Results, analysis: &Analysis) -> String {
-    let plan = &results.plan;
-    let arms: Vec<String> = plan
-        .arms
-        .iter()
-        .zip(&analysis.runs)
-        .map(|(arm, runs)| format!("{} ({runs} {})", arm.name, if *runs == 1 { "run" } else { "runs" }))
-        .collect();
-    let host = &plan.host;
-    format!(
-        "{}, {}: profile {}, {} s of load in each run, on {} cores ({}), {} GiB, revision {}",
-        plan.started,
-        arms.join(" against "),
-        plan.profile,
-        plan.load.seconds,
-        host.cores,
-        host.cpu,
-        host.memory_gib,
-        host.revision
-    )
-}
-
-/// `None` if nobody else took more than [`QUIET`].
-fn noisy(runs: &[Run]) -> Option<String> {
-    let loud = |run: &&Run| run.watched.others.is_some_and(|share| share > QUIET);
-    let numbers: Vec<String> = runs.iter().filter(loud).map(|run| (run.slot + 1).to_string()).collect();
-    let most = runs.iter().filter_map(|run| run.watched.others).fold(0.0, f64::max);
-    (!numbers.is_empty()).then(|| {
-        let (run, numbers) = (if numbers.len() == 1 { "run" } else { "runs" }, numbers.join(", "));
-        format!("Other programs took up to {:.0} % of the processors ({run} {numbers}), which widens the intervals.", most * 100.0)
+        conditions: conditions::conditions(results),
     })
 }
 
@@ -221,53 +184,4 @@ fn run_row(run: &Run) -> RunRow {
         drain: seconds(run.drain.seconds),
         invalid: run.invalid().is_some(),
     }
-}
-
-fn conditions(results: &Results) -> Vec<(&'static str, String)> {
-    let plan = &results.plan;
-    let host = &plan.host;
-    let rate = |(scenario, rate): (&Scenario, &String)| {
-        let unit = if rate.contains('/') { "" } else { "/s" };
-        format!("{scenario} {rate}{unit}")
-    };
-    let rates = |rates: &std::collections::BTreeMap<Scenario, String>| {
-        rates.iter().map(rate).collect::<Vec<_>>().join(", ")
-    };
-    let burst = plan.load.burst.as_ref().map_or(String::new(), |burst| {
-        format!("; after {} s, for {} s: {}", burst.after, burst.seconds, rates(&burst.rates))
-    });
-    let settings: Vec<String> =
-        plan.settings.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let own = plan.arms.iter().filter(|arm| !arm.env.is_empty()).map(|arm| {
-        let env: Vec<String> = arm.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{} has {}", arm.name, env.join(", "))
-    });
-    let own: Vec<String> = own.collect();
-    let order: Vec<&str> = (0..plan.order.len()).map(|slot| plan.arm(slot).name.as_str()).collect();
-    let place = match &host.engine {
-        Some(engine) => format!("in containers of Docker {engine}, with the limits of the compose files"),
-        None => "processes on one machine".to_owned(),
-    };
-    let load = &plan.load;
-    vec![
-        (
-            "Machine",
-            format!(
-                "{} cores ({}), {} GiB, Linux {}; load generator, services and servers share it",
-                host.cores, host.cpu, host.memory_gib, host.kernel
-            ),
-        ),
-        ("Build", format!("revision {} ({} build), {place}, k6 {}", host.revision, host.build, host.k6)),
-        ("Arrivals", format!("{}{burst}", rates(&load.rates))),
-        (
-            "Length",
-            format!(
-                "{} s of warm-up (dropped), {} s of load, {} s of each scenario alone for its cost",
-                load.warm_up_seconds, load.seconds, load.cost_seconds
-            ),
-        ),
-        ("Settings", [settings, own].concat().join(", ")),
-        ("Order of runs", order.join(", ")),
-        ("Seed", plan.seed.to_string()),
-    ]
 }
