@@ -31,7 +31,7 @@ pub fn what(results: &Results, analysis: &Analysis) -> String {
     )
 }
 
-/// `None` if nobody else took more than [`QUIET`].
+/// `None` if nobody else took much of it.
 pub fn noisy(runs: &[Run]) -> Option<String> {
     let loud = |run: &&Run| run.watched.others.is_some_and(|share| share > QUIET);
     let numbers: Vec<String> = runs.iter().filter(loud).map(|run| (run.slot + 1).to_string()).collect();
