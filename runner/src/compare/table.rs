@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::statistics::{Analysis, Percentile, Quantity, Verdict};
 use super::words;
-use crate::measure::record::Plan;
+use crate::measure::record::{self, Plan};
 use crate::measure::scenario::Scenario;
 use crate::measure::times::short;
 use crate::report::results::Results;
@@ -35,7 +35,10 @@ pub fn text(results: &Results) -> (String, usize) {
     if let Some(line) = against_itself(&results.plan, &analysis) {
         text += &format!("{}\n", wrap(&line));
     }
-    let problems: Vec<String> = results.runs.iter().flat_map(crate::measure::record::Run::problems).collect();
+    for run in left_out(&results.plan, &analysis) {
+        text += &wrap(&run);
+    }
+    let problems = record::problems(&results.plan, &results.runs);
     if problems.is_empty() {
         text += &wrap(ALL_GOOD);
     }
@@ -43,6 +46,14 @@ pub fn text(results: &Results) -> (String, usize) {
         text += &wrap(problem);
     }
     (text, problems.len())
+}
+
+/// Runs whose figures are not used.
+pub fn left_out(plan: &Plan, analysis: &Analysis) -> Vec<String> {
+    let line = |(slot, why): &(usize, String)| {
+        format!("Left out: run {} ({}): {why}", slot + 1, plan.arm(*slot).name)
+    };
+    analysis.invalid.iter().map(line).collect()
 }
 
 /// Why there are no differences.

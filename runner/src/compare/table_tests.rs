@@ -41,13 +41,30 @@ fn a_mode_against_itself_is_counted() {
 }
 
 #[test]
-fn what_is_wrong_is_listed_and_an_invalid_run_is_not_counted_in() {
+fn an_invalid_run_is_named_and_not_counted_in_and_without_another_it_is_a_problem() {
     let mut results = example::results();
-    if let Some(outcome) = results.runs[0].scenarios.get_mut(&Scenario::S6) {
-        outcome.dropped = 7;
+    let spoil = |results: &mut Results, slot: usize| {
+        if let Some(outcome) = results.runs[slot].scenarios.get_mut(&Scenario::S6) {
+            outcome.dropped = 7;
+        }
+    };
+    spoil(&mut results, 0);
+    let (shown, problems) = text(&results);
+    assert!(shown.contains("Left out: run 1 (sync): k6 did not offer 7 requests in time"), "{shown}");
+    assert!(shown.contains("S6 sync  2469134") && problems == 0, "{shown}");
+    spoil(&mut results, 3);
+    spoil(&mut results, 4);
+    let (shown, problems) = text(&results);
+    assert!(problems == 1 && !shown.contains(ALL_GOOD), "{shown}");
+}
+
+#[test]
+fn what_is_wrong_is_listed() {
+    let mut results = example::results();
+    if let Some(outcome) = results.runs[1].scenarios.get_mut(&Scenario::S2) {
+        (outcome.twice, outcome.open) = (1, 2);
     }
     let (text, problems) = text(&results);
-    assert_eq!(problems, 1);
-    assert!(text.contains("run 1 (sync) S6: 7 not offered in time by k6: the run is invalid"), "{text}");
-    assert!(text.contains("S6 sync  2469134") && !text.contains(ALL_GOOD), "{text}");
+    assert!(text.contains("run 2 (async) S2: 2 accepted but not completed\n"), "{text}");
+    assert!(text.contains("run 2 (async) S2: 1 applied twice\n") && problems == 2, "{text}");
 }

@@ -9,7 +9,7 @@ use super::results::Results;
 use super::sums::Sums;
 use super::{checks, little};
 use crate::compare::statistics::Analysis;
-use crate::measure::record::Run;
+use crate::measure::record;
 use crate::measure::scenario::Scenario;
 
 /// Of this file.
@@ -58,7 +58,7 @@ pub fn json(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
         "plan": plan,
         "valid_runs": analysis.runs,
         "invalid_runs": invalid,
-        "problems": runs.iter().flat_map(Run::problems).collect::<Vec<_>>(),
+        "problems": record::problems(plan, runs),
         "figures": analysis.cells,
         "scenarios": scenarios,
         "stacks": stacks,

@@ -16,14 +16,14 @@ use super::stall::{self, Stall};
 use super::{chart, checks, conditions, price};
 use crate::compare::statistics::Analysis;
 use crate::compare::table;
-use crate::measure::record::{Parts, Run};
+use crate::measure::record::{self, Parts, Run};
 use crate::measure::scenario::Scenario;
 
 #[derive(Serialize)]
 pub struct View {
     what: String,
     problems: Vec<String>,
-    invalid: Vec<String>,
+    left_out: Vec<String>,
     all_good: &'static str,
     /// Runs in which something else kept the machine busy.
     noisy: Option<String>,
@@ -116,8 +116,8 @@ pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
     });
     Ok(View {
         what: conditions::what(results, analysis),
-        problems: results.runs.iter().flat_map(Run::problems).collect(),
-        invalid: analysis.invalid.iter().map(|(slot, why)| format!("run {}: {why}", slot + 1)).collect(),
+        problems: record::problems(plan, &results.runs),
+        left_out: table::left_out(plan, analysis),
         all_good: table::ALL_GOOD,
         noisy: conditions::noisy(&results.runs),
         unjudged: (plan.arms.len() > 1 && !judged_any).then(|| table::single(analysis)),
