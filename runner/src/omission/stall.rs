@@ -77,44 +77,53 @@ mod tests {
 
     use super::*;
 
-    /// A process of ours that does nothing, and the letter of its state.
-    fn sleeper() -> Child {
-        Command::new("sleep").arg("60").spawn().unwrap()
+    /// A process that does nothing, and ends with the test even if that fails.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn start() -> Self {
+            Self(Command::new("sleep").arg("60").spawn().unwrap())
+        }
+
+        fn stopped(&self) -> bool {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+            stat.rsplit_once(')').unwrap().1.trim_start().starts_with('T')
+        }
+
+        fn wait_until_stopped_is(&self, stopped: bool) {
+            let limit = Instant::now() + Duration::from_secs(30);
+            while self.stopped() != stopped {
+                assert!(Instant::now() < limit, "stopped: {}", self.stopped());
+                signals::rest(Duration::from_millis(1));
+            }
+        }
     }
 
-    fn stopped(child: &Child) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        stat.rsplit_once(')').unwrap().1.trim_start().starts_with('T')
-    }
-
-    fn wait_until(condition: impl Fn() -> bool) {
-        while !condition() {
-            signals::rest(Duration::from_millis(1));
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            self.0.kill().ok();
+            self.0.wait().ok();
         }
     }
 
     #[test]
     fn a_process_stands_still_and_goes_on() {
-        let mut child = sleeper();
-        let stall = Stall::plan(child.id(), Duration::ZERO, Duration::from_millis(200));
-        wait_until(|| stopped(&child));
+        let sleeper = Sleeper::start();
+        let stall = Stall::plan(sleeper.0.id(), Duration::ZERO, Duration::from_millis(200));
+        sleeper.wait_until_stopped_is(true);
         stall.end().unwrap();
-        wait_until(|| !stopped(&child));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        sleeper.wait_until_stopped_is(false);
     }
 
     #[test]
     fn a_stall_that_is_given_up_leaves_nothing_stopped() {
-        let mut child = sleeper();
-        let stall = Stall::plan(child.id(), Duration::ZERO, Duration::from_secs(3600));
-        wait_until(|| stopped(&child));
+        let sleeper = Sleeper::start();
+        let stall = Stall::plan(sleeper.0.id(), Duration::ZERO, Duration::from_secs(3600));
+        sleeper.wait_until_stopped_is(true);
         drop(stall);
-        wait_until(|| !stopped(&child));
+        sleeper.wait_until_stopped_is(false);
         // And one that was not yet due never comes.
-        drop(Stall::plan(child.id(), Duration::from_secs(3600), Duration::ZERO));
-        assert!(!stopped(&child));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        drop(Stall::plan(sleeper.0.id(), Duration::from_secs(3600), Duration::ZERO));
+        assert!(!sleeper.stopped());
     }
 }

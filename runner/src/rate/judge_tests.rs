@@ -35,6 +35,12 @@ fn work_that_arrives_a_tenth_too_fast_is_growth_as_large_as_what_is_too_much() {
 }
 
 #[test]
+fn one_more_of_a_few_is_no_growth() {
+    let growth = growth(&backlog(2, |at| if at > 3_000_000 { 1_900_000 } else { 400_000 }), 8);
+    assert!(growth > GROWTH * 2.0 && !grows(growth, 2.0, 8), "{growth}");
+}
+
+#[test]
 fn a_pause_of_the_system_is_no_growth() {
     for from in [4_500_000, 6_500_000, 7_900_000] {
         let stall = |at: i64| if (from..from + 400_000).contains(&at) { from + 400_000 - at } else { 1000 };

@@ -57,11 +57,13 @@ fn where_nothing_is_sustained_the_search_gives_up() {
 
 #[test]
 fn at_the_generators_limit_the_result_is_a_lower_bound_and_nothing_is_tried_beyond() {
-    let (found, tried) =
-        explore(RANGE, |rate| if rate <= 1500.0 { Verdict::Sustained } else { Verdict::NotOffered });
-    assert_eq!(found.ended, Ended::NotOffered);
-    assert!((1340.0..=1500.0).contains(&found.sustainable.unwrap()), "{tried:?}");
-    assert!(tried.iter().all(|rate| *rate <= 2560.0), "{tried:?}");
+    for limit in [1500.0, 2500.0] {
+        let generator = |rate| if rate <= limit { Verdict::Sustained } else { Verdict::NotOffered };
+        let (found, tried) = explore(RANGE, generator);
+        assert_eq!(found.ended, Ended::NotOffered);
+        assert!((limit / 1.12..=limit).contains(&found.sustainable.unwrap()), "{tried:?}");
+        assert!(tried.iter().all(|rate| *rate <= 2560.0), "{tried:?}");
+    }
 }
 
 #[test]
