@@ -18,7 +18,7 @@ const WARM_UP_RATE: u32 = 50;
 /// k6 has users for so long without answers, and for the receivers' time: a pause is to be measured, not avoided.
 const HICCUP_MS: u32 = 1000;
 /// Idle time that costs are corrected for.
-const IDLE_SECONDS: u64 = 2;
+const IDLE_SECONDS: u64 = 5;
 
 pub fn measure(
     lab: &Lab,

@@ -3,31 +3,31 @@
 use comfy_table::presets::NOTHING as STYLE;
 use comfy_table::{CellAlignment, Table};
 
-use super::grid::{Cell, Grid};
-use super::winner::{Quantity, winner};
-
-const QUANTITIES: [Quantity; 3] = [Quantity::Acknowledge, Quantity::Complete, Quantity::Cpu];
+use super::grid::Grid;
+use super::winner::{Judged, judge};
 
 pub fn text(grid: &Grid) -> String {
-    let mut kinds: Vec<(usize, u32)> =
-        grid.cells.iter().map(|cell| (cell.conditions.width, cell.conditions.payload)).collect();
+    let judged = judge(grid);
+    // The three measures of a cell stand together.
+    let mut cells: Vec<&[Judged]> = judged.chunks(3).collect();
+    cells.sort_by_key(|cell| (cell[0].conditions.service_ms, cell[0].conditions.rate));
+    let kind = |cell: &[Judged]| (cell[0].conditions.width, cell[0].conditions.payload);
+    let mut kinds: Vec<(usize, u32)> = cells.iter().map(|cell| kind(cell)).collect();
     kinds.sort_unstable();
     kinds.dedup();
     let mut text = String::new();
     for (width, payload) in kinds {
-        let mine = |cell: &&Cell| (cell.conditions.width, cell.conditions.payload) == (width, payload);
-        let mut cells: Vec<&Cell> = grid.cells.iter().filter(mine).collect();
-        cells.sort_by_key(|cell| (cell.conditions.service_ms, cell.conditions.rate));
+        let mine = cells.iter().copied().filter(|cell| kind(cell) == (width, payload));
         let receivers = if width == 1 { "1 receiver".to_owned() } else { format!("{width} receivers") };
-        text += &format!("S3 with {receivers}, {payload} characters\n\n{}\n\n", table(&cells).trim_fmt());
+        text += &format!("S3 with {receivers}, {payload} characters\n\n{}\n\n", table(mine).trim_fmt());
     }
     text + "The winner, and how many times as much the next best takes: medians of all rounds; processor time\n\
-            of services, broker and database. ~: the two best are alike (their rounds overlap, or they differ\n\
-            by less than 5 %) and the third is worse; no difference: all are alike.\n"
-        + &problems(grid)
+            of services, broker and database. ~: these are alike (their rounds overlap, or they differ by less\n\
+            than 5 %) and the third is worse; no difference: all are alike.\n"
+        + &problems(&cells)
 }
 
-fn table(cells: &[&Cell]) -> Table {
+fn table<'a>(cells: impl Iterator<Item = &'a [Judged]>) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_header([
         "receiver",
@@ -37,9 +37,9 @@ fn table(cells: &[&Cell]) -> Table {
         "processor time",
     ]);
     for cell in cells {
-        let conditions = cell.conditions;
+        let conditions = cell[0].conditions;
         let mut row = vec![format!("{} ms", conditions.service_ms), format!("{}/s", conditions.rate)];
-        row.extend(QUANTITIES.map(|quantity| verdict(cell, quantity)));
+        row.extend(cell.iter().map(verdict));
         table.add_row(row);
     }
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -51,26 +51,11 @@ fn table(cells: &[&Cell]) -> Table {
     table
 }
 
-fn verdict(cell: &Cell, quantity: Quantity) -> String {
-    let Some(winner) = winner(cell, quantity) else { return "not judged".into() };
-    if let Some(arm) = &winner.arm {
-        return format!("{} {}", short(arm), factor(winner.factor));
-    }
-    // The two best are alike. If they win together against a third, that is worth saying.
-    let mut values: Vec<(&String, &f64)> = winner.values.iter().collect();
-    values.sort_by(|(_, a), (_, b)| a.total_cmp(b));
-    let without = |left_out: &str| {
-        let mut cell = cell.clone();
-        cell.taken.remove(left_out);
-        super::winner::winner(&cell, quantity).and_then(|winner| Some((winner.arm?, winner.factor)))
-    };
-    match values[..] {
-        [(first, _), (second, _), _] => match (without(first), without(second)) {
-            (Some((_, by)), Some(_)) => format!("{} ~ {} {}", short(first), short(second), factor(by)),
-            _ => "no difference".into(),
-        },
-        _ => "no difference".into(),
-    }
+fn verdict(cell: &Judged) -> String {
+    let Some(winner) = &cell.winner else { return "not judged".into() };
+    let Some(by) = winner.factor else { return "no difference".into() };
+    let arms: Vec<String> = winner.arms.iter().map(|arm| short(arm)).collect();
+    format!("{} {}", arms.join(" ~ "), factor(by))
 }
 
 fn factor(factor: f64) -> String {
@@ -87,26 +72,19 @@ fn short(arm: &str) -> String {
 }
 
 /// Why cells were not judged.
-fn problems(grid: &Grid) -> String {
-    let mut text = String::new();
-    for cell in &grid.cells {
-        for (arm, rounds) in &cell.taken {
-            for problem in rounds.iter().flat_map(|taken| &taken.problems) {
-                let c = cell.conditions;
-                text += &format!(
-                    "{arm}, {} of {} ms, {}/s, {} characters: {problem}\n",
-                    c.width, c.service_ms, c.rate, c.payload
-                );
-            }
-        }
-    }
-    text
+fn problems(cells: &[&[Judged]]) -> String {
+    let line = |cell: &Judged, problem: &String| {
+        let c = cell.conditions;
+        format!("{} of {} ms, {}/s, {} characters: {problem}\n", c.width, c.service_ms, c.rate, c.payload)
+    };
+    let first = cells.iter().map(|cell| &cell[0]);
+    first.flat_map(|cell| cell.problems.iter().map(|problem| line(cell, problem))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breakeven::grid::{Conditions, Taken};
+    use crate::breakeven::grid::{Cell, Conditions, Taken};
     use crate::measure::times::Times;
 
     fn cell(arms: [(&str, u64); 3], width: usize) -> Cell {
@@ -119,11 +97,22 @@ mod tests {
         Cell { conditions, taken: arms.map(|(arm, us)| (arm.to_owned(), taken(us))).into() }
     }
 
+    fn grid(cells: Vec<Cell>) -> Grid {
+        Grid {
+            started: String::new(),
+            host: crate::measure::host::Host::read("", None),
+            seconds: 2,
+            arms: ["sync", "sync-concurrent", "async"].map(str::to_owned).into(),
+            cells,
+        }
+    }
+
     #[test]
     fn a_cell_names_its_winner_or_who_is_alike() {
         let say = |sync, concurrent, events| {
             let arms = [("sync", sync), ("sync-concurrent", concurrent), ("async", events)];
-            verdict(&cell(arms, 3), Quantity::Complete)
+            let judged = judge(&grid(vec![cell(arms, 3)]));
+            verdict(&judged[1])
         };
         assert_eq!(say(9_000, 3_000, 1_000), "async 3.0x");
         assert_eq!(say(30_000, 1_000, 1_010), "sync-conc. ~ async 30x");
@@ -135,14 +124,7 @@ mod tests {
         let mut wrong = cell([("sync", 30_000_000), ("sync-concurrent", 1_000), ("async", 1_010)], 1);
         wrong.taken.get_mut("sync").unwrap()[0].problems.push("12345 unexpected answers (timed out)".into());
         let wide = cell([("sync", 3_000_000_000), ("sync-concurrent", 1_000), ("async", 1_010)], 3);
-        let grid = Grid {
-            started: String::new(),
-            host: crate::measure::host::Host::read("", None),
-            seconds: 2,
-            arms: Vec::new(),
-            cells: vec![wrong, wide],
-        };
-        let text = text(&grid);
+        let text = text(&grid(vec![wrong, wide]));
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         assert!(text.contains("12345 unexpected") && text.contains("not judged"), "{text}");
         assert!(text.contains("1 receiver,") && text.contains("3 receivers,"), "{text}");

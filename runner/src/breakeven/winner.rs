@@ -1,40 +1,71 @@
-//! Who is best in a cell, and whether the difference is one: if the rounds of the two best overlap, or hardly anything
-//! lies between them, nobody is.
+//! Who is best in a cell of the grid, and by how much. What the rounds do not tell apart is not ranked.
 
-use std::collections::BTreeMap;
+use serde::Serialize;
 
-use super::grid::{Cell, Taken};
+use super::grid::{Cell, Conditions, Grid, Taken};
 use crate::measure::times::Times;
 
-/// A smaller ratio is no difference, however steady the rounds.
-const RATIO: f64 = 1.05;
+/// Closer figures are no difference, however steady they are.
+const LEAST: f64 = 1.05;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantity {
+/// Less is better.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Winner {
+    /// The best, and those that cannot be told from it.
+    pub arms: Vec<String>,
+    /// How many times the figure of the best of the others is; `None`: there is no difference between any.
+    pub factor: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
     /// Median.
     Acknowledge,
     /// Median.
     Complete,
+    /// Of one workflow.
     Cpu,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Winner {
-    /// `None`: no difference.
-    pub arm: Option<String>,
-    /// How many times as much the next best arm takes.
-    pub factor: f64,
-    /// Of all rounds together, by arm, in milliseconds.
-    pub values: BTreeMap<String, f64>,
+/// What one cell says of one measure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    pub conditions: Conditions,
+    pub measure: Measure,
+    /// `None`: not judged.
+    pub winner: Option<Winner>,
+    /// By arm; milliseconds, of processor time if that is the measure.
+    pub values: Vec<(String, f64)>,
+    pub problems: Vec<String>,
 }
 
-impl Quantity {
-    fn of_round(self, taken: &Taken) -> Option<f64> {
-        self.of_rounds(std::slice::from_ref(taken))
+/// What the rounds of one arm gave; `all`: the figure of all of them together.
+#[derive(Clone, Debug, PartialEq)]
+struct Rounds {
+    arm: String,
+    all: f64,
+    each: Vec<f64>,
+}
+
+impl Rounds {
+    fn range(&self) -> (f64, f64) {
+        let each = || self.each.iter().copied().chain([self.all]);
+        (each().fold(f64::INFINITY, f64::min), each().fold(f64::NEG_INFINITY, f64::max))
     }
 
-    /// Times are merged sample by sample, costs weighted with their workflows.
-    fn of_rounds(self, rounds: &[Taken]) -> Option<f64> {
+    fn overlaps(&self, other: &Self) -> bool {
+        let ((a, b), (c, d)) = (self.range(), other.range());
+        a <= d && c <= b
+    }
+}
+
+impl Measure {
+    pub const ALL: [Self; 3] = [Self::Acknowledge, Self::Complete, Self::Cpu];
+
+    /// Of some rounds together: times are merged sample by sample, costs weighted with their workflows. `None`
+    /// without a sample.
+    fn of(self, rounds: &[Taken]) -> Option<f64> {
         let median = |of: fn(&Taken) -> &Times| Times::merged(rounds.iter().map(of)).quantile(0.5);
         match self {
             Self::Acknowledge => median(|taken| &taken.acknowledge),
@@ -47,106 +78,133 @@ impl Quantity {
             }
         }
     }
+
+    fn rounds(self, arm: &str, taken: &[Taken]) -> Option<Rounds> {
+        let each = taken.chunks(1).filter_map(|round| self.of(round)).collect();
+        Some(Rounds { arm: arm.to_owned(), all: self.of(taken)?, each })
+    }
 }
 
-/// `None` where there is nothing to judge: fewer than two arms, one without a figure, or a problem in any round.
-pub fn winner(cell: &Cell, quantity: Quantity) -> Option<Winner> {
-    let mut arms = Vec::new();
-    let mut values = BTreeMap::new();
-    for (arm, rounds) in &cell.taken {
-        if rounds.iter().any(|taken| !taken.problems.is_empty()) {
-            return None;
+/// Each cell by each measure.
+pub fn judge(grid: &Grid) -> Vec<Judged> {
+    grid.cells.iter().flat_map(|cell| judge_cell(&grid.arms, cell)).collect()
+}
+
+/// Arms that a cell does not have are passed over: one receiver is called as soon as the only one.
+fn judge_cell(arms: &[String], cell: &Cell) -> [Judged; 3] {
+    let of_arm = |(arm, taken): (&String, &Vec<Taken>)| {
+        let problems = taken.iter().flat_map(|round| &round.problems);
+        problems.map(|problem| format!("{arm}: {problem}")).collect::<Vec<_>>()
+    };
+    let problems: Vec<String> = cell.taken.iter().flat_map(of_arm).collect();
+    Measure::ALL.map(|measure| {
+        let rounds = |arm: &String| measure.rounds(arm, cell.taken.get(arm)?);
+        let rounds: Vec<Rounds> = arms.iter().filter_map(rounds).collect();
+        Judged {
+            conditions: cell.conditions,
+            measure,
+            winner: winner(&rounds).filter(|_| problems.is_empty()),
+            values: rounds.into_iter().map(|rounds| (rounds.arm, rounds.all)).collect(),
+            problems: problems.clone(),
         }
-        let value = quantity.of_rounds(rounds)?;
-        let each: Vec<f64> = rounds.iter().filter_map(|taken| quantity.of_round(taken)).collect();
-        let lowest = each.iter().copied().fold(f64::INFINITY, f64::min);
-        let highest = each.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        arms.push((arm, value, lowest, highest));
-        values.insert(arm.clone(), value);
+    })
+}
+
+/// `None` with fewer than two arms.
+fn winner(arms: &[Rounds]) -> Option<Winner> {
+    let best = arms.iter().min_by(|a, b| a.all.total_cmp(&b.all))?;
+    if arms.len() < 2 {
+        return None;
     }
-    arms.sort_by(|(_, a, ..), (_, b, ..)| a.total_cmp(b));
-    let [(arm, best, _, worst_of_best), (_, next, best_of_next, _), ..] = arms[..] else { return None };
-    let factor = next / best;
-    // Against what is too little to be measured nothing has a factor.
-    let factor = if factor.is_finite() { factor } else { 1.0 };
-    let differs = factor >= RATIO && worst_of_best < best_of_next;
-    Some(Winner { arm: differs.then(|| arm.clone()), factor, values })
+    let alike = |arm: &&Rounds| arm.overlaps(best) || arm.all < best.all * LEAST;
+    let (leading, others): (Vec<&Rounds>, Vec<&Rounds>) = arms.iter().partition(alike);
+    let next = others.iter().map(|arm| arm.all).min_by(f64::total_cmp);
+    Some(Winner {
+        arms: leading.iter().map(|arm| arm.arm.clone()).collect(),
+        factor: next.map(|next| next / best.all.max(0.001)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breakeven::grid::Conditions;
 
-    /// A round in which every workflow took as long.
-    fn taken(acknowledge_us: u64, cpu_ms_per_workflow: f64) -> Taken {
-        let (acknowledge, complete) = (Times::of([acknowledge_us; 50]), Times::of([2 * acknowledge_us; 50]));
-        Taken { acknowledge, complete, cpu_ms_per_workflow, problems: Vec::new() }
+    fn rounds(arm: &str, each: &[f64]) -> Rounds {
+        Rounds { arm: arm.into(), all: each.iter().sum::<f64>() / each.len() as f64, each: each.into() }
     }
 
-    fn cell(arms: &[(&str, &[u64])]) -> Cell {
-        let rounds = |times: &[u64]| times.iter().map(|time| taken(*time, *time as f64 / 1000.0)).collect();
-        let taken = arms.iter().map(|(arm, times)| ((*arm).to_owned(), rounds(times)));
-        let conditions = Conditions { service_ms: 5, width: 3, rate: 10, payload: 100 };
-        Cell { conditions, taken: taken.collect() }
-    }
-
-    fn arm(cell: &Cell, quantity: Quantity) -> Option<String> {
-        winner(cell, quantity).unwrap().arm
+    fn of(arms: &[(&str, &[f64])]) -> (Vec<String>, Option<f64>) {
+        let arms: Vec<Rounds> = arms.iter().map(|(arm, each)| rounds(arm, each)).collect();
+        let winner = winner(&arms).unwrap();
+        (winner.arms, winner.factor.map(|factor| (factor * 100.0).round() / 100.0))
     }
 
     #[test]
-    fn the_lowest_wins_by_its_factor_against_the_next() {
-        let cell =
-            cell(&[("async", &[4_000, 4_100]), ("sync", &[16_000, 17_000]), ("third", &[8_000, 8_000])]);
-        for quantity in [Quantity::Acknowledge, Quantity::Complete, Quantity::Cpu] {
-            let winner = winner(&cell, quantity).unwrap();
-            assert_eq!(winner.arm.as_deref(), Some("async"), "{quantity:?}");
-            assert!((1.9..=2.01).contains(&winner.factor), "{quantity:?}: {}", winner.factor);
-            assert_eq!(winner.values.len(), 3);
-        }
+    fn the_lowest_wins_by_its_distance_to_the_next() {
+        let found = of(&[("sync", &[10.0, 11.0]), ("async", &[2.0, 3.0]), ("sync-concurrent", &[5.0, 5.0])]);
+        assert_eq!(found, (vec!["async".into()], Some(2.0)));
     }
 
     #[test]
     fn rounds_that_overlap_are_no_difference() {
-        let overlapping = cell(&[("async", &[4_000, 6_000]), ("sync", &[5_900, 9_000])]);
-        assert_eq!(arm(&overlapping, Quantity::Acknowledge), None);
-        assert_eq!(arm(&overlapping, Quantity::Cpu), None);
-        let apart = cell(&[("async", &[4_000, 5_800]), ("sync", &[5_900, 9_000])]);
-        assert_eq!(arm(&apart, Quantity::Acknowledge).as_deref(), Some("async"));
+        assert_eq!(
+            of(&[("sync", &[2.0, 4.0]), ("async", &[3.5, 6.0])]),
+            (vec!["sync".into(), "async".into()], None)
+        );
     }
 
     #[test]
-    fn less_than_5_percent_is_no_difference() {
-        let of = |other: u64| arm(&cell(&[("async", &[10_000; 2]), ("sync", &[other; 2])]), Quantity::Cpu);
-        assert_eq!(of(10_400), None);
-        assert_eq!(of(10_600).as_deref(), Some("async"));
+    fn less_than_a_twentieth_is_no_difference_however_steady() {
+        assert_eq!(of(&[("sync", &[100.0, 100.0]), ("async", &[104.0, 104.0])]).1, None);
+        assert_eq!(of(&[("sync", &[100.0, 100.0]), ("async", &[106.0, 106.0])]).1, Some(1.06));
     }
 
     #[test]
-    fn the_third_does_not_matter_where_two_are_alike() {
-        let cell = cell(&[("async", &[10_000]), ("sync", &[1_000]), ("sync-concurrent", &[1_010])]);
-        assert_eq!(arm(&cell, Quantity::Acknowledge), None);
+    fn two_that_are_alike_share_the_first_place_before_a_third() {
+        let found =
+            of(&[("sync", &[10.0, 12.0]), ("sync-concurrent", &[11.0, 12.0]), ("async", &[33.0, 33.0])]);
+        assert_eq!(found, (vec!["sync".into(), "sync-concurrent".into()], Some(3.0)));
     }
 
     #[test]
-    fn what_has_a_problem_or_no_opponent_is_not_judged() {
-        let mut cell = cell(&[("async", &[4_000]), ("sync", &[16_000])]);
-        cell.taken.get_mut("sync").unwrap()[0].problems.push("3 not offered in time".into());
-        assert_eq!(winner(&cell, Quantity::Cpu), None);
+    fn one_alone_wins_nothing() {
+        assert_eq!(winner(&[rounds("sync", &[1.0])]), None);
+        assert_eq!(winner(&[]), None);
+    }
+
+    #[test]
+    fn every_cell_is_judged_by_each_measure_and_one_with_problems_is_not() {
+        let taken = |us: u64, cpu_ms_per_workflow| Taken {
+            acknowledge: Times::of([us; 50]),
+            complete: Times::of([2 * us; 50]),
+            cpu_ms_per_workflow,
+            problems: Vec::new(),
+        };
+        let arms = [("async", vec![taken(4_000, 3.0); 2]), ("sync", vec![taken(16_000, 1.5); 2])];
+        let mut cell = Cell {
+            conditions: Conditions { service_ms: 5, width: 3, rate: 10, payload: 100 },
+            taken: arms.map(|(arm, taken)| (arm.to_owned(), taken)).into(),
+        };
+        let names = ["sync".to_owned(), "async".to_owned()];
+        let best = |cell: &Cell| {
+            judge_cell(&names, cell).map(|judged| judged.winner.map(|winner| winner.arms.join(" ")))
+        };
+        assert_eq!(best(&cell), [Some("async".into()), Some("async".into()), Some("sync".into())]);
+        cell.taken.get_mut("sync").unwrap()[0].problems.push("1 applied twice".into());
+        assert_eq!(best(&cell), [None, None, None]);
         cell.taken.remove("sync");
-        assert_eq!(winner(&cell, Quantity::Cpu), None);
-        cell.taken.insert("sync".into(), vec![Taken { complete: Times::default(), ..taken(1, 1.0) }]);
-        assert_eq!(winner(&cell, Quantity::Complete), None);
+        assert_eq!(best(&cell), [None, None, None]);
     }
 
     #[test]
-    fn work_too_small_to_be_measured_is_no_difference() {
-        let mut cell = cell(&[("async", &[4_000]), ("sync", &[4_000])]);
-        for rounds in cell.taken.values_mut() {
-            rounds[0].cpu_ms_per_workflow = 0.0;
-        }
-        let winner = winner(&cell, Quantity::Cpu).unwrap();
-        assert_eq!((winner.arm, winner.factor), (None, 1.0));
+    fn costs_of_rounds_weigh_as_many_workflows_as_they_had() {
+        let taken = |workflows: usize, cpu_ms_per_workflow| Taken {
+            acknowledge: Times::default(),
+            complete: Times::of(vec![1_000; workflows]),
+            cpu_ms_per_workflow,
+            problems: Vec::new(),
+        };
+        assert_eq!(Measure::Cpu.of(&[taken(30, 1.0), taken(10, 5.0)]), Some(2.0));
+        assert_eq!(Measure::Cpu.of(&[taken(0, 1.0)]), None);
     }
 }

@@ -31,8 +31,8 @@ use crate::report;
 use crate::report::results::Results;
 pub use options::CompareArgs;
 
-/// Idle time that costs are corrected for.
-const IDLE_SECONDS: u64 = 3;
+/// Idle time that costs are corrected for: two of the periods in which a broker looks after itself.
+const IDLE_SECONDS: u64 = 10;
 
 pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
     let k6 = K6::find()?;
@@ -101,8 +101,9 @@ fn measure(lab: &Lab, plan: &Plan, slot: usize, dir: &Path) -> Result<()> {
     if warm_up.seconds > 0 && !warm_up.rates.is_empty() {
         bench.offer(&warm_up, "warm-up", Kind::default())?;
     }
-    let mut measured = bench.offer(load, "load", Kind::default())?;
+    // Before the load, which leaves a broker with work of its own.
     let costs = if load.cost_seconds > 0 { costs(&mut bench, load)? } else { BTreeMap::new() };
+    let mut measured = bench.offer(load, "load", Kind::default())?;
     bench.empty_queues(&mut measured.drain)?;
     let (cross_checks, servers) = (bench.check()?, bench.servers.clone());
     let (scenarios, unreadable_journal_lines) = bench.stop(&measured)?;
@@ -149,7 +150,7 @@ fn costs(bench: &mut Bench<'_>, load: &Load) -> Result<BTreeMap<Scenario, Cost>>
 /// `None` where processes cannot be seen.
 pub fn cost(watched: &Watched, idle: &Watched, completed: u64) -> Option<Cost> {
     let share = watched.seconds / idle.seconds;
-    let each = |now: f64, idle: f64| ((now - idle * share) * 1000.0 / completed.max(1) as f64).max(0.0);
+    let each = |now: f64, idle: f64| (now - idle * share) * 1000.0 / completed.max(1) as f64;
     let per_thousand = |now: Option<Parts>, idle: Option<Parts>| Some(now?.zip(idle?, each));
     let cpu = per_thousand(watched.cpu, idle.cpu)?;
     Some(Cost { workflows: completed, cpu, bytes: per_thousand(watched.bytes, idle.bytes) })

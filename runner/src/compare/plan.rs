@@ -38,7 +38,7 @@ pub fn seconds(plan: &Plan, slot: usize) -> u64 {
         Mode::Sync => 9,
         Mode::Async => 21,
     };
-    let costs = if load.cost_seconds > 0 { 26 + (load.cost_seconds + 2) * 5 } else { 0 };
+    let costs = if load.cost_seconds > 0 { 26 + (load.cost_seconds + 3) * 5 } else { 0 };
     around + load.warm_up_seconds + load.seconds + costs
 }
 

@@ -29,7 +29,7 @@ pub struct Load {
     pub seconds: u64,
     /// Load before the measured one, dropped: connections, caches and query plans are made in it.
     pub warm_up_seconds: u64,
-    /// Each scenario alone for so long, after the load, to tell what it costs; 0 leaves that out.
+    /// Each scenario alone for so long, before the load, to tell what it costs; 0 leaves that out.
     #[serde(default)]
     pub cost_seconds: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]

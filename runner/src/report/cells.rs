@@ -3,82 +3,16 @@
 use serde::Serialize;
 
 use super::numbers::digits;
-use super::winner::{Rounds, Winner, winner};
-use crate::breakeven::grid::{Cell, Conditions, Grid, Taken};
+use crate::breakeven::grid::Conditions;
+use crate::breakeven::winner::{Judged, Measure, Winner};
 use crate::compare::words;
-use crate::measure::times::Times;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Measure {
-    Acknowledge,
-    Complete,
-    Cpu,
-}
-
-/// What one cell says of one measure.
-#[derive(Clone, Debug, Serialize)]
-pub struct Judged {
-    pub conditions: Conditions,
-    pub measure: Measure,
-    /// `None`: not judged.
-    pub winner: Option<Winner>,
-    /// By arm; milliseconds, of processor time if that is the measure.
-    pub values: Vec<(String, f64)>,
-    pub problems: Vec<String>,
-}
-
-impl Measure {
-    pub const ALL: [Self; 3] = [Self::Acknowledge, Self::Complete, Self::Cpu];
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Acknowledge => "median time to acknowledge",
-            Self::Complete => "median time to complete",
-            Self::Cpu => "processor time of one workflow",
-        }
+fn title(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Acknowledge => "median time to acknowledge",
+        Measure::Complete => "median time to complete",
+        Measure::Cpu => "processor time of one workflow",
     }
-
-    /// `None` without a sample.
-    fn rounds(self, arm: &str, taken: &[Taken]) -> Option<Rounds> {
-        let times = |pick: fn(&Taken) -> &Times| {
-            let each = taken.iter().filter_map(|round| pick(round).quantile(0.5)).collect();
-            Some((Times::merged(taken.iter().map(pick)).quantile(0.5)?, each))
-        };
-        let (all, each) = match self {
-            Self::Acknowledge => times(|round| &round.acknowledge)?,
-            Self::Complete => times(|round| &round.complete)?,
-            Self::Cpu => {
-                let each: Vec<f64> = taken.iter().map(|round| round.cpu_ms_per_workflow).collect();
-                (each.iter().sum::<f64>() / each.len().max(1) as f64, each)
-            }
-        };
-        (!taken.is_empty()).then(|| Rounds { arm: arm.to_owned(), all, each })
-    }
-}
-
-pub fn judge(grid: &Grid) -> Vec<Judged> {
-    let one = |cell: &Cell, measure: Measure| {
-        let rounds = |arm: &String| measure.rounds(arm, cell.taken.get(arm)?);
-        let rounds: Vec<Rounds> = grid.arms.iter().filter_map(rounds).collect();
-        let problems: Vec<String> = cell
-            .taken
-            .iter()
-            .flat_map(|(arm, taken)| {
-                taken
-                    .iter()
-                    .flat_map(move |round| round.problems.iter().map(move |it| format!("{arm}: {it}")))
-            })
-            .collect();
-        Judged {
-            conditions: cell.conditions,
-            measure,
-            winner: winner(&rounds).filter(|_| problems.is_empty()),
-            values: rounds.into_iter().map(|rounds| (rounds.arm, rounds.all)).collect(),
-            problems,
-        }
-    };
-    grid.cells.iter().flat_map(|cell| Measure::ALL.map(|measure| one(cell, measure))).collect()
 }
 
 /// Where the page shows it.
@@ -148,7 +82,7 @@ fn table(cells: &[&Judged], measure: Measure) -> Table {
         (service_ms, rates.iter().map(cell).collect())
     };
     let rows = sorted(|conditions| conditions.service_ms).into_iter().map(row).collect();
-    Table { title: measure.title(), rates, rows }
+    Table { title: title(measure), rates, rows }
 }
 
 fn shown(cell: &Judged) -> Shown {
@@ -185,29 +119,17 @@ fn class(arms: &[String]) -> &'static str {
 mod tests {
     use super::super::example;
     use super::*;
+    use crate::breakeven::winner::judge;
 
     #[test]
-    fn every_cell_is_judged_by_each_measure_and_one_with_problems_is_not() {
+    fn each_fan_out_and_payload_has_its_tables_and_what_is_wrong_with_a_cell_is_said() {
         let mut grid = example::results().grid.unwrap();
-        let judged = judge(&grid);
-        assert_eq!(judged.len(), 8 * 3);
-        let cell = judged
-            .iter()
-            .find(|cell| cell.conditions.service_ms == 20 && cell.conditions.width == 3)
-            .unwrap();
-        let winner = cell.winner.as_ref().unwrap();
-        assert!(winner.arms == ["async"] && winner.factor.unwrap() > 10.0, "{winner:?}");
-        assert!(
-            judged.iter().filter(|cell| cell.measure == Measure::Cpu).all(|cell| cell
-                .winner
-                .as_ref()
-                .unwrap()
-                .factor
-                .is_none())
-        );
         grid.cells[0].taken.get_mut("sync").unwrap()[0].problems.push("1 applied twice".into());
-        let judged = super::judge(&grid);
-        assert!(judged[0].winner.is_none() && judged[0].problems == ["sync: 1 applied twice"]);
-        assert_eq!(blocks(&judged).len(), 2);
+        let blocks = blocks(&judge(&grid));
+        assert_eq!(blocks.iter().map(|block| block.tables.len()).collect::<Vec<_>>(), [3, 3]);
+        let cells = blocks.iter().flat_map(|block| &block.tables).flat_map(|table| &table.rows);
+        let cells: Vec<&Shown> = cells.flat_map(|(_, cells)| cells).flatten().collect();
+        assert_eq!(cells.iter().filter(|cell| cell.problems == "sync: 1 applied twice").count(), 3);
+        assert_eq!(cells.iter().filter(|cell| cell.text == "not judged").count(), 3);
     }
 }

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::cells::Judged;
 use super::costs::{Costs, Stack, Waiting};
 use super::results::Results;
 use super::sums::Sums;
 use super::{checks, little};
+use crate::breakeven::winner::Judged;
 use crate::compare::statistics::Analysis;
 use crate::measure::record;
 use crate::measure::scenario::Scenario;

@@ -1,8 +1,9 @@
 //! `./study report`: what was measured, for people: one page, and the same as Markdown, CSV and JSON.
 //!
-//! In reading order: `results` (what a folder holds), `sums`, `costs`, `little`, `checks`, `winner` (what the runs say
-//! together), `section` (with `pictures`), `price`, `classic`, `rates`, `cells`, `stall`, `rules`, `conditions` (the parts of the report), `view` (all of them),
-//! `page`, `csv`, `json` (its forms), `chart`; `command`, `again` (from raw data), `two` (folders against each other).
+//! In reading order: `results` (what a folder holds), `sums`, `costs`, `little`, `checks` (what the runs say together),
+//! `section` (with `pictures`), `price`, `classic`, `rates`, `cells`, `stall`, `rules`, `conditions` (the parts of the
+//! report), `view` (all of them), `page`, `csv`, `json` (its forms), `chart`; `command`, `again` (from raw data), `two`
+//! (folders against each other).
 
 pub mod again;
 pub mod cells;
@@ -29,20 +30,20 @@ pub mod stall;
 pub mod sums;
 pub mod two;
 pub mod view;
-pub mod winner;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::breakeven::winner;
 use crate::compare::statistics::Analysis;
 use results::Results;
 
 /// Writes all forms of the report into the folder of the results; the path of the page.
 pub fn write(results: &Results, dir: &Path) -> Result<PathBuf> {
     let analysis = Analysis::of(&results.plan, &results.runs);
-    let judged = results.grid.as_ref().map(cells::judge).unwrap_or_default();
+    let judged = results.grid.as_ref().map(winner::judge).unwrap_or_default();
     let view = view::view(results, &analysis, &judged)?;
     let file = |name: &str, text: String| {
         let path = dir.join(name);

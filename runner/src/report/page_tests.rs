@@ -1,8 +1,8 @@
-use super::super::cells::judge;
 use super::super::example;
 use super::super::results::Results;
 use super::super::view::view;
 use super::*;
+use crate::breakeven::winner::judge;
 use crate::compare::statistics::Analysis;
 use crate::local::Mode;
 use crate::measure::scenario::Scenario;

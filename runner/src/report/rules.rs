@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::cells::{Judged, Measure, anchor};
+use super::cells::anchor;
 use super::costs::Costs;
 use super::numbers::{digits, seconds};
 use super::results::Results;
-use super::winner::Winner;
 use crate::breakeven::grid::Conditions;
+use crate::breakeven::winner::{Judged, Measure, Winner};
 use crate::compare::statistics::{Analysis, Percentile, Quantity, Verdict};
 use crate::compare::words;
 use crate::local::Mode;

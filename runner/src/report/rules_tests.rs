@@ -1,6 +1,6 @@
-use super::super::cells::judge;
 use super::super::example;
 use super::*;
+use crate::breakeven::winner::judge;
 
 fn of(results: &Results) -> Vec<Rule> {
     let analysis = Analysis::of(&results.plan, &results.runs);

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::cells::{self, Block, Judged};
+use super::cells::{self, Block};
 use super::classic::{self, Classic};
 use super::costs::{Stack, Taken};
 use super::little::{self, Little};
@@ -14,6 +14,7 @@ use super::rules::{self, Ground, Rule};
 use super::section::{self, Section};
 use super::stall::{self, Stall};
 use super::{chart, checks, conditions, price};
+use crate::breakeven::winner::Judged;
 use crate::compare::statistics::Analysis;
 use crate::compare::table;
 use crate::measure::record::{self, Parts, Run};
