@@ -77,7 +77,8 @@ fn show(dir: &Path) -> Result<()> {
     let results = Results::read(dir)?;
     let page = report::write(&results, dir)?;
     let (text, problems) = table::text(&results);
-    let text = format!("\n{text}\nResults: {}\n", page.display());
+    let here = std::env::current_dir()?;
+    let text = format!("\n{text}\nResults: {}\n", page.strip_prefix(here).unwrap_or(&page).display());
     stdout().write_all(text.as_bytes())?;
     match problems {
         0 => Ok(()),
