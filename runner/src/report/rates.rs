@@ -137,8 +137,10 @@ fn row(curve: &Curve) -> Row {
         }
         (None, None) => String::new(),
     };
+    // Where the load generator was at its end, the services were not.
+    let least = if curve.limited_by.is_some() { "at least " } else { "" };
     let sustainable =
-        curve.sustainable.map_or("none that was tried".into(), |rate| format!("{}/s", digits(rate)));
+        curve.sustainable.map_or("none that was tried".into(), |rate| format!("{least}{}/s", digits(rate)));
     Row { arm: curve.arm.clone(), sustainable, limit }
 }
 
