@@ -16,11 +16,11 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
-use crate::compare::plan::write;
 use crate::local::Mode;
 use crate::measure::host::Host;
 use crate::measure::load::K6;
-use crate::measure::place::Place;
+use crate::measure::place::{Place, write};
+use crate::measure::progress;
 use grid::{Cell, Conditions, Grid, Taken};
 use plan::{Plan, Slot};
 
@@ -51,7 +51,7 @@ pub struct BreakevenArgs {
 
 pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
     let k6 = K6::find()?;
-    let place = Place::new("breakeven", args.out.as_deref())?;
+    let place = Place::new("breakeven-", args.out.as_deref())?;
     place.check(&[Mode::Sync, Mode::Async], port_offset)?;
     let host = Host::read(&k6.version, None);
     let lab = place.lab(k6, port_offset, args.seed);
@@ -69,13 +69,7 @@ pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
     let begun = Instant::now();
     for (done, slot) in slots.iter().enumerate() {
         let left = left(&plan, &slots, done, args.seconds, begun);
-        eprintln!(
-            "stack {} of {}, {slot}: about {} min {:02} s left",
-            done + 1,
-            slots.len(),
-            left / 60,
-            left % 60
-        );
+        eprintln!("stack {} of {}, {slot}: {}", done + 1, slots.len(), progress::left(left));
         for (conditions, taken) in stack::measure(&lab, &place, &plan, slot, args.seconds)? {
             add(&mut grid, conditions, &slot.arm.name, taken);
         }

@@ -4,11 +4,11 @@ use anyhow::Result;
 
 use super::grid::{Conditions, Taken};
 use super::plan::{Plan, Slot};
-use crate::compare::cost;
 use crate::measure::bench::{Bench, Kind, Lab, Measured};
 use crate::measure::join::Outcome;
 use crate::measure::place::{Place, Scratch};
 use crate::measure::profile::Load;
+use crate::measure::record::Cost;
 use crate::measure::scenario::Scenario;
 use crate::measure::watch::Watched;
 
@@ -52,7 +52,7 @@ fn taken(measured: &Measured, idle: &Watched) -> Taken {
     let nothing = Outcome::default();
     let outcome = measured.outcomes.get(&Scenario::S3).unwrap_or(&nothing);
     // Seconds per thousand are milliseconds for each.
-    let cost = cost(&measured.watched, idle, outcome.complete.count());
+    let cost = Cost::of(&measured.watched, idle, outcome.complete.count());
     Taken {
         acknowledge: outcome.acknowledge.clone(),
         complete: outcome.complete.clone(),

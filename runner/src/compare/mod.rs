@@ -23,13 +23,15 @@ use crate::local::compose;
 use crate::measure::bench::{Bench, Kind, Lab, Measured};
 use crate::measure::host::Host;
 use crate::measure::load::K6;
+use crate::measure::place::{Place, check_disk, check_room, write};
 use crate::measure::profile::Load;
-use crate::measure::record::{Cost, Parts, Plan, Run};
+use crate::measure::progress;
+use crate::measure::record::{Cost, Plan, Run};
 use crate::measure::scenario::Scenario;
-use crate::measure::watch::Watched;
 use crate::report;
 use crate::report::results::Results;
 pub use options::CompareArgs;
+use statistics::Analysis;
 
 /// Idle time that costs are corrected for: two of the periods in which a broker looks after itself.
 const IDLE_SECONDS: u64 = 10;
@@ -40,12 +42,13 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
         Some(dir) => (plan::resume(dir)?, std::path::absolute(dir)?),
         None => {
             let engine = args.docker.then(compose::engine).transpose()?;
-            let plan = args.plan(Host::read(&k6.version, engine))?;
-            let dir = plan::begin(&plan, args.out.as_deref())?;
-            (plan, dir)
+            let place = Place::new("", args.out.as_deref())?;
+            let plan = args.plan(Host::read(&k6.version, engine), &place)?;
+            plan::begin(&plan, &place.dir)?;
+            (plan, place.dir)
         }
     };
-    plan::check_room(&dir)?;
+    check_room(&dir)?;
     eprintln!("comparing on {}", plan.host.line());
     let lab = Lab {
         k6,
@@ -58,16 +61,12 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
     let todo = plan::left(&plan, &dir);
     for (done, slot) in todo.iter().enumerate() {
         let left = todo[done..].iter().map(|slot| plan::seconds(&plan, *slot)).sum::<u64>();
-        eprintln!(
-            "run {} of {}, {}: about {} min {:02} s left",
-            slot + 1,
-            plan.order.len(),
-            plan.arm(*slot).name,
-            left / 60,
-            left % 60
-        );
-        let measured = measure(&lab, &plan, *slot, &dir);
-        plan::check_disk(measured, &dir).inspect_err(|_| plan::remove_if_empty(&plan, *slot, &dir))?;
+        let (runs, arm) = (plan.order.len(), &plan.arm(*slot).name);
+        eprintln!("run {} of {runs}, {arm}: {}", slot + 1, progress::left(left));
+        // What a full disk did not take is missing: such a run is not finished.
+        let run = check_disk(measure(&lab, &plan, *slot, &dir), &dir)
+            .inspect_err(|_| plan::remove_if_empty(&plan, *slot, &dir))?;
+        write(&plan.folder(&dir, *slot).join("run.json"), &run)?;
     }
     show(&dir)
 }
@@ -75,8 +74,9 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
 /// Files first, then the terminal; an error if any figure must not be used.
 fn show(dir: &Path) -> Result<()> {
     let results = Results::read(dir)?;
-    let page = report::write(&results, dir)?;
-    let (text, problems) = table::text(&results);
+    let analysis = Analysis::of(&results.plan, &results.runs);
+    let page = report::write(&results, &analysis, dir)?;
+    let (text, problems) = table::text(&results, &analysis);
     let here = std::env::current_dir()?;
     let text = format!("\n{text}\nResults: {}\n", page.strip_prefix(here).unwrap_or(&page).display());
     stdout().write_all(text.as_bytes())?;
@@ -87,8 +87,8 @@ fn show(dir: &Path) -> Result<()> {
     }
 }
 
-/// One run, from an empty stack to its file.
-fn measure(lab: &Lab, plan: &Plan, slot: usize, dir: &Path) -> Result<()> {
+/// One run, from an empty stack to its end, with its raw samples in its folder.
+fn measure(lab: &Lab, plan: &Plan, slot: usize, dir: &Path) -> Result<Run> {
     let (arm, folder) = (plan.arm(slot), plan.folder(dir, slot));
     if folder.exists() {
         // Of a run that was cut off.
@@ -110,7 +110,7 @@ fn measure(lab: &Lab, plan: &Plan, slot: usize, dir: &Path) -> Result<()> {
     let (scenarios, unreadable_journal_lines) = bench.stop(&measured)?;
     keep_answers(&measured, &folder)?;
     let Measured { watched, drain, in_progress, .. } = measured;
-    let run = Run {
+    Ok(Run {
         slot,
         arm: arm.name.clone(),
         mode: arm.mode,
@@ -123,10 +123,7 @@ fn measure(lab: &Lab, plan: &Plan, slot: usize, dir: &Path) -> Result<()> {
         watched,
         costs,
         in_progress,
-    };
-    // What a full disk did not take is missing: such a run is not finished.
-    plan::check_disk(Ok(()), dir)?;
-    plan::write(&folder.join("run.json"), &run)
+    })
 }
 
 /// Each scenario alone: what 1000 of its workflows take, beyond what the stack takes anyway.
@@ -143,24 +140,15 @@ fn costs(bench: &mut Bench<'_>, load: &Load) -> Result<BTreeMap<Scenario, Cost>>
         let alone = Load::alone(*scenario, rate, seconds);
         let measured = bench.offer(&alone, &format!("cost-{}", scenario.key()), Kind::default())?;
         let completed = measured.outcomes.get(scenario).map_or(0, |outcome| outcome.complete.count());
-        costs.extend(cost(&measured.watched, &idle, completed).map(|cost| (*scenario, cost)));
+        costs.extend(Cost::of(&measured.watched, &idle, completed).map(|cost| (*scenario, cost)));
     }
     Ok(costs)
-}
-
-/// `None` where processes cannot be seen.
-pub fn cost(watched: &Watched, idle: &Watched, completed: u64) -> Option<Cost> {
-    let share = watched.seconds / idle.seconds;
-    let each = |now: f64, idle: f64| (now - idle * share) * 1000.0 / completed.max(1) as f64;
-    let per_thousand = |now: Option<Parts>, idle: Option<Parts>| Some(now?.zip(idle?, each));
-    let cpu = per_thousand(watched.cpu, idle.cpu)?;
-    Some(Cost { workflows: completed, cpu, bytes: per_thousand(watched.bytes, idle.bytes) })
 }
 
 /// The raw samples, from which (with the journals) the outcomes can be made again.
 fn keep_answers(measured: &Measured, folder: &Path) -> Result<()> {
     let path = folder.join("answers.jsonl");
-    let write = || -> Result<()> {
+    let keep = || -> Result<()> {
         let mut file = BufWriter::new(fs::File::create(&path)?);
         for answer in &measured.samples.answers {
             serde_json::to_writer(&mut file, answer)?;
@@ -168,6 +156,6 @@ fn keep_answers(measured: &Measured, folder: &Path) -> Result<()> {
         }
         Ok(file.flush()?)
     };
-    write().with_context(|| format!("cannot write {}", path.display()))?;
-    plan::write(&folder.join("failed-checks.json"), &measured.samples.failed_checks)
+    keep().with_context(|| format!("cannot write {}", path.display()))?;
+    write(&folder.join("failed-checks.json"), &measured.samples.failed_checks)
 }

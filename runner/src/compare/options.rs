@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 use super::plan::balanced;
 use crate::local::Mode;
 use crate::measure::host::Host;
+use crate::measure::place::Place;
 use crate::measure::profile::{self, Delays, per_second};
 use crate::measure::record::{Arm, Plan, VERSION};
 use crate::measure::scenario::Scenario;
@@ -69,7 +68,7 @@ pub struct CompareArgs {
 }
 
 impl CompareArgs {
-    pub fn plan(&self, host: Host) -> Result<Plan> {
+    pub fn plan(&self, host: Host, place: &Place) -> Result<Plan> {
         let profile = profile::find(&self.profile)?;
         let mut load = profile.load;
         for (scenario, rate) in &self.rate {
@@ -87,11 +86,10 @@ impl CompareArgs {
         }
         load.seconds = self.seconds.unwrap_or(load.seconds);
         let arms = self.arms()?;
-        let now = OffsetDateTime::now_utc();
         Ok(Plan {
             version: VERSION,
-            stamp: now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?,
-            started: now.format(format_description!("[year]-[month]-[day] [hour]:[minute] UTC"))?,
+            stamp: place.stamp.clone(),
+            started: place.started.clone(),
             profile: self.profile.clone(),
             order: balanced(arms.len(), self.runs.unwrap_or(profile.runs), self.seed),
             load,

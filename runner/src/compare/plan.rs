@@ -1,19 +1,14 @@
 //! Which run comes when, and what of it is done already.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 
-use crate::local::{Mode, project_root, state_folder};
+use crate::local::Mode;
 use crate::measure::host;
-use crate::measure::record::{Plan, VERSION};
-use crate::report::results::read;
-
-/// What a run writes, with room for a broker, which stops taking messages below 50 MB.
-const ROOM: u64 = 500_000_000;
-const FULL: u64 = 1_000_000;
+use crate::measure::place::write;
+use crate::measure::record::Plan;
 
 /// Which arm comes when: each pair of runs in the order opposite to the pair before (ABBA), so that a machine
 /// that gets slower or faster all the time is no advantage to either.
@@ -43,25 +38,17 @@ pub fn seconds(plan: &Plan, slot: usize) -> u64 {
 }
 
 /// Makes the folder and writes the plan to it.
-pub fn begin(plan: &Plan, out: Option<&Path>) -> Result<PathBuf> {
-    let dir = match out {
-        Some(out) => std::path::absolute(out)?,
-        None => project_root()?.join("results").join(&plan.stamp),
-    };
-    if dir.join("plan.json").exists() {
+pub fn begin(plan: &Plan, dir: &Path) -> Result<()> {
+    let path = Plan::path(dir);
+    if path.exists() {
         bail!("{0} holds a comparison: go on with it (--resume {0}) or take another --out", dir.display());
     }
-    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    write(&dir.join("plan.json"), plan)?;
-    Ok(dir)
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    write(&path, plan)
 }
 
 pub fn resume(dir: &Path) -> Result<Plan> {
-    let plan: Plan = read(&dir.join("plan.json"))?
-        .with_context(|| format!("{} holds no comparison: there is no plan.json", dir.display()))?;
-    if plan.version != VERSION {
-        bail!("{} was begun by another version: begin anew", dir.display());
-    }
+    let plan = Plan::read(dir)?;
     let now = host::revision().unwrap_or_default();
     if plan.host.revision != now {
         bail!(
@@ -78,52 +65,15 @@ pub fn left(plan: &Plan, dir: &Path) -> Vec<usize> {
     (0..plan.order.len()).filter(|slot| !plan.folder(dir, *slot).join("run.json").exists()).collect()
 }
 
-/// Whole or not at all: what has its name is finished.
-pub fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    let unfinished = path.with_extension("unfinished");
-    let text = serde_json::to_string(value)?;
-    fs::write(&unfinished, text)
-        .and_then(|()| fs::rename(&unfinished, path))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
 /// A run that failed before the first figure (a busy port) leaves nothing to look at.
 pub fn remove_if_empty(plan: &Plan, slot: usize, dir: &Path) {
     let folder = plan.folder(dir, slot);
     fs::remove_dir(folder.join("journal")).ok();
     fs::remove_dir(&folder).ok();
     if fs::remove_dir(dir.join("runs")).is_ok() {
-        fs::remove_file(dir.join("plan.json")).ok();
+        fs::remove_file(Plan::path(dir)).ok();
         fs::remove_dir(dir).ok();
     }
-}
-
-/// One clear line now instead of half a result later.
-pub fn check_room(dir: &Path) -> Result<()> {
-    for place in [dir, &state_folder()?] {
-        if let Some(free) = free(place).filter(|free| *free < ROOM) {
-            let (free, room) = (free / 1_000_000, ROOM / 1_000_000);
-            bail!("only {free} MB are free where {} is: {room} MB are needed", place.display());
-        }
-    }
-    Ok(())
-}
-
-/// A run on a full disk lacks whatever could not be written, and fails in many ways: with the one cause.
-pub fn check_disk<T>(result: Result<T>, dir: &Path) -> Result<T> {
-    match free(dir) {
-        Some(free) if free < FULL => {
-            let cause = result.err().map_or(String::new(), |error| format!(" ({error:#})"));
-            bail!("No space left where {} is{cause}", dir.display())
-        }
-        _ => result,
-    }
-}
-
-/// Bytes; `None` where that cannot be told.
-fn free(place: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(place).ok()?;
-    Some(disk.f_bavail * disk.f_frsize)
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::measure::record::{Plan, Run};
+use crate::measure::join::Outcome;
+use crate::measure::record::{Plan, Run, valid};
 use crate::measure::scenario::Scenario;
 use crate::measure::times::{Times, millis, rank};
 
@@ -88,6 +89,13 @@ pub struct Analysis {
 
 impl Quantity {
     pub const ALL: [Self; 2] = [Self::Acknowledge, Self::Complete];
+
+    pub fn of(self, outcome: &Outcome) -> &Times {
+        match self {
+            Self::Acknowledge => &outcome.acknowledge,
+            Self::Complete => &outcome.complete,
+        }
+    }
 }
 
 impl Percentile {
@@ -119,10 +127,9 @@ impl Analysis {
                 );
             }
         }
-        let valid = |name: &str| runs.iter().filter(|run| run.arm == name && run.invalid().is_none()).count();
         Self {
             cells,
-            runs: plan.arms.iter().map(|arm| valid(&arm.name)).collect(),
+            runs: plan.arms.iter().map(|arm| valid(runs, &arm.name).count()).collect(),
             invalid: runs.iter().filter_map(|run| Some((run.slot, run.invalid()?))).collect(),
         }
     }
@@ -136,13 +143,8 @@ impl Analysis {
 
 /// Of the valid runs of an arm that have any.
 pub fn times<'a>(runs: &'a [Run], arm: &str, scenario: Scenario, quantity: Quantity) -> Vec<&'a Times> {
-    let mine = runs.iter().filter(|run| run.arm == arm && run.invalid().is_none());
-    let outcomes = mine.filter_map(|run| run.scenarios.get(&scenario));
-    let times = outcomes.map(|outcome| match quantity {
-        Quantity::Acknowledge => &outcome.acknowledge,
-        Quantity::Complete => &outcome.complete,
-    });
-    times.filter(|times| times.count() > 0).collect()
+    let outcomes = valid(runs, arm).filter_map(|run| run.scenarios.get(&scenario));
+    outcomes.map(|outcome| quantity.of(outcome)).filter(|times| times.count() > 0).collect()
 }
 
 /// The percentiles of each draw of runs, in the order of [`Percentile::ALL`].

@@ -18,24 +18,23 @@ pub const ALL_GOOD: &str =
     "Nothing accepted was lost, nothing was applied twice, every answer was the expected one.";
 
 /// All of it, and the number of problems.
-pub fn text(results: &Results) -> (String, usize) {
-    let analysis = Analysis::of(&results.plan, &results.runs);
+pub fn text(results: &Results, analysis: &Analysis) -> (String, usize) {
     let mut text = format!("{}\n\n", figures(results));
     if analysis.cells.iter().any(|cell| cell.difference.is_some()) {
-        text += &format!("{}\n", differences(&results.plan, &analysis));
+        text += &format!("{}\n", differences(&results.plan, analysis));
         text += &format!("{}\n", wrap("A difference is called one where its 99 % interval excludes 0."));
     } else if results.plan.arms.len() > 1 {
-        text += &wrap(single(&analysis));
+        text += &wrap(single(analysis));
         text.push('\n');
     }
-    for (scenario, sentence) in sentences(results, &analysis) {
+    for (scenario, sentence) in sentences(results, analysis) {
         text += &wrap(&format!("{scenario} {}: {sentence}", scenario.title()));
     }
     text.push('\n');
-    if let Some(line) = against_itself(&results.plan, &analysis) {
+    if let Some(line) = against_itself(&results.plan, analysis) {
         text += &format!("{}\n", wrap(&line));
     }
-    for run in left_out(&results.plan, &analysis) {
+    for run in left_out(&results.plan, analysis) {
         text += &wrap(&run);
     }
     let problems = record::problems(&results.plan, &results.runs);

@@ -2,13 +2,17 @@ use super::*;
 use crate::local::Mode;
 use crate::report::example;
 
+fn printed(results: &Results) -> (String, usize) {
+    text(results, &Analysis::of(&results.plan, &results.runs))
+}
+
 fn widest(text: &str) -> usize {
     text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
 }
 
 #[test]
 fn everything_printed_fits_100_columns_even_with_large_figures() {
-    let (text, problems) = text(&example::results());
+    let (text, problems) = printed(&example::results());
     assert!(
         text.contains("S6 async 3703701") && text.contains("S5 order saga, payment fails: async"),
         "{text}"
@@ -19,7 +23,7 @@ fn everything_printed_fits_100_columns_even_with_large_figures() {
 
 #[test]
 fn one_run_each_is_shown_and_not_judged() {
-    let (text, _) = text(&example::of(&[("sync", Mode::Sync), ("async", Mode::Async)], 1));
+    let (text, _) = printed(&example::of(&[("sync", Mode::Sync), ("async", Mode::Async)], 1));
     assert_eq!(text.matches("differences are not judged").count(), 1, "{text}");
     assert!(
         !text.contains("sooner") && text.contains("async acknowledged after 2.56 ms (sync 501 ms)"),
@@ -29,14 +33,14 @@ fn one_run_each_is_shown_and_not_judged() {
 
 #[test]
 fn one_arm_alone_has_figures_and_no_differences() {
-    let (text, _) = text(&example::of(&[("async", Mode::Async)], 3));
+    let (text, _) = printed(&example::of(&[("async", Mode::Async)], 3));
     assert!(text.contains("S6 async") && !text.contains("difference"), "{text}");
     assert!(widest(&text) <= WIDTH, "{text}");
 }
 
 #[test]
 fn a_mode_against_itself_is_counted() {
-    let (text, _) = text(&example::of(&[("A", Mode::Async), ("B", Mode::Async)], 3));
+    let (text, _) = printed(&example::of(&[("A", Mode::Async), ("B", Mode::Async)], 3));
     assert!(text.contains("A against A: 36 of 36 figures show no difference."), "{text}");
 }
 
@@ -49,12 +53,12 @@ fn an_invalid_run_is_named_and_not_counted_in_and_without_another_it_is_a_proble
         }
     };
     spoil(&mut results, 0);
-    let (shown, problems) = text(&results);
+    let (shown, problems) = printed(&results);
     assert!(shown.contains("Left out: run 1 (sync): k6 did not offer 7 requests in time"), "{shown}");
     assert!(shown.contains("S6 sync  2469134") && problems == 0, "{shown}");
     spoil(&mut results, 3);
     spoil(&mut results, 4);
-    let (shown, problems) = text(&results);
+    let (shown, problems) = printed(&results);
     assert!(problems == 1 && !shown.contains(ALL_GOOD), "{shown}");
 }
 
@@ -64,7 +68,7 @@ fn what_is_wrong_is_listed() {
     if let Some(outcome) = results.runs[1].scenarios.get_mut(&Scenario::S2) {
         (outcome.twice, outcome.open) = (1, 2);
     }
-    let (text, problems) = text(&results);
+    let (text, problems) = printed(&results);
     assert!(text.contains("run 2 (async) S2: 2 accepted but not completed\n"), "{text}");
     assert!(text.contains("run 2 (async) S2: 1 applied twice\n") && problems == 2, "{text}");
 }

@@ -13,30 +13,19 @@ const FEW: u64 = 100;
 pub fn estimate(estimate: &Estimate) -> String {
     match estimate.interval {
         None => short(Some(estimate.ms)),
-        Some((low, high)) => {
-            let scale = Scale::of(&[estimate.ms, low, high]);
-            format!(
-                "{} {} ({} to {})",
-                scale.show(estimate.ms),
-                scale.unit,
-                scale.show(low),
-                scale.show(high)
-            )
-        }
+        Some(interval) => within(estimate.ms, interval, Scale::show),
     }
 }
 
 /// `−502 ms (−503 to −501)`.
 pub fn difference(difference: &Difference) -> String {
-    let (low, high) = difference.interval;
-    let scale = Scale::of(&[difference.ms, low, high]);
-    format!(
-        "{} {} ({} to {})",
-        scale.signed(difference.ms),
-        scale.unit,
-        scale.signed(low),
-        scale.signed(high)
-    )
+    within(difference.ms, difference.interval, Scale::signed)
+}
+
+fn within(ms: f64, (low, high): (f64, f64), show: fn(&Scale, f64) -> String) -> String {
+    let scale = Scale::of(&[ms, low, high]);
+    let [ms, low, high] = [ms, low, high].map(|ms| show(&scale, ms));
+    format!("{ms} {} ({low} to {high})", scale.unit)
 }
 
 /// `3.2 | 23.4 | 2.2 ms`: in one unit.

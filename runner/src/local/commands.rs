@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use comfy_table::presets::UTF8_FULL_CONDENSED as STYLE;
@@ -13,9 +13,9 @@ use rustix::process::Signal;
 use super::compose::Compose;
 use super::ports::MONITORING;
 use super::progress::Step;
-use super::state::{self, Entry, Identity, State};
+use super::state::{self, Entry, Identity, State, outlives};
 use super::supervise::say;
-use super::{Mode, http, process, signals, state_folder};
+use super::{Mode, http, process, state_folder};
 
 /// Longer than a stack gives its services and its servers.
 const DOWN_LIMIT: Duration = Duration::from_secs(180);
@@ -88,16 +88,10 @@ fn end_orphans(state: &State) -> Result<()> {
 }
 
 fn wait_for_end(processes: &mut dyn Iterator<Item = Identity>, limit: Duration) -> Result<()> {
-    let deadline = Instant::now() + limit;
-    for process in processes {
-        while process.alive() {
-            if Instant::now() > deadline {
-                bail!("pid {} does not end; `kill -9 {}` forces it", process.pid, process.pid);
-            }
-            signals::pause(Duration::from_millis(30))?;
-        }
+    match outlives(processes, limit)? {
+        Some(Identity { pid, .. }) => bail!("pid {pid} does not end; `kill -9 {pid}` forces it"),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Exit code 3, as `systemctl status` has it, when nothing runs.

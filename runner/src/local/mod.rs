@@ -7,9 +7,11 @@
 pub mod account;
 pub mod commands;
 pub mod compose;
+pub mod file;
 pub mod http;
 pub mod line;
 pub mod logs;
+pub mod metrics;
 pub mod monitoring;
 pub mod options;
 pub mod ports;

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::process::{self, Process};
 use super::services;
 use super::stack::{SERVER_LIMIT, Stack};
-use super::state::Identity;
+use super::state::{self, Identity};
 use super::{postgres, rabbitmq, signals};
 
 /// What a service that ended by itself left behind.
@@ -160,8 +160,7 @@ pub fn children(parent: u32) -> Vec<u32> {
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    state::stat(pid)?.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::compose::Compose;
+use super::file::write_whole;
 use super::services::SERVICES;
 use super::{Mode, signals};
 
@@ -61,6 +62,26 @@ impl Identity {
     }
 }
 
+/// Waits for the end of all; the first that still runs after `limit`, if there is one.
+pub fn outlives(processes: impl IntoIterator<Item = Identity>, limit: Duration) -> Result<Option<Identity>> {
+    let deadline = Instant::now() + limit;
+    for process in processes {
+        while process.alive() {
+            if Instant::now() > deadline {
+                return Ok(Some(process));
+            }
+            signals::pause(Duration::from_millis(30))?;
+        }
+    }
+    Ok(None)
+}
+
+/// Of a process what /proc/PID/stat says after its name, which may hold spaces and brackets: from field 3 on.
+pub fn stat(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit_once(')')?.1.to_owned())
+}
+
 /// Field 22 of /proc/PID/stat, or `None` for a zombie, which runs no more. The second field is the program's name
 /// and may hold spaces and brackets.
 fn start_time(stat: &str) -> Option<u64> {
@@ -101,12 +122,8 @@ impl State {
         state.map(Some).with_context(|| format!("{} is damaged: remove it", path.display()))
     }
 
-    /// All at once or not at all: readers never see half a file.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        let new = dir.join("state.json.new");
-        fs::write(&new, serde_json::to_string_pretty(self)?)
-            .and_then(|()| fs::rename(&new, Self::path(dir)))
-            .with_context(|| format!("cannot write {}", new.display()))
+        write_whole(&Self::path(dir), &serde_json::to_string_pretty(self)?)
     }
 
     pub fn remove(dir: &Path) {
@@ -123,14 +140,8 @@ impl State {
 
     /// Whether its processes come to their end meanwhile.
     pub fn ends_within(&self, limit: Duration) -> Result<bool> {
-        let deadline = Instant::now() + limit;
-        while self.alive() {
-            if Instant::now() > deadline {
-                return Ok(false);
-            }
-            signals::pause(Duration::from_millis(50))?;
-        }
-        Ok(true)
+        let processes = self.processes.iter().map(|process| process.identity);
+        Ok(outlives(processes.chain([self.supervisor]), limit)?.is_none())
     }
 
     /// Each service with its port.

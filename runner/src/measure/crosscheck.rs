@@ -12,6 +12,7 @@ use ureq::Agent;
 use super::journal::Entry;
 use super::samples::Answer;
 use super::scenario::Scenario;
+use crate::local::metrics::{label, series};
 use crate::local::services::SERVICES;
 use crate::local::{Stack, http};
 
@@ -148,25 +149,16 @@ fn of_journals(entries: &[Entry]) -> Effects {
 
 /// `workflow_completion_seconds_count{effect="email",outcome="sent",scenario="s1"} 12`, and `_sum`.
 fn read_metrics(text: &str, into: &mut Effects) {
-    for line in text.lines() {
-        let Some(line) = line.strip_prefix("workflow_completion_seconds_") else { continue };
-        let (Some((what, labels)), Some((_, value))) = (line.split_once('{'), line.rsplit_once(' ')) else {
-            continue;
-        };
-        let label =
-            |name: &str| Some(labels.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.to_owned());
-        let (Some(scenario), Some(effect), Ok(value)) =
-            (label("scenario"), label("effect"), value.parse::<f64>())
-        else {
-            continue;
-        };
-        let entry = into.entry((scenario, effect)).or_default();
-        match what {
-            "count" => entry.0 += value,
-            "sum" => entry.1 += value,
-            _ => {}
+    let mut add = |metric, to: fn(&mut (f64, f64)) -> &mut f64| {
+        for (labels, value) in series(text, metric) {
+            let (Some(scenario), Some(effect)) = (label(labels, "scenario"), label(labels, "effect")) else {
+                continue;
+            };
+            *to(into.entry((scenario.to_owned(), effect.to_owned())).or_default()) += value;
         }
-    }
+    };
+    add("workflow_completion_seconds_count", |entry| &mut entry.0);
+    add("workflow_completion_seconds_sum", |entry| &mut entry.1);
     into.retain(|_, (count, _)| *count > 0.0);
 }
 

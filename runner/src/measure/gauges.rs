@@ -9,6 +9,7 @@ use ureq::Agent;
 
 use super::drain::{self, Queue};
 use super::scenario::Scenario;
+use crate::local::metrics::{label, series};
 use crate::local::{Mode, Stack, http};
 
 /// The first workflows are on their way, and the broker counts its queues every five seconds.
@@ -85,10 +86,9 @@ impl Gauges {
 }
 
 fn in_progress(text: &str, route: &str) -> Option<f64> {
-    let handler = format!("handler=\"{route}\"");
-    let lines = text.lines().filter(|line| line.starts_with("http_requests_in_progress{"));
-    let line = lines.into_iter().find(|line| line.contains(&handler) && line.contains("method=\"POST\""))?;
-    line.rsplit_once(' ')?.1.parse().ok()
+    let mut gauges = series(text, "http_requests_in_progress");
+    let is = |labels| (label(labels, "handler"), label(labels, "method")) == (Some(route), Some("POST"));
+    gauges.find(|(labels, _)| is(labels)).map(|(_, count)| count)
 }
 
 #[cfg(test)]

@@ -4,16 +4,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::bench::Lab;
 use super::load::K6;
 use super::profile::Delays;
-use crate::compare::plan;
+use crate::local::file::write_whole;
 use crate::local::ports::Ports;
-use crate::local::{Mode, project_root};
+use crate::local::{Mode, project_root, state_folder};
+
+/// What a run writes, with room for a broker, which stops taking messages below 50 MB.
+const ROOM: u64 = 500_000_000;
+const FULL: u64 = 1_000_000;
 
 pub struct Place {
     pub dir: PathBuf,
@@ -24,13 +30,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// `dir`, else `results/<kind>-<UTC time>`; made by the first that is written to it.
-    pub fn new(kind: &str, dir: Option<&Path>) -> Result<Self> {
+    /// `dir`, else `results/<prefix><UTC time>`; made by the first that is written to it.
+    pub fn new(prefix: &str, dir: Option<&Path>) -> Result<Self> {
         let now = OffsetDateTime::now_utc();
         let stamp = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?;
         let dir = match dir {
             Some(dir) => std::path::absolute(dir)?,
-            None => project_root()?.join("results").join(format!("{kind}-{stamp}")),
+            None => project_root()?.join("results").join(format!("{prefix}{stamp}")),
         };
         let started = now.format(format_description!("[year]-[month]-[day] [hour]:[minute] UTC"))?;
         Ok(Self { dir, stamp, started })
@@ -42,7 +48,7 @@ impl Place {
             Ports::contract(*mode, port_offset)?.check(*mode)?;
         }
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot create {}", self.dir.display()))?;
-        plan::check_room(&self.dir)
+        check_room(&self.dir)
     }
 
     pub fn lab(&self, k6: K6, port_offset: u16, seed: u64) -> Lab {
@@ -69,4 +75,49 @@ impl Scratch {
         // Only when nothing else is left in it.
         self.0.parent().map(fs::remove_dir);
     }
+}
+
+/// As JSON.
+pub fn write(path: &Path, value: &impl Serialize) -> Result<()> {
+    write_whole(path, &serde_json::to_string(value)?)
+}
+
+/// `None` if there is no such file.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let value = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what it should be", path.display()))?;
+    Ok(Some(value))
+}
+
+/// One clear line now instead of half a result later.
+pub fn check_room(dir: &Path) -> Result<()> {
+    for place in [dir, &state_folder()?] {
+        if let Some(free) = free(place).filter(|free| *free < ROOM) {
+            let (free, room) = (free / 1_000_000, ROOM / 1_000_000);
+            bail!("only {free} MB are free where {} is: {room} MB are needed", place.display());
+        }
+    }
+    Ok(())
+}
+
+/// A run on a full disk lacks whatever could not be written, and fails in many ways: with the one cause.
+pub fn check_disk<T>(result: Result<T>, dir: &Path) -> Result<T> {
+    match free(dir) {
+        Some(free) if free < FULL => {
+            let cause = result.err().map_or(String::new(), |error| format!(" ({error:#})"));
+            bail!("No space left where {} is{cause}", dir.display())
+        }
+        _ => result,
+    }
+}
+
+/// Bytes; `None` where that cannot be told.
+fn free(place: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(place).ok()?;
+    Some(disk.f_bavail * disk.f_frsize)
 }

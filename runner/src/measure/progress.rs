@@ -64,6 +64,11 @@ impl Phase {
     }
 }
 
+/// Of something that takes minutes.
+pub fn left(seconds: u64) -> String {
+    format!("about {} min {:02} s left", seconds / 60, seconds % 60)
+}
+
 fn bar(seconds: Option<u64>) -> ProgressBar {
     let (bar, template) = match seconds {
         Some(seconds) => (ProgressBar::new(seconds), "  {prefix} [{bar:20}] {msg}"),

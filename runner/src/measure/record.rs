@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::crosscheck::CrossCheck;
 use super::drain::Drain;
 use super::host::{Host, Servers};
 use super::join::Outcome;
+use super::place::read;
 use super::profile::{Delays, Load};
 use super::scenario::Scenario;
 use super::watch::Watched;
@@ -47,6 +49,21 @@ pub struct Plan {
 }
 
 impl Plan {
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("plan.json")
+    }
+
+    /// # Errors
+    /// When the folder holds no comparison, or one of another version.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let plan: Self = read(&Self::path(dir))?
+            .with_context(|| format!("{} holds no comparison: there is no plan.json", dir.display()))?;
+        if plan.version != VERSION {
+            bail!("{} was written by another version ({}, this is {VERSION})", dir.display(), plan.version);
+        }
+        Ok(plan)
+    }
+
     /// Where a run's files are.
     pub fn folder(&self, dir: &Path, slot: usize) -> PathBuf {
         let arm = &self.arms[self.order[slot]];
@@ -100,6 +117,17 @@ pub struct Parts {
     pub database: f64,
 }
 
+impl Cost {
+    /// Of `completed` workflows, without what the idle stack takes. `None` where processes cannot be seen.
+    pub fn of(watched: &Watched, idle: &Watched, completed: u64) -> Option<Self> {
+        let share = watched.seconds / idle.seconds;
+        let each = |now: f64, idle: f64| (now - idle * share) * 1000.0 / completed.max(1) as f64;
+        let per_thousand = |now: Option<Parts>, idle: Option<Parts>| Some(now?.zip(idle?, each));
+        let cpu = per_thousand(watched.cpu, idle.cpu)?;
+        Some(Self { workflows: completed, cpu, bytes: per_thousand(watched.bytes, idle.bytes) })
+    }
+}
+
 impl Parts {
     pub fn total(&self) -> f64 {
         self.services + self.broker + self.database
@@ -115,12 +143,16 @@ impl Parts {
     }
 }
 
+/// Runs of an arm whose figures are used.
+pub fn valid<'a>(runs: &'a [Run], arm: &str) -> impl Iterator<Item = &'a Run> {
+    runs.iter().filter(move |run| run.arm == arm && run.invalid().is_none())
+}
+
 /// What is wrong with any run, and arms of which no run can be used: then not every figure may be used either.
 pub fn problems(plan: &Plan, runs: &[Run]) -> Vec<String> {
     let mut problems: Vec<String> = runs.iter().flat_map(Run::problems).collect();
     for arm in &plan.arms {
-        let mut mine = runs.iter().filter(|run| run.arm == arm.name);
-        if !mine.any(|run| run.invalid().is_none()) {
+        if valid(runs, &arm.name).next().is_none() {
             problems.push(format!("{}: no run in which k6 offered all of the load in time", arm.name));
         }
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gauges::Gauges;
 use super::record::Parts;
-use crate::local::{Stack, restart};
+use crate::local::{Stack, restart, state};
 
 /// Connections that close in between lose what they carried since the last look.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -215,8 +215,7 @@ impl Machine {
 
 /// Processor seconds of a process and of its children that have ended; 0 if it is gone.
 fn cpu_of(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let Some((_, fields)) = stat.rsplit_once(')') else { return 0.0 };
+    let Some(fields) = state::stat(pid) else { return 0.0 };
     // utime, stime, cutime, cstime: fields 14 to 17 of proc_pid_stat(5).
     let ticks = fields.split_whitespace().skip(11).take(4);
     ticks.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / ticks_per_second()
@@ -226,12 +225,9 @@ fn ticks_per_second() -> f64 {
     rustix::param::clock_ticks_per_second() as f64
 }
 
-/// MiB, shared pages divided among those who share them.
+/// MiB; 0 if it is gone.
 fn memory_of(pid: u32) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
+    state::proportional(pid).unwrap_or(0.0)
 }
 
 #[cfg(test)]

@@ -14,12 +14,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::compare::plan;
 use crate::local::Mode;
 use crate::measure::bench::{Bench, Kind, Lab};
 use crate::measure::join::Outcome;
 use crate::measure::load::K6;
-use crate::measure::place::{Place, Scratch};
+use crate::measure::place::{Place, Scratch, write};
 use crate::measure::profile::Load;
 use crate::measure::record::Arm;
 use crate::measure::scenario::Scenario;
@@ -68,14 +67,14 @@ pub struct Omission {
 
 pub fn run(args: &OmissionArgs, port_offset: u16) -> Result<()> {
     let k6 = K6::find()?;
-    let place = Place::new("omission", args.out.as_deref())?;
+    let place = Place::new("omission-", args.out.as_deref())?;
     place.check(&[args.mode], port_offset)?;
     let scratch = Scratch::new(&place, "omission")?;
     let lab = place.lab(k6, port_offset, 1);
     let omission = measure(&lab, &scratch, args)?;
     scratch.remove();
     let path = place.dir.join("omission.json");
-    plan::write(&path, &omission)?;
+    write(&path, &omission)?;
     let text = format!("\n{}\nResults: {}\n", table::text(&omission), path.display());
     Ok(stdout().write_all(text.as_bytes())?)
 }

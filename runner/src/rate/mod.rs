@@ -14,18 +14,16 @@ use std::io::{Write, stdout};
 
 use anyhow::Result;
 
-use crate::compare::plan;
 use crate::measure::host::Host;
 use crate::measure::load::K6;
-use crate::measure::place::Place;
+use crate::measure::place::{Place, read, write};
 use crate::measure::scenario::Scenario;
-use crate::report::results::read;
 use curve::Curve;
 pub use options::RateArgs;
 
 pub fn run(args: &RateArgs, port_offset: u16) -> Result<()> {
     let k6 = K6::find()?;
-    let place = Place::new("rate", args.out.as_deref())?;
+    let place = Place::new("rate-", args.out.as_deref())?;
     let host = Host::read(&k6.version, None);
     let lab = place.lab(k6, port_offset, args.seed);
     let question = args.question(&lab.delays)?;
@@ -39,7 +37,7 @@ pub fn run(args: &RateArgs, port_offset: u16) -> Result<()> {
         curves.retain(|known| known.arm != curve.arm);
         curves.push(curve);
         // After each: a search that is cut off later loses nothing.
-        plan::write(&path, &curves)?;
+        write(&path, &curves)?;
     }
     let text = format!("\n{}\nResults: {}\n", table::text(&curves), path.display());
     Ok(stdout().write_all(text.as_bytes())?)

@@ -8,13 +8,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::results::{Results, read};
+use super::results::Results;
 use crate::measure::join::{self, Outcome};
 use crate::measure::journal::Journal;
 use crate::measure::load::Samples;
+use crate::measure::place::read;
 use crate::measure::record::{Plan, Run};
 use crate::measure::samples::Answer;
-use crate::measure::scenario::{RECEIVERS, Scenario};
+use crate::measure::scenario::Scenario;
 
 /// Replaces what was stored wherever the raw data is there; the runs (from 1 on) in which that says something else.
 pub fn join_anew(results: &mut Results, dir: &Path) -> Result<Vec<usize>> {
@@ -46,7 +47,7 @@ fn outcomes(plan: &Plan, run: &Run, folder: &Path) -> Result<Option<BTreeMap<Sce
     let mut journal = Journal::new(&journals);
     journal.poll()?;
     let arm = plan.arm(run.slot);
-    let width = arm.env.get("FANOUT_WIDTH").and_then(|width| width.parse().ok()).unwrap_or(RECEIVERS.len());
+    let width = plan.settings.with(&arm.env).width();
     let prefix = format!("{}-{}-load-", plan.stamp, arm.name);
     Ok(Some(join::join(&prefix, &samples, &journal.entries, width)))
 }

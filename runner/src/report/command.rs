@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::results::Results;
 use super::{again, two, write};
+use crate::compare::statistics::Analysis;
 use crate::compare::table;
 
 #[derive(Args)]
@@ -44,8 +45,9 @@ pub fn run(args: &ReportArgs) -> Result<()> {
             format!("{}\nThe same: {}\n", two.text(), page.display())
         }
         None => {
-            let page = write(&results, &args.dir)?;
-            format!("{}\nResults: {}\n", table::text(&results).0, page.display())
+            let analysis = Analysis::of(&results.plan, &results.runs);
+            let page = write(&results, &analysis, &args.dir)?;
+            format!("{}\nResults: {}\n", table::text(&results, &analysis).0, page.display())
         }
     };
     Ok(stdout().write_all(format!("\n{text}").as_bytes())?)

@@ -3,8 +3,7 @@
 
 use serde::Serialize;
 
-use super::sums::valid;
-use crate::measure::record::{Cost, Parts, Run};
+use crate::measure::record::{Cost, Parts, Run, valid};
 use crate::measure::scenario::Scenario;
 
 /// Over runs.

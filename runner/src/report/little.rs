@@ -4,10 +4,9 @@
 use serde::Serialize;
 
 use super::costs::Span;
-use super::sums::valid;
 use crate::local::Mode;
 use crate::measure::profile::per_second;
-use crate::measure::record::{Arm, Plan, Run};
+use crate::measure::record::{Arm, Plan, Run, valid};
 use crate::measure::scenario::Scenario;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -41,17 +41,16 @@ use crate::compare::statistics::Analysis;
 use results::Results;
 
 /// Writes all forms of the report into the folder of the results; the path of the page.
-pub fn write(results: &Results, dir: &Path) -> Result<PathBuf> {
-    let analysis = Analysis::of(&results.plan, &results.runs);
+pub fn write(results: &Results, analysis: &Analysis, dir: &Path) -> Result<PathBuf> {
     let judged = results.grid.as_ref().map(winner::judge).unwrap_or_default();
-    let view = view::view(results, &analysis, &judged)?;
+    let view = view::view(results, analysis, &judged)?;
     let file = |name: &str, text: String| {
         let path = dir.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         anyhow::Ok(path)
     };
-    file("results.json", json::json(results, &analysis, &judged)?)?;
-    file("figures.csv", csv::csv(&results.plan, &analysis))?;
+    file("results.json", json::json(results, analysis, &judged)?)?;
+    file("figures.csv", csv::csv(&results.plan, analysis))?;
     file("report.md", page::markdown(&view)?)?;
     file("report.html", page::html(&view)?)
 }
@@ -64,7 +63,8 @@ mod tests {
     fn all_forms_are_written_and_the_one_for_programs_can_be_read() {
         let dir = std::env::temp_dir().join(format!("study-report-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
-        let page = write(&example::results(), &dir).unwrap();
+        let results = example::results();
+        let page = write(&results, &Analysis::of(&results.plan, &results.runs), &dir).unwrap();
         assert_eq!(page, dir.join("report.html"));
         assert!(
             ["report.md", "figures.csv"].iter().all(|name| dir.join(name).metadata().unwrap().len() > 1000)

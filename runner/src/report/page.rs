@@ -5,19 +5,20 @@ use anyhow::{Context, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
+use serde::Serialize;
 
 use super::view::View;
 
 pub fn html(view: &View) -> Result<String> {
-    render(view, "report.html", include_str!("page.html"))
+    render("report.html", include_str!("page.html"), view)
 }
 
 pub fn markdown(view: &View) -> Result<String> {
-    render(view, "report.md", include_str!("page.md"))
+    render("report.md", include_str!("page.md"), view)
 }
 
 /// Escapes for HTML or not at all, by the name's ending.
-fn render(view: &View, name: &'static str, template: &'static str) -> Result<String> {
+pub fn render(name: &'static str, template: &'static str, view: &impl Serialize) -> Result<String> {
     let mut environment = Environment::new();
     // A line with a block alone leaves nothing.
     let syntax =

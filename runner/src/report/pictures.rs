@@ -6,10 +6,10 @@ use super::chart::axis::{Axis, plain, time};
 use super::chart::colours;
 use super::chart::lines::{Lines, Series, steps};
 use super::results::Results;
-use super::sums::{Sums, valid};
+use super::sums::Sums;
 use crate::compare::statistics::Quantity;
 use crate::compare::words;
-use crate::measure::record::{Arm, Run};
+use crate::measure::record::{Arm, Run, valid};
 use crate::measure::scenario::Scenario;
 
 pub fn distribution(
@@ -79,11 +79,7 @@ pub fn runs(results: &Results, of: Scenario) -> Result<Option<String>> {
     {
         for (arm, color) in arms.iter().zip(colours(arms)) {
             let median = |run: &Run| {
-                let outcome = run.scenarios.get(&of)?;
-                let times = match quantity {
-                    Quantity::Acknowledge => &outcome.acknowledge,
-                    Quantity::Complete => &outcome.complete,
-                };
+                let times = quantity.of(run.scenarios.get(&of)?);
                 Some((run.slot as f64 + 1.0, times.quantile(0.5)?))
             };
             let points = valid(&results.runs, &arm.name).filter_map(median).collect();

@@ -1,13 +1,12 @@
 //! Everything that a folder of results holds, read back from its files.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use serde::de::DeserializeOwned;
+use anyhow::Result;
 
 use crate::breakeven::grid::Grid;
-use crate::measure::record::{Plan, Run, VERSION};
+use crate::measure::place::read;
+use crate::measure::record::{Plan, Run};
 use crate::omission::Omission;
 use crate::rate::curve::Curve;
 
@@ -27,11 +26,7 @@ impl Results {
     /// # Errors
     /// When the folder holds no comparison, or one of another version.
     pub fn read(dir: &Path) -> Result<Self> {
-        let plan: Plan = read(&dir.join("plan.json"))?
-            .with_context(|| format!("{} holds no comparison: there is no plan.json", dir.display()))?;
-        if plan.version != VERSION {
-            bail!("{} was written by another version ({}, this is {VERSION})", dir.display(), plan.version);
-        }
+        let plan = Plan::read(dir)?;
         let mut runs = Vec::new();
         for slot in 0..plan.order.len() {
             runs.extend(read(&plan.folder(dir, slot).join("run.json"))?);
@@ -50,16 +45,4 @@ impl Results {
             omission: read(&dir.join("omission.json"))?,
         })
     }
-}
-
-/// `None` if there is no such file.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let value = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not what it should be", path.display()))?;
-    Ok(Some(value))
 }

@@ -8,10 +8,10 @@ use super::costs::{Costs, Taken, Waiting};
 use super::numbers::{bytes, digits, seconds, span};
 use super::pictures;
 use super::results::Results;
-use super::sums::{Sums, valid};
+use super::sums::Sums;
 use crate::compare::statistics::{Analysis, Percentile, Quantity, Verdict};
 use crate::compare::words;
-use crate::measure::record::{Arm, Parts, Run};
+use crate::measure::record::{Arm, Parts, Run, valid};
 use crate::measure::scenario::{RECEIVERS, Scenario};
 
 #[derive(Serialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::measure::record::Run;
+use crate::measure::record::{Run, valid};
 use crate::measure::scenario::Scenario;
 use crate::measure::times::Times;
 
@@ -25,11 +25,6 @@ pub struct Sums {
     pub unacknowledged: u64,
     pub dropped: u64,
     pub effects: BTreeMap<String, u64>,
-}
-
-/// Whose figures are used.
-pub fn valid<'a>(runs: &'a [Run], arm: &str) -> impl Iterator<Item = &'a Run> {
-    runs.iter().filter(move |run| run.arm == arm && run.invalid().is_none())
 }
 
 impl Sums {

@@ -1,11 +1,10 @@
 //! Two folders of results against each other: each arm that both have, before and after, as the two arms of a
 //! comparison.
 
-use anyhow::{Context, Result, bail};
-use minijinja::value::Serde;
-use minijinja::{Environment, context};
+use anyhow::{Result, bail};
 use serde::Serialize;
 
+use super::page;
 use super::results::Results;
 use crate::compare::statistics::{Analysis, Cell, Estimate, Quantity};
 use crate::compare::table::{finish, plain};
@@ -29,7 +28,8 @@ struct Compared {
     differs: Option<String>,
     /// Valid ones.
     runs: Vec<usize>,
-    judged: bool,
+    /// Empty where differences are judged.
+    unjudged: &'static str,
     rows: Vec<Row>,
 }
 
@@ -87,7 +87,7 @@ fn compared(first: &Results, second: &Results, arm: &Arm) -> Compared {
     Compared {
         name: arm.name.clone(),
         differs: other(arm, &second.plan),
-        judged: analysis.cells.iter().any(|cell| cell.difference.is_some()),
+        unjudged: if analysis.cells.iter().any(|cell| cell.difference.is_some()) { "" } else { UNJUDGED },
         rows: analysis.cells.iter().map(row).collect(),
         runs: analysis.runs,
     }
@@ -139,24 +139,15 @@ impl Two {
             if let Some(differs) = &arm.differs {
                 text += &format!("{differs}\n");
             }
-            if !arm.judged {
-                text += &format!("{UNJUDGED}\n");
+            if !arm.unjudged.is_empty() {
+                text += &format!("{}\n", arm.unjudged);
             }
         }
         text
     }
 
     pub fn html(&self) -> Result<String> {
-        let mut environment = Environment::new();
-        environment
-            .add_template("two.html", include_str!("two.html"))
-            .context("the page's template is broken")?;
-        let page = environment.get_template("two.html")?.render(context! {
-            two => Serde(self),
-            unjudged => UNJUDGED,
-            style => include_str!("style.css"),
-        });
-        page.context("cannot render the page")
+        page::render("compared.html", include_str!("two.html"), self)
     }
 }
 

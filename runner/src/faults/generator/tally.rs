@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::client::Client;
 use crate::faults::ledger::{Outcome, Verdict};
+use crate::local::metrics::sum;
 
 /// How far the load is. Operations, but for `refused` and `replayed`, which are answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -114,9 +115,7 @@ impl Duplicates {
 }
 
 fn duplicates(metrics: &str) -> u64 {
-    let lines = metrics.lines().filter(|line| line.starts_with("events_consumed_total{"));
-    let counts = lines.filter(|line| line.contains("outcome=\"duplicate\""));
-    counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+    sum(metrics, "events_consumed_total", "outcome=\"duplicate\"")
 }
 
 #[cfg(test)]

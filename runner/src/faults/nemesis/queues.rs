@@ -9,6 +9,7 @@ use super::{Felt, Nemesis, POLL};
 use crate::faults::proxy::Condition;
 use crate::faults::topology::{BROKER, Link, QUEUES, Queue};
 use crate::local::http;
+use crate::local::metrics::sum;
 
 /// The broker counts every five seconds: a queue is empty when it was found so for longer.
 const COUNTED_EVERY: Duration = Duration::from_millis(5500);
@@ -149,12 +150,6 @@ impl Nemesis<'_> {
         let (_, text) = http::get_once(&agent, &format!("{}/metrics", self.stack.url(queue.reader)))?;
         Ok(sum(&text, "events_consumed_total", &format!("queue=\"{}\"", queue.name)))
     }
-}
-
-/// Of all series of a metric with this label.
-fn sum(text: &str, metric: &str, label: &str) -> u64 {
-    let series = text.lines().filter(|line| line.starts_with(metric) && line.contains(label));
-    series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
 }
 
 #[cfg(test)]
