@@ -93,11 +93,11 @@ fn is_request_id(id: &str) -> bool {
 }
 
 fn new_trace() -> String {
-    format!("00-{:032x}-{}-01", Uuid::new_v4().as_u128(), span_id())
+    format!("00-{:032x}-{:016x}-01", fastrand::u128(1..), span_id())
 }
 
-fn span_id() -> String {
-    format!("{:016x}", Uuid::new_v4().as_u64_pair().1 | 1)
+fn span_id() -> u64 {
+    fastrand::u64(1..)
 }
 
 /// The same trace, a new span: what a hop passes on; and the span before it. `None` if it is not version 00 of the W3C format.
@@ -115,7 +115,7 @@ fn child_of(traceparent: &str) -> Option<(String, u64)> {
         && not_zero(trace)
         && not_zero(span);
     let parent = u64::from_str_radix(span, 16).ok().filter(|_| valid)?;
-    Some((format!("00-{trace}-{}-{flags}", span_id()), parent))
+    Some((format!("00-{trace}-{:016x}-{flags}", span_id()), parent))
 }
 
 #[cfg(test)]

@@ -90,11 +90,11 @@ pub fn pass(name: &str) {
     }
 }
 
-/// [`pass`], when what was handed to the socket has left.
+/// [`pass`], when `sending` has had the time to leave.
 #[cfg(feature = "amqp")]
-pub(crate) async fn pass_when_sent(name: &str) {
+pub(crate) async fn pass_when_sent<T>(name: &str, sending: impl Future<Output = T>) {
     if fires(name) {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::timeout(std::time::Duration::from_millis(50), sending).await.ok();
         std::process::abort();
     }
 }

@@ -236,6 +236,7 @@ pub async fn start(
     let addr = listener.local_addr()?;
 
     let mut stages = Stages::default();
+    stages.ground.start("log", telemetry::keep);
     if let (Some(keeper), Some(db)) = (keeper, &db) {
         keep(&mut stages.ground, keeper, db);
     }

@@ -24,6 +24,9 @@ use crate::config::{LogFormat, LogSettings};
 use crate::context::Context;
 use crate::otel::Begun;
 
+mod lines;
+pub(crate) use lines::keep;
+
 /// Target of the lines of workflows.
 const WORKFLOW: &str = "workflow";
 
@@ -85,7 +88,7 @@ pub fn init(settings: &LogSettings) -> Result<(), String> {
     // Levels by target: the larger filter language would bring a regular expression engine into every service.
     let levels =
         Targets::from_str(&settings.rust_log).map_err(|e| format!("RUST_LOG={}: {e}", settings.rust_log))?;
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(lines::Lines);
     let lines = match settings.log_format {
         LogFormat::Json => lines
             .json()

@@ -172,7 +172,7 @@ impl Sandbox {
     pub async fn publish_raw(&self, exchange: &str, routing_key: &str, payload: &str, message_id: &str) {
         let exchange = if exchange.is_empty() { "amq.default" } else { exchange };
         let body = json!({
-            "properties": {"delivery_mode": 2, "message_id": message_id, "headers": {REQUEST_ID: message_id}},
+            "properties": {"delivery_mode": 2, "message_id": message_id, "correlation_id": message_id},
             "routing_key": routing_key, "payload": payload, "payload_encoding": "string",
         });
         let reply =

@@ -1,25 +1,26 @@
-//! One task owns the publishing channel, because tasks that share one get each other's confirms. It works in rounds, and answers
-//! at once while the broker takes nothing.
+//! One task owns the publishing channel, because tasks that share one get each other's confirms. It answers at once while the
+//! broker takes nothing.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::topology::declare;
 use super::{Amqp, PUBLISHED_AT};
 use crate::bus::{CONFIRM_TIMEOUT, Line, Message, Publish, PublishError};
-use crate::context::{ACCEPTED_AT, REQUEST_ID, TRACEPARENT};
+use crate::context::{ACCEPTED_AT, TRACEPARENT};
 use crate::failpoint::{self, Sabotage, sabotaged};
 
-/// Messages that are published together and then confirmed: 35 times the throughput of one at a time.
+/// Messages that may be unconfirmed at any time: 35 times the throughput of one at a time.
 const IN_FLIGHT: usize = 256;
 const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// From the broker's word that it takes nothing more to the confirms of what it had taken before.
@@ -33,25 +34,23 @@ impl Amqp {
     ) -> anyhow::Result<()> {
         let channel = connection.create_channel().await?;
         declare(&channel, &self.publishes, &self.subscriptions).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        if !sabotaged(Sabotage::NoConfirms) {
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        }
         ask_for_alarms(connection, &channel).await?;
         let (sender, mut requests) = mpsc::channel(IN_FLIGHT);
         line.send_replace(Some(sender));
         tracing::info!("publisher is connected to RabbitMQ");
-        let mut round = Vec::with_capacity(IN_FLIGHT);
         let cut = AtomicBool::new(false);
-        let rounds = async {
+        let work = async {
             if sabotaged(Sabotage::SharedChannel) {
                 share(&channel, requests).await;
                 return Ok(());
             }
-            while requests.recv_many(&mut round, IN_FLIGHT).await > 0 {
-                publish_round(connection, &channel, &cut, round.drain(..)).await?;
-            }
-            Ok(())
+            publish_all(connection, &channel, &cut, &mut requests).await
         };
         tokio::select! {
-            ended = rounds => ended,
+            ended = work => ended,
             why = lost(connection, &channel, &cut) => bail!(why),
         }
     }
@@ -63,10 +62,10 @@ async fn ask_for_alarms(connection: &Connection, channel: &Channel) -> anyhow::R
     let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
     let confirmed =
         async { channel.basic_publish("".into(), "".into(), options, b"?", properties).await?.await };
-    let mut patience = Patience::new();
+    let mut patience = Patience::default();
     tokio::select! {
         confirmed = confirmed => drop(confirmed?),
-        () = patience.over(connection) => ensure!(connection.status().blocked(), "the broker confirms nothing"),
+        () = patience.over(connection, Instant::now()) => ensure!(connection.status().blocked(), "the broker confirms nothing"),
     }
     Ok(())
 }
@@ -92,100 +91,130 @@ async fn lost(connection: &Connection, channel: &Channel, cut: &AtomicBool) -> &
     "connection lost"
 }
 
-/// How long a round may take: as long as a confirm may, and not much longer once the broker says that it takes nothing.
+/// How long a confirm may take, and not much longer once the broker says that it takes nothing.
+#[derive(Default)]
 struct Patience {
-    until: Instant,
-    blocked: bool,
+    blocked_since: Option<Instant>,
 }
 
 impl Patience {
-    fn new() -> Patience {
-        Patience { until: Instant::now() + CONFIRM_TIMEOUT, blocked: false }
-    }
-
-    async fn over(&mut self, connection: &Connection) {
+    async fn over(&mut self, connection: &Connection, since: Instant) {
         loop {
             let now = Instant::now();
-            if !self.blocked && connection.status().blocked() {
-                self.blocked = true;
-                self.until = self.until.min(now + LAST_CONFIRMS);
-            }
-            if now >= self.until {
+            let blocked = connection.status().blocked();
+            self.blocked_since = blocked.then(|| self.blocked_since.unwrap_or(now));
+            let cut_off = self.blocked_since.map(|at| at + LAST_CONFIRMS);
+            let until = cut_off.map_or(since + CONFIRM_TIMEOUT, |at| at.min(since + CONFIRM_TIMEOUT));
+            if now >= until {
                 return;
             }
-            tokio::time::sleep((self.until - now).min(Duration::from_millis(50))).await;
+            tokio::time::sleep((until - now).min(Duration::from_millis(50))).await;
         }
     }
 }
 
-/// Publishes what waits, together, and settles it when all of it is confirmed. Not one by one: the broker returns what no
-/// queue takes before it confirms it, but lapin hands a return to whichever confirm comes next, often another message's.
-/// Only when every confirm of a round is in, all its returns are, and the ids in them say whose they are. `cut` says that an
-/// alarm ended a round before that: nothing is published here any more.
-async fn publish_round(
+/// A message that is not confirmed yet.
+struct Waiting {
+    id: String,
+    outcome: oneshot::Sender<Result<(), PublishError>>,
+    since: Instant,
+}
+
+/// Publishes what comes, with up to [`IN_FLIGHT`] messages unconfirmed. `cut` says that an alarm kept some from being
+/// confirmed: nothing is published here any more.
+///
+/// Confirms are settled together with all others that are there. The broker returns what no queue takes before it confirms
+/// it, but lapin hands a return to whichever confirm comes next, often another message's. So when a confirm is there, its
+/// message's return is, too: in it, or in one that came before; and the ids in the returns say whose they are.
+async fn publish_all(
     connection: &Connection,
     channel: &Channel,
     cut: &AtomicBool,
-    round: impl ExactSizeIterator<Item = Publish>,
+    requests: &mut mpsc::Receiver<Publish>,
 ) -> anyhow::Result<()> {
-    let several = round.len() > 1;
-    let mut patience = Patience::new();
     let mut confirms = FuturesUnordered::new();
-    let mut senders = Vec::new();
-    for Publish { message, outcome } in round {
-        if several && senders.len() == 1 {
-            failpoint::pass_when_sent("mid_batch").await;
-        }
-        if outcome.is_closed() {
-            continue;
-        }
-        if connection.status().blocked() || cut.load(Ordering::Relaxed) {
-            drop(outcome.send(Err(PublishError::Blocked)));
-            continue;
-        }
-        let place = senders.len();
-        senders.push((message.id.clone(), outcome));
-        // While the broker takes nothing lapin writes nothing, and this would wait for the alarm's end.
+    let mut waiting: BTreeMap<u64, Waiting> = BTreeMap::new();
+    let mut returned = HashSet::new();
+    let mut taken = Vec::with_capacity(IN_FLIGHT);
+    let mut number = 0;
+    let mut patience = Patience::default();
+    loop {
+        let room = IN_FLIGHT - confirms.len();
+        let oldest = waiting.first_key_value().map_or_else(Instant::now, |(_, oldest)| oldest.since);
         tokio::select! {
             biased;
-            confirm = publish(channel, message) => {
-                let confirm = confirm?;
-                confirms.push(async move { (place, confirm.await) });
+            Some(first) = confirms.next() => {
+                let mut there = vec![first];
+                while let Some(Some(next)) = confirms.next().now_or_never() {
+                    there.push(next);
+                }
+                let unconfirmed = settle(&mut waiting, &mut returned, there);
+                // The frame may still lie in a buffer, and its confirm must not get among those of others: closing the
+                // connection discards both. Not while the broker takes nothing: it would not read the end of the connection.
+                ensure!(!unconfirmed || connection.status().blocked(), "a publish was not confirmed");
+                cut.fetch_or(unconfirmed, Ordering::Relaxed);
             }
-            () = patience.over(connection) => {}
+            several = requests.recv_many(&mut taken, room), if room > 0 => {
+                if several == 0 {
+                    return Ok(());
+                }
+                for (place, Publish { message, outcome }) in taken.drain(..).enumerate() {
+                    if place == 1 {
+                        failpoint::pass_when_sent("mid_batch", confirms.next()).await;
+                    }
+                    if outcome.is_closed() {
+                        continue;
+                    }
+                    // While the broker takes nothing lapin writes nothing.
+                    if connection.status().blocked() || cut.load(Ordering::Relaxed) {
+                        drop(outcome.send(Err(PublishError::Blocked)));
+                        continue;
+                    }
+                    number += 1;
+                    waiting.insert(number, Waiting { id: message.id.clone(), outcome, since: Instant::now() });
+                    let number = number;
+                    // Not awaited here: that would be a turn of lapin's thread for each message.
+                    confirms.push(async move { (number, confirmed(channel, message).await.ok()) });
+                }
+                failpoint::pass_when_sent("after_publish_before_confirm", confirms.next()).await;
+            }
+            () = patience.over(connection, oldest), if !confirms.is_empty() => {
+                confirms.clear();
+                let never = waiting.keys().map(|number| (*number, None)).collect();
+                settle(&mut waiting, &mut returned, never);
+                ensure!(connection.status().blocked(), "a publish was not confirmed");
+                cut.store(true, Ordering::Relaxed);
+            }
         }
     }
-    failpoint::pass_when_sent("after_publish_before_confirm").await;
-    if sabotaged(Sabotage::NoConfirms) {
-        senders.into_iter().for_each(|(_, outcome)| drop(outcome.send(Ok(()))));
-        return Ok(());
-    }
-    let mut confirmed: Vec<Option<Confirmation>> = senders.iter().map(|_| None).collect();
-    while !confirms.is_empty() {
-        tokio::select! {
-            biased;
-            Some((place, confirmation)) = confirms.next() => confirmed[place] = confirmation.ok(),
-            () = patience.over(connection) => break,
-        }
-    }
-    let returned: HashSet<&str> = confirmed.iter().flatten().filter_map(returned_id).collect();
+}
+
+/// Tells whoever waits for these confirms; `None` never came. Whether there is one of those. `returned`: ids of messages that
+/// came back, as long as there is any that is not settled.
+fn settle(
+    waiting: &mut BTreeMap<u64, Waiting>,
+    returned: &mut HashSet<String>,
+    there: Vec<(u64, Option<Confirmation>)>,
+) -> bool {
+    returned.extend(there.iter().filter_map(|(_, confirmation)| returned_id(confirmation.as_ref()?)));
     let mut unconfirmed = false;
-    for ((id, outcome), confirmed) in senders.into_iter().zip(&confirmed) {
-        let settled = match confirmed {
+    for (number, confirmation) in there {
+        let Some(Waiting { id, outcome, .. }) = waiting.remove(&number) else { continue };
+        let settled = match confirmation {
             None => Err(PublishError::Unconfirmed),
-            Some(_) if returned.contains(id.as_str()) => Err(PublishError::Unroutable),
+            Some(_) if returned.contains(&id) => Err(PublishError::Unroutable),
             Some(Confirmation::Ack(_)) => Ok(()),
+            Some(Confirmation::NotRequested) if sabotaged(Sabotage::NoConfirms) => Ok(()),
             Some(Confirmation::Nack(_) | Confirmation::NotRequested) => Err(PublishError::Refused),
         };
         unconfirmed |= settled == Err(PublishError::Unconfirmed);
         // Whoever asked may have given up; the connection's fate is decided all the same.
         drop(outcome.send(settled));
     }
-    // The frame may still lie in a buffer, and its confirm must not get among those of another round: closing the connection
-    // discards both. Not while the broker takes nothing: it would not read the end of the connection either.
-    ensure!(!unconfirmed || connection.status().blocked(), "a publish was not confirmed");
-    cut.fetch_or(unconfirmed, Ordering::Relaxed);
-    Ok(())
+    if waiting.is_empty() {
+        returned.clear();
+    }
+    unconfirmed
 }
 
 /// What [`Sabotage::SharedChannel`] does instead of rounds: publishers on one channel, each of which takes the confirm that
@@ -197,7 +226,7 @@ async fn share(channel: &Channel, mut requests: mpsc::Receiver<Publish>) {
         tokio::select! {
             Some(Publish { message, outcome }) = requests.recv() => {
                 publishers.push_back(outcome);
-                confirms.push(async { publish(channel, message).await?.await });
+                confirms.push(confirmed(channel, message));
             }
             Some(confirmed) = confirms.next() => {
                 let settled = match confirmed {
@@ -215,21 +244,21 @@ async fn share(channel: &Channel, mut requests: mpsc::Receiver<Publish>) {
 }
 
 /// The id of the message that came back with this confirm, be it this one's or another's.
-fn returned_id(confirmation: &Confirmation) -> Option<&str> {
+fn returned_id(confirmation: &Confirmation) -> Option<String> {
     match confirmation {
         Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
-            returned.delivery.properties.message_id().as_ref().map(ShortString::as_str)
+            returned.delivery.properties.message_id().as_ref().map(ToString::to_string)
         }
         Confirmation::Ack(None) | Confirmation::Nack(None) | Confirmation::NotRequested => None,
     }
 }
 
-async fn publish(channel: &Channel, message: Message) -> lapin::Result<lapin::PublisherConfirm> {
+/// Publishes on first poll; ready when the broker has confirmed.
+async fn confirmed(channel: &Channel, message: Message) -> lapin::Result<Confirmation> {
     let mut headers = FieldTable::default();
     let mut put = |name: &str, value: String| {
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
     };
-    put(REQUEST_ID, message.context.workflow.clone());
     put(TRACEPARENT, message.context.traceparent);
     put(ACCEPTED_AT, message.context.accepted_us.to_string());
     put(PUBLISHED_AT, message.published_us.to_string());
@@ -247,5 +276,5 @@ async fn publish(channel: &Channel, message: Message) -> lapin::Result<lapin::Pu
     // Mandatory: on the default exchange a queue that was deleted is an error, not a loss.
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let (exchange, key) = (message.exchange.as_ref().into(), message.routing_key.as_ref().into());
-    channel.basic_publish(exchange, key, options, &message.body, properties).await
+    channel.basic_publish(exchange, key, options, &message.body, properties).await?.await
 }
