@@ -104,7 +104,7 @@ pub struct BrokerSettings {
     #[arg(long, env, global = true, default_value = "%2f")]
     pub rabbitmq_vhost: String,
     /// Events that one queue's consumer works on at once
-    #[arg(long, env, global = true, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, env, global = true, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub consumer_prefetch: u16,
     /// Events that may wait in the outbox before new work is refused with 503
     #[arg(long, env, global = true, default_value_t = 100_000)]

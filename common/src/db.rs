@@ -21,16 +21,26 @@ use crate::{failpoint, metrics};
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
     begun: Instant,
+    /// What it leaves in the outbox.
+    #[cfg(feature = "amqp")]
+    pub(crate) events: crate::outbox::Events,
 }
 
 impl Tx {
+    /// With the events that were left in it, which the relay then sends.
+    ///
     /// # Errors
     /// As the database; then it is not known whether it took effect.
-    pub async fn commit(self) -> Result<(), sqlx::Error> {
+    #[cfg_attr(not(feature = "amqp"), expect(unused_mut, reason = "no events"))]
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        #[cfg(feature = "amqp")]
+        self.events.write(&mut self.inner).await?;
         failpoint::pass("before_commit");
         self.inner.commit().await?;
         metrics::get().db_transaction.observe(self.begun.elapsed().as_secs_f64());
         failpoint::pass("after_commit");
+        #[cfg(feature = "amqp")]
+        self.events.committed().await;
         Ok(())
     }
 }
@@ -142,7 +152,12 @@ impl Db {
     /// As [`Db::acquire`].
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
         let inner = self.timed(self.pool.begin()).await?;
-        Ok(Tx { inner, begun: Instant::now() })
+        Ok(Tx {
+            inner,
+            begun: Instant::now(),
+            #[cfg(feature = "amqp")]
+            events: crate::outbox::Events::default(),
+        })
     }
 
     /// Waiting that ends in a refusal counts, too: it is what a pool that is too small looks like.

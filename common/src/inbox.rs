@@ -1,6 +1,8 @@
 //! Each event applied once: the id of a message is stored in the transaction of its effect, so that a second delivery of
 //! the same message finds it. Handlers have a natural key as well (user, order, version); this is the second lock.
 
+use std::collections::HashSet;
+
 use crate::bus::Incoming;
 use crate::db::{Db, Tx};
 use crate::failpoint::{self, Sabotage, sabotaged};
@@ -21,6 +23,30 @@ pub async fn begin<E>(db: &Db, event: &Incoming<E>) -> Result<Option<Tx>, sqlx::
     }
     failpoint::applied(&mut tx, event.queue, &event.message_id).await?;
     Ok(Some(tx))
+}
+
+/// Opens the transaction in which several events of one queue are applied; with the ids of those that were not before.
+///
+/// Such transactions of one service take turns: two that change the same rows in different orders would wait for each other.
+///
+/// # Errors
+/// As the database.
+pub(crate) async fn begin_together<E>(
+    db: &Db,
+    queue: &str,
+    events: &[Incoming<E>],
+) -> Result<(Tx, HashSet<String>), sqlx::Error> {
+    let mut tx = db.begin().await?;
+    let new: Vec<String> = sqlx::query_scalar(
+        "INSERT INTO inbox (queue, message_id) SELECT $1, message_id FROM unnest($2::text[]) AS message_id
+         CROSS JOIN (SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 0))) AS turn
+         ON CONFLICT DO NOTHING RETURNING message_id",
+    )
+    .bind(queue)
+    .bind(events.iter().map(|event| event.message_id.as_str()).collect::<Vec<_>>())
+    .fetch_all(&mut *tx)
+    .await?;
+    Ok((tx, new.into_iter().collect()))
 }
 
 /// Forgets messages after 7 days: longer than any queue keeps one waiting.

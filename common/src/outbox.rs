@@ -1,8 +1,8 @@
 //! Events that must not be lost: written in the transaction of the effect they announce, sent by a relay that deletes a row
 //! only when the broker has confirmed it. While the broker is away work is still accepted, up to a bound.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -16,7 +16,7 @@ use crate::bus::{Bus, Message};
 use crate::config::BrokerSettings;
 use crate::context::{Context, now_us};
 use crate::db::Tx;
-use crate::events::Event;
+use crate::events::{Event, Route};
 use crate::failpoint::{self, Sabotage, sabotaged};
 use crate::{ApiError, Db, metrics, telemetry};
 
@@ -35,8 +35,6 @@ pub struct Outbox {
 struct Shared {
     wake: Notify,
     full: AtomicBool,
-    /// Without the outbox, for [`Sabotage::NoOutbox`]: what is published after the commit, come what may.
-    unsafely_sent: Mutex<Vec<Message>>,
     bus: Bus,
 }
 
@@ -53,12 +51,7 @@ type Row = (i64, Uuid, String, String, String, Json<Context>, Vec<u8>, time::Off
 
 impl Outbox {
     pub(crate) fn new(db: Db, bus: Bus, settings: &BrokerSettings) -> (Outbox, Relay) {
-        let shared = Shared {
-            wake: Notify::new(),
-            full: AtomicBool::new(false),
-            unsafely_sent: Mutex::default(),
-            bus: bus.clone(),
-        };
+        let shared = Shared { wake: Notify::new(), full: AtomicBool::new(false), bus: bus.clone() };
         let outbox = Outbox { shared: Arc::new(shared) };
         let (max_rows, max_age) = (settings.outbox_max_rows, settings.outbox_max_age());
         (outbox.clone(), Relay { db, bus, outbox, max_rows, max_age })
@@ -68,57 +61,67 @@ impl Outbox {
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] when too much is waiting for the broker already.
-    pub async fn add<E: Event>(&self, tx: &mut PgConnection, event: &E) -> Result<(), ApiError> {
-        self.add_in(tx, event, Context::current()).await
+    pub fn add<E: Event>(&self, tx: &mut Tx, event: &E) -> Result<(), ApiError> {
+        self.add_in(tx, event, Context::current())
     }
 
     /// [`Outbox::add`] as part of the workflow `context`.
     ///
     /// # Errors
     /// As [`Outbox::add`].
-    pub async fn add_in<E: Event>(
-        &self,
-        tx: &mut PgConnection,
-        event: &E,
-        context: Context,
-    ) -> Result<(), ApiError> {
+    pub fn add_in<E: Event>(&self, tx: &mut Tx, event: &E, context: Context) -> Result<(), ApiError> {
         if self.shared.full.load(Ordering::Relaxed) {
             return Err(ApiError::Unavailable("too many events wait for the broker".into()));
         }
-        let message = Message::of(event, context)?;
-        failpoint::written(tx, &message.id, E::ROUTE.queues()).await?;
-        if sabotaged(Sabotage::NoOutbox) {
-            self.shared.unsafely_sent.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        tx.events.messages.push((Message::of(event, context)?, E::ROUTE));
+        tx.events.outbox.get_or_insert_with(|| self.clone());
+        Ok(())
+    }
+}
+
+/// The events of one transaction: written together when it is committed.
+#[derive(Default)]
+pub(crate) struct Events {
+    messages: Vec<(Message, Route)>,
+    /// Where they were added.
+    outbox: Option<Outbox>,
+}
+
+impl Events {
+    pub(crate) async fn write(&mut self, tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.messages.is_empty() {
             return Ok(());
         }
+        for (message, route) in &self.messages {
+            failpoint::written(tx, &message.id, route.queues()).await?;
+        }
+        if sabotaged(Sabotage::NoOutbox) {
+            return Ok(());
+        }
+        let messages = || self.messages.iter().map(|(message, _)| message);
         sqlx::query(
-            "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body) VALUES ($1::uuid, $2, $3, $4, $5, $6)",
+            "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body)
+             SELECT * FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])",
         )
-        .bind(&message.id)
-        .bind(message.event.as_ref())
-        .bind(message.exchange.as_ref())
-        .bind(message.routing_key.as_ref())
-        .bind(Json(&message.context))
-        .bind(&message.body)
+        .bind(messages().map(|message| message.id.as_str()).collect::<Vec<_>>())
+        .bind(messages().map(|message| message.event.as_ref()).collect::<Vec<_>>())
+        .bind(messages().map(|message| message.exchange.as_ref()).collect::<Vec<_>>())
+        .bind(messages().map(|message| message.routing_key.as_ref()).collect::<Vec<_>>())
+        .bind(messages().map(|message| Json(&message.context)).collect::<Vec<_>>())
+        .bind(messages().map(|message| message.body.as_slice()).collect::<Vec<_>>())
         .execute(tx)
         .await?;
         Ok(())
     }
 
-    /// Commits, and wakes the relay for the events that are visible now.
-    ///
-    /// # Errors
-    /// As the database.
-    pub async fn commit(&self, tx: Tx) -> Result<(), sqlx::Error> {
-        tx.commit().await?;
-        self.shared.wake.notify_one();
+    /// Wakes the relay: they are visible now.
+    pub(crate) async fn committed(self) {
+        let Some(Outbox { shared }) = self.outbox else { return };
+        shared.wake.notify_one();
+        // Without the outbox: published after the commit, come what may.
         if sabotaged(Sabotage::NoOutbox) {
-            let sent = std::mem::take(
-                &mut *self.shared.unsafely_sent.lock().unwrap_or_else(PoisonError::into_inner),
-            );
-            join_all(sent.into_iter().map(|message| self.shared.bus.send(message))).await;
+            join_all(self.messages.into_iter().map(|(message, _)| shared.bus.send(message))).await;
         }
-        Ok(())
     }
 }
 
@@ -182,7 +185,7 @@ impl Relay {
     }
 }
 
-/// Sends the oldest waiting events together and deletes those that were confirmed: how many there were.
+/// Sends the oldest waiting events together; their rows are deleted for good once they are confirmed. How many there were.
 /// Several relays share the rows; what a crash leaves undeleted is sent again and recognised by its id.
 async fn send_batch(pool: &PgPool, bus: &Bus) -> anyhow::Result<usize> {
     let waiting: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM outbox)").fetch_one(pool).await?;
@@ -190,13 +193,14 @@ async fn send_batch(pool: &PgPool, bus: &Bus) -> anyhow::Result<usize> {
         return Ok(0);
     }
     let mut tx = pool.begin().await?;
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT seq, message_id, event, exchange, routing_key, context, body, created_at
-         FROM outbox ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED",
+    let mut rows: Vec<Row> = sqlx::query_as(
+        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED)
+         RETURNING seq, message_id, event, exchange, routing_key, context, body, created_at",
     )
     .bind(BATCH)
     .fetch_all(&mut *tx)
     .await?;
+    rows.sort_unstable_by_key(|row| row.0);
     let taken = rows.len();
     let sent = join_all(rows.into_iter().map(|row| async {
         let (seq, mut message) = message(row);
@@ -212,15 +216,15 @@ async fn send_batch(pool: &PgPool, bus: &Bus) -> anyhow::Result<usize> {
     }))
     .await;
     failpoint::pass("after_confirm_before_delete");
+    let Some(error) = sent.iter().find_map(|(_, sent)| sent.clone().err()) else {
+        tx.commit().await?;
+        return Ok(taken);
+    };
+    // All rows are back; those that were confirmed go for good.
+    tx.rollback().await?;
     let confirmed: Vec<i64> = sent.iter().filter(|(_, sent)| sent.is_ok()).map(|(seq, _)| *seq).collect();
-    if !confirmed.is_empty() {
-        sqlx::query("DELETE FROM outbox WHERE seq = ANY($1)").bind(&confirmed).execute(&mut *tx).await?;
-    }
-    tx.commit().await?;
-    match sent.into_iter().find_map(|(_, sent)| sent.err()) {
-        Some(error) => Err(error.into()),
-        None => Ok(taken),
-    }
+    sqlx::query("DELETE FROM outbox WHERE seq = ANY($1)").bind(&confirmed).execute(pool).await?;
+    Err(error.into())
 }
 
 fn message((seq, id, event, exchange, routing_key, context, body, created_at): Row) -> (i64, Message) {

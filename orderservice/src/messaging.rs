@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use common::bus::{Consumers, Handled, HandlerError, Incoming};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome};
 use common::error::Problems;
 use common::events::{
     ORDER_PAYMENT_FAILED_QUEUE, ORDER_PAYMENT_SUCCEEDED_QUEUE, OrderCancelled, OrderCreated, PaymentFailed,
@@ -14,7 +14,7 @@ use common::events::{
 use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
 use common::web::{Answer, Json};
-use common::{ApiError, Db, Deps, Service, effects, inbox};
+use common::{ApiError, Db, Deps, Service, Tx, effects};
 use time::OffsetDateTime;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -36,9 +36,9 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
         .publishes::<OrderCancelled>()
         .consumes(
             Consumers::of(app.clone())
-                .on(STOCK_REJECTED_QUEUE, reject_order)
-                .on(ORDER_PAYMENT_FAILED_QUEUE, fail_order)
-                .on(ORDER_PAYMENT_SUCCEEDED_QUEUE, complete_order),
+                .together(&deps.db(), STOCK_REJECTED_QUEUE, reject_order)
+                .together(&deps.db(), ORDER_PAYMENT_FAILED_QUEUE, fail_order)
+                .together(&deps.db(), ORDER_PAYMENT_SUCCEEDED_QUEUE, complete_order),
         )
         .every(Duration::from_secs(5), "sweeper", move || sweep(app.clone()))
 }
@@ -57,46 +57,40 @@ async fn create_order(
         Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
     };
     let order = orders::insert(&mut tx, &new).await?;
-    app.outbox.add(&mut tx, &created(&order)).await?;
+    app.outbox.add(&mut tx, &created(&order))?;
 
     let location = format!("/orders/{}", order.id);
     let answer = Answer::new(StatusCode::ACCEPTED, order)?.at(location);
     ticket.answered_in(&mut tx, &answer).await?;
-    app.outbox.commit(tx).await?;
+    tx.commit().await?;
     Ok(answer)
 }
 
 /// Keyed by the order: only a pending one ends.
-async fn reject_order(app: App, stock: Incoming<StockRejected>) -> Result<Handled, HandlerError> {
-    let reason = stock.reason.clone();
-    end(&app, &stock, stock.order_id, End::Failed { reason: &reason, compensated: false }).await
+async fn reject_order(_: App, tx: &mut Tx, stock: Incoming<StockRejected>) -> Result<Outcome, HandlerError> {
+    end(tx, stock.order_id, End::Failed { reason: &stock.reason, compensated: false }).await
 }
 
 /// Keyed by the order: only a pending one ends.
-async fn fail_order(app: App, payment: Incoming<PaymentFailed>) -> Result<Handled, HandlerError> {
-    let reason = payment.reason.clone();
-    end(&app, &payment, payment.order_id, End::Failed { reason: &reason, compensated: true }).await
+async fn fail_order(_: App, tx: &mut Tx, payment: Incoming<PaymentFailed>) -> Result<Outcome, HandlerError> {
+    end(tx, payment.order_id, End::Failed { reason: &payment.reason, compensated: true }).await
 }
 
 /// Keyed by the order: only a pending one ends.
-async fn complete_order(app: App, payment: Incoming<PaymentSucceeded>) -> Result<Handled, HandlerError> {
-    end(&app, &payment, payment.order_id, End::Completed).await
+async fn complete_order(
+    _: App,
+    tx: &mut Tx,
+    payment: Incoming<PaymentSucceeded>,
+) -> Result<Outcome, HandlerError> {
+    end(tx, payment.order_id, End::Completed).await
 }
 
-async fn end<E: Sync>(
-    app: &App,
-    event: &Incoming<E>,
-    order_id: i64,
-    end: End<'_>,
-) -> Result<Handled, HandlerError> {
-    let Some(mut tx) = inbox::begin(&app.db, event).await? else { return Ok(Handled::Duplicate) };
-    let first = orders::end(&mut tx, order_id, end).await?;
-    tx.commit().await?;
-    if !first {
-        return Ok(Handled::Duplicate);
+async fn end(tx: &mut Tx, order_id: i64, end: End<'_>) -> Result<Outcome, HandlerError> {
+    if !orders::end(tx, order_id, end).await? {
+        return Ok(Outcome::Duplicate);
     }
-    effects::ORDER.completed(if matches!(end, End::Completed) { "completed" } else { "failed" });
-    Ok(Handled::Applied)
+    let how = if matches!(end, End::Completed) { "completed" } else { "failed" };
+    Ok(Outcome::Completed(effects::ORDER, how))
 }
 
 fn created(order: &Order) -> OrderCreated {
@@ -114,18 +108,16 @@ async fn sweep(app: App) -> Result<(), ApiError> {
         let request_id = &order.context.workflow;
         if order.created_at > given_up_before {
             tracing::warn!(request_id, order_id = order.id, "order is pending for long and announced again");
-            app.outbox.add_in(&mut tx, &created(&order), order.context).await?;
+            app.outbox.add_in(&mut tx, &created(&order), order.context)?;
             continue;
         }
         tracing::error!(request_id, order_id = order.id, "order is given up");
         let reason = "Order given up: it was pending for too long".to_owned();
         orders::end(&mut tx, order.id, End::Failed { reason: &reason, compensated: true }).await?;
-        app.outbox
-            .add_in(&mut tx, &OrderCancelled { order_id: order.id, reason }, order.context.clone())
-            .await?;
+        app.outbox.add_in(&mut tx, &OrderCancelled { order_id: order.id, reason }, order.context.clone())?;
         cancelled.push(order.context);
     }
-    app.outbox.commit(tx).await?;
+    tx.commit().await?;
     for context in cancelled {
         effects::ORDER.completed_in(&context, "cancelled");
     }

@@ -64,12 +64,12 @@ async fn process_payment(
     let payment = payments::insert(&mut tx, &new).await?;
     let payment_id = payment.payment_id.clone();
     let initiated = PaymentInitiated { payment_id, amount: payment.amount, currency: payment.currency };
-    app.outbox.add(&mut tx, &initiated).await?;
+    app.outbox.add(&mut tx, &initiated)?;
 
     let body = json!({"payment_id": payment.payment_id, "status": "processing", "message": "Payment is being processed"});
     let answer = Answer::new(StatusCode::ACCEPTED, body)?.at(format!("/payments/{}", payment.payment_id));
     ticket.answered_in(&mut tx, &answer).await?;
-    app.outbox.commit(tx).await?;
+    tx.commit().await?;
     Ok(answer)
 }
 
@@ -85,8 +85,8 @@ async fn take_payment(app: App, payment: Incoming<PaymentInitiated>) -> Result<H
     }
     let payment_id = payment.payment_id.clone();
     let completed = PaymentCompleted { payment_id, transaction_id, status: "success".into() };
-    app.outbox.add(&mut tx, &completed).await?;
-    app.outbox.commit(tx).await?;
+    app.outbox.add(&mut tx, &completed)?;
+    tx.commit().await?;
     effects::PAYMENT.completed("success");
     Ok(Handled::Applied)
 }
@@ -107,23 +107,23 @@ async fn pay_order(app: App, order: Incoming<StockReserved>) -> Result<Handled, 
     let order_id = order.order_id;
     if app.saga.payment_fails(order_id) {
         let failed = PaymentFailed { order_id, payment_id: None, reason: INSUFFICIENT_FUNDS.into() };
-        app.outbox.add(&mut tx, &failed).await?;
+        app.outbox.add(&mut tx, &failed)?;
     } else {
         let payment = payments::pay_order(&mut tx, order_id).await?;
         let payment_id = payment.payment_id;
         match payment.transaction_id.filter(|_| payment.status == "success") {
             Some(transaction_id) => {
                 let succeeded = PaymentSucceeded { order_id, payment_id, transaction_id };
-                app.outbox.add(&mut tx, &succeeded).await?;
+                app.outbox.add(&mut tx, &succeeded)?;
             }
             None => {
                 let reason = payment.reason.unwrap_or_else(|| "Order cancelled".into());
                 let failed = PaymentFailed { order_id, payment_id: Some(payment_id), reason };
-                app.outbox.add(&mut tx, &failed).await?;
+                app.outbox.add(&mut tx, &failed)?;
             }
         }
     }
-    app.outbox.commit(tx).await?;
+    tx.commit().await?;
     Ok(Handled::Applied)
 }
 

@@ -7,9 +7,8 @@ use common::error::Problems;
 use common::events::ProductUpdated;
 use common::outbox::Outbox;
 use common::web::{Answer, Json, Path};
-use common::{ApiError, Db, Deps, Service};
+use common::{ApiError, Db, Deps, Service, Tx};
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -38,8 +37,8 @@ async fn update(
 ) -> Result<Answer, ApiError> {
     let mut tx = app.db.begin().await?;
     let product = products::update(&mut tx, id, &change).await?;
-    let body = told(&app.outbox, &mut tx, product).await?;
-    app.outbox.commit(tx).await?;
+    let body = told(&app.outbox, &mut tx, product)?;
+    tx.commit().await?;
     Answer::new(StatusCode::OK, body)
 }
 
@@ -50,16 +49,16 @@ async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<A
     let mut tx = app.db.begin().await?;
     let product = products::insert(&mut tx, &new).await?;
     let location = format!("/products/{}", product.id);
-    let body = told(&app.outbox, &mut tx, product).await?;
-    app.outbox.commit(tx).await?;
+    let body = told(&app.outbox, &mut tx, product)?;
+    tx.commit().await?;
     Ok(Answer::new(StatusCode::CREATED, body)?.at(location))
 }
 
 /// Leaves the event for the three receivers: the answer's body.
-async fn told(outbox: &Outbox, tx: &mut PgConnection, product: Product) -> Result<Value, ApiError> {
+fn told(outbox: &Outbox, tx: &mut Tx, product: Product) -> Result<Value, ApiError> {
     let body = json!({"id": product.id, "name": product.name, "stock": product.stock, "version": product.version,
                       "event_published": true});
     let Product { id: product_id, name, stock, version, .. } = product;
-    outbox.add(tx, &ProductUpdated { product_id, name, stock, version }).await?;
+    outbox.add(tx, &ProductUpdated { product_id, name, stock, version })?;
     Ok(body)
 }

@@ -49,12 +49,12 @@ async fn generate_report(
     };
     let job = reports::insert(&mut tx, &new).await?;
     let queued = GenerateReportJob { job_id: job.job_id.clone(), report_type: job.report_type };
-    app.outbox.add(&mut tx, &queued).await?;
+    app.outbox.add(&mut tx, &queued)?;
 
     let body = json!({"job_id": job.job_id, "status": "queued", "message": "Report is queued"});
     let answer = Answer::new(StatusCode::ACCEPTED, body)?.at(format!("/jobs/{}", job.job_id));
     ticket.answered_in(&mut tx, &answer).await?;
-    app.outbox.commit(tx).await?;
+    tx.commit().await?;
     Ok(answer)
 }
 

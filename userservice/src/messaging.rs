@@ -43,12 +43,12 @@ async fn register(
         Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
     };
     let user = users::insert(&mut tx, &new.email).await?;
-    app.outbox.add(&mut tx, &UserRegistered { user_id: user.id, email: user.email.clone() }).await?;
+    app.outbox.add(&mut tx, &UserRegistered { user_id: user.id, email: user.email.clone() })?;
 
     let body = json!({"id": user.id, "email": user.email, "message": "User registered, welcome e-mail follows",
                       "event_published": true});
     let answer = Answer::new(StatusCode::ACCEPTED, body)?;
     ticket.answered_in(&mut tx, &answer).await?;
-    app.outbox.commit(tx).await?;
+    tx.commit().await?;
     Ok(answer)
 }

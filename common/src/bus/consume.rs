@@ -13,14 +13,20 @@ use futures_util::future::BoxFuture;
 use tracing::Instrument;
 
 use crate::context::{Context, now_us};
+use crate::db::Tx;
+use crate::effects::Effect;
 use crate::events::{Event, Queue, Route};
+use crate::failpoint::{self, Sabotage, sabotaged};
 use crate::otel::{Begun, Spans};
 use crate::tasks::panic_text;
 use crate::telemetry::{self, Handling};
-use crate::{ApiError, db, metrics};
+use crate::{ApiError, Db, db, inbox, metrics};
 
 /// Deliveries of one message before it is set aside.
 pub const MAX_ATTEMPTS: u32 = 5;
+
+/// Events that share a transaction, at most.
+const TOGETHER: usize = 64;
 
 /// An event that was received, with what travelled in its properties.
 #[derive(Clone, Debug)]
@@ -221,6 +227,19 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
         self.add(queue, None, size, handler)
     }
 
+    /// `handler` applies one event after the other in a transaction; those that wait at the same time share it.
+    pub fn together<E, F>(self, db: &Db, queue: Queue<E>, handler: F) -> Self
+    where
+        E: Event,
+        F: for<'tx> InTransaction<'tx, S, E> + Clone + Send + Sync + 'static,
+    {
+        let (db, name) = (db.clone(), queue.name);
+        self.add(queue, None, TOGETHER, move |state, events| {
+            let (db, handler) = (db.clone(), handler.clone());
+            async move { together(&db, name, state, events, &handler).await }
+        })
+    }
+
     fn add<E, F, Fut>(mut self, queue: Queue<E>, concurrency: Option<u16>, batch: usize, handler: F) -> Self
     where
         E: Event,
@@ -243,6 +262,69 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
     pub(crate) fn into_subscriptions(self) -> Vec<Subscription> {
         self.subscriptions
     }
+}
+
+/// What an event did in a transaction that it may share.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    Applied,
+    /// It was the final effect of its workflow, with this outcome.
+    Completed(Effect, &'static str),
+    /// It had been applied before; nothing was changed.
+    Duplicate,
+}
+
+/// An async fn that applies an event in a transaction.
+pub trait InTransaction<'tx, S, E> {
+    type Ending: Future<Output = Result<Outcome, HandlerError>> + Send + 'tx;
+    fn apply(&self, state: S, tx: &'tx mut Tx, event: Incoming<E>) -> Self::Ending;
+}
+
+impl<'tx, S, E, F, Fut> InTransaction<'tx, S, E> for F
+where
+    F: Fn(S, &'tx mut Tx, Incoming<E>) -> Fut,
+    Fut: Future<Output = Result<Outcome, HandlerError>> + Send + 'tx,
+{
+    type Ending = Fut;
+    fn apply(&self, state: S, tx: &'tx mut Tx, event: Incoming<E>) -> Fut {
+        self(state, tx, event)
+    }
+}
+
+async fn together<S, E, F>(
+    db: &Db,
+    queue: &'static str,
+    state: S,
+    events: Vec<Incoming<E>>,
+    handler: &F,
+) -> Result<Vec<Handled>, HandlerError>
+where
+    S: Clone,
+    F: for<'tx> InTransaction<'tx, S, E>,
+{
+    let (mut tx, mut new) = inbox::begin_together(db, queue, &events).await?;
+    let mut outcomes = Vec::with_capacity(events.len());
+    for event in events {
+        if !new.remove(&event.message_id) && !sabotaged(Sabotage::NoInbox) {
+            outcomes.push((event.context, Outcome::Duplicate));
+            continue;
+        }
+        failpoint::applied(&mut tx, queue, &event.message_id).await?;
+        let context = event.context.clone();
+        let span = tracing::info_span!("event", queue, request_id = context.workflow);
+        let applying = handler.apply(state.clone(), &mut tx, event);
+        outcomes.push((context.clone(), context.scope(applying).instrument(span).await?));
+    }
+    tx.commit().await?;
+    let handled = outcomes.iter().map(|(context, outcome)| match outcome {
+        Outcome::Applied => Handled::Applied,
+        Outcome::Completed(effect, how) => {
+            effect.completed_in(context, how);
+            Handled::Applied
+        }
+        Outcome::Duplicate => Handled::Duplicate,
+    });
+    Ok(handled.collect())
 }
 
 /// A handler of single events as one of batches.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-pub use consume::{Consumers, Handled, HandlerError, Incoming};
+pub use consume::{Consumers, Handled, HandlerError, Incoming, Outcome};
 
 use crate::ApiError;
 use crate::context::{Context, now_us};

@@ -70,8 +70,8 @@ async fn select(State(app): State<App>) -> Result<String, ApiError> {
 async fn register(State(app): State<App>) -> Result<StatusCode, ApiError> {
     let mut tx = app.db.begin().await?;
     let outbox = app.outbox.expect("only asked in async mode");
-    outbox.add(&mut tx, &UserRegistered { user_id: 1, email: "a@example.org".into() }).await?;
-    outbox.commit(tx).await?;
+    outbox.add(&mut tx, &UserRegistered { user_id: 1, email: "a@example.org".into() })?;
+    tx.commit().await?;
     Ok(StatusCode::ACCEPTED)
 }
 
