@@ -48,8 +48,8 @@ async fn start_registry(sandbox: &Sandbox, more: &[&str]) -> TestApp {
     async fn register(State(deps): State<Deps>) -> Result<(StatusCode, String), ApiError> {
         let mut tx = deps.db().begin().await?;
         let user = UserRegistered { user_id: 1, email: "a@example.org".into() };
-        deps.outbox().add(&mut tx, &user).await?;
-        deps.outbox().commit(tx).await?;
+        deps.outbox().add(&mut tx, &user)?;
+        tx.commit().await?;
         Ok((StatusCode::ACCEPTED, Context::current().traceparent))
     }
     let build = |deps: Deps, NoSettings {}| {
