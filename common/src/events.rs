@@ -202,14 +202,17 @@ pub struct PackedClick {
     pub click: ClickTracked,
 }
 
-impl PackedClick {
-    /// Of names, ids and times, in bytes.
-    const FRAME: usize = 300;
+impl ClickTracked {
+    /// About as many bytes as it has.
+    pub fn weight(&self) -> usize {
+        150 + self.page.len() + self.session_id.as_ref().map_or(0, String::len)
+    }
+}
 
+impl PackedClick {
     /// About as many bytes as it takes in a pack.
     pub fn weight(&self) -> usize {
-        let ClickTracked { page, session_id, .. } = &self.click;
-        Self::FRAME + self.context.workflow.len() + page.len() + session_id.as_ref().map_or(0, String::len)
+        150 + self.context.workflow.len() + self.click.weight()
     }
 }
 
