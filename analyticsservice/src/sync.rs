@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::analytics::{self, NewClick};
 use crate::{PACK, Packing, Settings};
 
-/// Longer than the database works on a statement. When it does not even say that it gave up, the other clicks must not wait.
+/// Longer than the database works on a statement: it does not answer at all, and other clicks may wait behind these.
 const STORE_TIMEOUT: Duration = Duration::from_secs(12);
 
 #[derive(Clone)]
@@ -47,7 +47,7 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
     let service = Service::new(clicks.merge(updates).merge(analytics::routes(deps.db())));
     let Some(worker) = worker else { return service };
     let db = deps.db();
-    service.worker("click packer", |stop| worker.run(stop, move |pack| store_in_time(db.clone(), pack)))
+    service.worker("click packer", |stop| worker.run(stop, move |pack| store_pack(db.clone(), pack)))
 }
 
 /// Track a click; the answer means that it is stored
@@ -66,31 +66,39 @@ async fn track_click(
     Ok(axum::Json(Done { status: "tracked".into() }))
 }
 
+/// In one statement. Where the database refuses what is in it, each on its own: one must not cost its neighbours.
+async fn store_pack(db: Db, pack: Vec<ClickTracked>) -> Vec<Result<(), ApiError>> {
+    let together: Vec<&ClickTracked> = pack.iter().collect();
+    match store(&db, &together).await {
+        Err(error) if db::refuses_data(&error) && pack.len() > 1 => store_each(&db, &together).await,
+        stored => alike(&stored.map_err(ApiError::from), pack.len()),
+    }
+}
+
+async fn store_each(db: &Db, clicks: &[&ClickTracked]) -> Vec<Result<(), ApiError>> {
+    let mut outcomes = Vec::with_capacity(clicks.len());
+    for click in clicks {
+        let stored = store(db, &[click]).await;
+        let away = stored.as_ref().is_err_and(db::is_outage);
+        outcomes.push(stored.map_err(ApiError::from));
+        if away {
+            let rest = clicks.len() - outcomes.len();
+            outcomes.extend(alike(&Err(sqlx::Error::PoolClosed.into()), rest));
+            break;
+        }
+    }
+    outcomes
+}
+
 async fn store(db: &Db, clicks: &[&ClickTracked]) -> Result<(), sqlx::Error> {
     let mut connection = db.acquire().await?;
-    analytics::store(&mut connection, clicks).await?;
-    Ok(())
-}
-
-async fn store_in_time(db: Db, pack: Vec<ClickTracked>) -> Vec<Result<(), ApiError>> {
-    let clicks = pack.len();
-    let stored = tokio::time::timeout(STORE_TIMEOUT, store_pack(&db, &pack)).await;
-    stored
-        .unwrap_or_else(|_| alike(&Err(ApiError::Unavailable("the database does not answer".into())), clicks))
-}
-
-/// In one statement. Where the database refuses what is in it, each on its own: one must not cost its neighbours.
-async fn store_pack(db: &Db, pack: &[ClickTracked]) -> Vec<Result<(), ApiError>> {
-    let together: Vec<&ClickTracked> = pack.iter().collect();
-    match store(db, &together).await {
-        Err(error) if db::refuses_data(&error) && pack.len() > 1 => {
-            let mut outcomes = Vec::with_capacity(pack.len());
-            for click in together {
-                outcomes.push(store(db, &[click]).await.map_err(ApiError::from));
-            }
-            outcomes
+    match tokio::time::timeout(STORE_TIMEOUT, analytics::store(&mut connection, clicks)).await {
+        Ok(stored) => stored.map(drop),
+        Err(_) => {
+            // The pool would wait for its answer as well.
+            drop(connection.detach());
+            Err(sqlx::Error::PoolTimedOut)
         }
-        stored => alike(&stored.map_err(ApiError::from), pack.len()),
     }
 }
 

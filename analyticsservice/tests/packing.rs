@@ -12,7 +12,8 @@ use common::{Context, Deps, Mode, Service};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use sqlx::Executor;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
 
 const CLICKS: &str = "click_tracked_queue";
 const DEAD: &str = "click_tracked_queue.dlq";
@@ -102,8 +103,8 @@ fn body(pages: &[String]) -> String {
 
 /// From now on each statement's number of clicks is noted, and a click on this page refused, as PostgreSQL refuses what it
 /// cannot hold.
-async fn watch(sandbox: &Sandbox) {
-    let watch = "
+async fn note_statements(sandbox: &Sandbox) {
+    let triggers = "
         CREATE TABLE statements (clicks bigint);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN INSERT INTO statements SELECT count(*) FROM added; RETURN NULL; END $$;
@@ -113,7 +114,7 @@ async fn watch(sandbox: &Sandbox) {
             BEGIN RAISE 'refused' USING ERRCODE = '22023'; END $$;
         CREATE TRIGGER refuse BEFORE INSERT ON clicks FOR EACH ROW WHEN (NEW.page = '/refused')
             EXECUTE FUNCTION refuse();";
-    sandbox.pool().await.execute(watch).await.expect("triggers");
+    sandbox.pool().await.execute(triggers).await.expect("triggers");
 }
 
 /// Clicks of each statement that stored any.
@@ -259,7 +260,7 @@ async fn a_pack_that_does_not_parse_is_set_aside_whole_and_its_neighbours_are_st
 async fn a_pack_with_a_click_that_cannot_be_stored_is_set_aside_whole_and_stored_once_when_put_back() {
     let sandbox = Sandbox::new().await;
     start(&sandbox, Mode::Async).await.stop().await;
-    watch(&sandbox).await;
+    note_statements(&sandbox).await;
     let with_refused = [pages("rest", 3), vec!["/refused".into()]].concat();
     sandbox.publish_raw("", CLICKS, &body(&pages("before", 3)), "before").await;
     sandbox.publish_raw("", CLICKS, &body(&with_refused), "refused").await;
@@ -286,7 +287,7 @@ async fn a_pack_with_a_click_that_cannot_be_stored_is_set_aside_whole_and_stored
 async fn however_many_packs_wait_a_statement_stores_so_many_clicks_and_no_more() {
     let sandbox = Sandbox::new().await;
     start(&sandbox, Mode::Async).await.stop().await;
-    watch(&sandbox).await;
+    note_statements(&sandbox).await;
     let all = pages("p", 5000);
     for (n, pages) in all.chunks(500).enumerate() {
         sandbox.publish_raw("", CLICKS, &body(pages), &n.to_string()).await;
@@ -375,7 +376,7 @@ async fn what_was_answered_is_stored_though_the_service_stops_meanwhile() {
 async fn in_sync_mode_clicks_that_wait_together_share_statements_and_each_is_stored_when_answered() {
     let sandbox = Sandbox::new().await;
     let app = start(&sandbox, Mode::Sync).await;
-    watch(&sandbox).await;
+    note_statements(&sandbox).await;
     let pages = pages(&sandbox.schema, 300);
     track_all(&app, &pages).await;
     assert_eq!(stored(&sandbox).await, once(&pages));
@@ -392,7 +393,7 @@ async fn in_sync_mode_clicks_that_wait_together_share_statements_and_each_is_sto
 async fn in_sync_mode_a_click_that_the_database_refuses_does_not_cost_its_neighbours() {
     let sandbox = Sandbox::new().await;
     let app = start(&sandbox, Mode::Sync).await;
-    watch(&sandbox).await;
+    note_statements(&sandbox).await;
     let neighbours = pages("p", 100);
     let mut all = neighbours.clone();
     all.insert(50, "/refused".into());
@@ -403,6 +404,55 @@ async fn in_sync_mode_a_click_that_the_database_refuses_does_not_cost_its_neighb
     assert_eq!(stored(&sandbox).await, once(&neighbours));
     app.stop().await;
     sandbox.close().await;
+}
+
+/// One pack at a time: while its statement hangs all others wait. Not stopped in order, because the pools wait for
+/// connections that hang.
+#[tokio::test]
+async fn in_sync_mode_a_database_that_falls_silent_keeps_nobody_waiting_for_ever() {
+    let sandbox = Sandbox::new().await;
+    let (silent, is_silent) = watch::channel(false);
+    let url = format!("--database-url={}", way_to_database(sandbox.database_url(), is_silent).await);
+    let app = sandbox.start(ABOUT, Mode::Sync, &[ON, &url], service(Mode::Sync)).await;
+    track_all(&app, &pages("before", 10)).await;
+    silent.send_replace(true);
+    let begun = Instant::now();
+    for (_, reply) in track(&app, &pages("p", 50)).await {
+        reply.expect("an answer").assert_problem(503, None);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    silent.send_replace(false);
+    eventually("it stores again", async || app.get("/ready").await.status == 200).await;
+    track_all(&app, &pages("after", 10)).await;
+    sandbox.close().await;
+}
+
+/// A way that can fall silent: what is open then stays open, and nothing comes through it any more.
+async fn way_to_database(url: &str, silent: watch::Receiver<bool>) -> String {
+    async fn forward(mut client: TcpStream, target: String, mut silent: watch::Receiver<bool>) {
+        let mut server = TcpStream::connect(target).await.expect("the database");
+        let silence = async { silent.wait_for(|silent| *silent).await.is_ok() };
+        tokio::select! {
+            biased;
+            _ = silence => std::future::pending().await,
+            copied = tokio::io::copy_bidirectional(&mut client, &mut server) => drop(copied),
+        }
+    }
+    let target =
+        url.rsplit_once('@').and_then(|(_, rest)| rest.split_once('/')).expect("an address").0.to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let url = url.replace(&target, &address);
+    let accept = async move {
+        loop {
+            let (client, _) = listener.accept().await.expect("a connection");
+            #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+            tokio::spawn(forward(client, target.clone(), silent.clone()));
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+    tokio::spawn(accept);
+    url
 }
 
 #[tokio::test]
