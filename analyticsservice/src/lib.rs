@@ -4,16 +4,38 @@
 //! |---|---|---|
 //! | serves | `POST /track_click` → 200 when it is stored, `POST /log_update`, `GET /clicks/count`, `GET /product_updates` | `POST /track_click` → 200 when the broker has it, the same lists |
 //! | publishes | - | `ClickTracked`, straight to the broker: no database in the way |
+//! | with `CLICK_PACKING=on` | clicks that wait at the same time are stored in one statement | they are published in one message |
 //! | consumes | - | `ClickTracked` in batches, `ProductUpdated` |
 //! | stores | clicks, product updates | the same |
 
+use common::fanout::ReceiverSettings;
+use common::pack::Limits;
 use common::{About, effects};
 use sqlx::migrate::Migrator;
+
 pub mod analytics;
 #[cfg(feature = "async")]
 pub mod messaging;
 #[cfg(feature = "sync")]
 pub mod sync;
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Settings {
+    #[command(flatten)]
+    pub receiver: ReceiverSettings,
+    /// Clicks that wait at the same time go together: into one statement (sync mode), into one message (async mode)
+    #[arg(long, env, default_value = "off")]
+    pub click_packing: Packing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Packing {
+    On,
+    Off,
+}
+
+/// What goes together at most. A consumer that is behind holds some hundred packs in memory: hence no more bytes.
+const PACK: Limits = Limits { items: 512, bytes: 64 * 1024 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 pub const ABOUT: About = About {

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
+use analyticsservice::Settings;
 use common::Mode;
-use common::fanout::ReceiverSettings;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    common::service::main(analyticsservice::ABOUT, |mode, deps, settings: ReceiverSettings| match mode {
+    common::service::main(analyticsservice::ABOUT, |mode, deps, settings: Settings| match mode {
         #[cfg(feature = "sync")]
         Mode::Sync => analyticsservice::sync::service(&deps, &settings),
         #[cfg(feature = "async")]

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 /// The id of the workflow, kept from the client or made here.
@@ -44,19 +44,19 @@ impl Context {
         let workflow = header(REQUEST_ID).filter(|id| is_request_id(id)).map(str::to_owned);
         let child = header(TRACEPARENT).and_then(child_of);
         let (traceparent, parent) = child.unwrap_or_else(|| (new_trace(), 0));
-        let now = now_us();
-        // A clock that is ahead, or a value from long ago, would spoil every histogram.
-        let plausible = now - 3_600_000_000..=now + 1_000;
-        let accepted_us = header(ACCEPTED_AT)
-            .and_then(|v| v.parse().ok())
-            .filter(|us| plausible.contains(us))
-            .unwrap_or(now);
+        let accepted_us = header(ACCEPTED_AT).and_then(|v| v.parse().ok());
         Context {
             workflow: workflow.unwrap_or_else(|| Uuid::now_v7().to_string()),
             traceparent,
             parent,
-            accepted_us,
+            accepted_us: plausible(accepted_us),
         }
+    }
+
+    /// As it came in the body of a message, where one message holds several workflows.
+    pub(crate) fn packed<'de, D: Deserializer<'de>>(body: D) -> Result<Context, D::Error> {
+        let context = Context::deserialize(body)?;
+        Ok(Context { accepted_us: plausible(Some(context.accepted_us)), ..context })
     }
 
     /// The context of the running task; a fresh one where none was set (background work).
@@ -86,6 +86,13 @@ impl Context {
 /// Microseconds since the Unix epoch.
 pub fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+}
+
+/// A clock that is ahead, or a value from long ago, would spoil every histogram.
+fn plausible(accepted_us: Option<i64>) -> i64 {
+    let now = now_us();
+    let plausible = now - 3_600_000_000..=now + 1_000;
+    accepted_us.filter(|us| plausible.contains(us)).unwrap_or(now)
 }
 
 fn is_request_id(id: &str) -> bool {

@@ -1,9 +1,16 @@
 //! THE ASYNC CONTRACT: one type per event, with its way through the broker. Its twin is [`api`](crate::api).
 //! Ids, times and trace context of a message travel in its properties, not here.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
+
+use crate::Context;
 
 /// A queue and the event that it carries. Durable, read by one service, with a dead-letter queue `<name>.dlq`.
 pub struct Queue<E> {
@@ -86,7 +93,7 @@ queues! {
     /// S5, given up. orderservice -> paymentservice
     PAYMENT_ORDER_CANCELLED_QUEUE: OrderCancelled = "payment_order_cancelled_queue";
     /// S6. analyticsservice -> analyticsservice
-    CLICK_TRACKED_QUEUE: ClickTracked = "click_tracked_queue";
+    CLICK_TRACKED_QUEUE: Clicks = "click_tracked_queue";
 }
 
 macro_rules! event {
@@ -172,6 +179,101 @@ event! {
     -> Route::Queue(CLICK_TRACKED_QUEUE.name)
 }
 
+/// S6. What a message of [`CLICK_TRACKED_QUEUE`] holds, whoever published it: a click, or clicks that went together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Clicks {
+    /// A JSON object.
+    One(ClickTracked),
+    /// A JSON array; [`pack`] writes it.
+    Pack(Vec<PackedClick>),
+}
+
+impl Event for Clicks {
+    const NAME: &'static str = ClickTracked::NAME;
+    const ROUTE: Route = ClickTracked::ROUTE;
+}
+
+/// A click of a pack. Its workflow travels with it: the message's properties tell of the pack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackedClick {
+    #[serde(deserialize_with = "Context::packed")]
+    pub context: Context,
+    pub click: ClickTracked,
+}
+
+impl ClickTracked {
+    /// About as many bytes as it has.
+    pub fn weight(&self) -> usize {
+        150 + self.page.len() + self.session_id.as_ref().map_or(0, String::len)
+    }
+}
+
+impl PackedClick {
+    /// About as many bytes as it takes in a pack.
+    pub fn weight(&self) -> usize {
+        150 + self.context.workflow.len() + self.click.weight()
+    }
+}
+
+impl<'de> Deserialize<'de> for Clicks {
+    fn deserialize<D: Deserializer<'de>>(body: D) -> Result<Clicks, D::Error> {
+        body.deserialize_any(OneOrPack)
+    }
+}
+
+struct OneOrPack;
+
+/// By the first character, without a copy: an untagged enum would read everything twice.
+impl<'de> Visitor<'de> for OneOrPack {
+    type Value = Clicks;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a click or an array of clicks")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Clicks, A::Error> {
+        ClickTracked::deserialize(MapAccessDeserializer::new(map)).map(Clicks::One)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Clicks, A::Error> {
+        let pack: Vec<PackedClick> = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
+        if pack.is_empty() { Err(A::Error::invalid_length(0, &self)) } else { Ok(Clicks::Pack(pack)) }
+    }
+}
+
+/// The body of a message that holds these clicks, made now. Without `flatten`, which would copy every field.
+///
+/// # Errors
+/// When the clicks cannot be represented as JSON.
+pub fn pack(clicks: &[PackedClick]) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Packed<'a> {
+        context: &'a Context,
+        click: Stamped<'a>,
+    }
+    #[derive(Serialize)]
+    struct Stamped<'a> {
+        event_id: Uuid,
+        user_id: i64,
+        page: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session_id: Option<&'a str>,
+        timestamp: &'a str,
+    }
+    let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).map_err(serde::ser::Error::custom)?;
+    let packed = clicks.iter().map(|PackedClick { context, click }| {
+        let ClickTracked { event_id, user_id, page, session_id } = click;
+        let session_id = session_id.as_deref();
+        let click =
+            Stamped { event_id: *event_id, user_id: *user_id, page, session_id, timestamp: &timestamp };
+        Packed { context, click }
+    });
+    let mut body = Vec::with_capacity(clicks.iter().map(PackedClick::weight).sum());
+    serde_json::Serializer::new(&mut body).collect_seq(packed)?;
+    Ok(body)
+}
+
 /// What the receivers of S3 store is the same in both modes.
 impl From<&ProductUpdated> for crate::api::ProductChange {
     fn from(product: &ProductUpdated) -> Self {
@@ -180,6 +282,81 @@ impl From<&ProductUpdated> for crate::api::ProductChange {
             name: Some(product.name.clone()),
             stock: Some(product.stock),
             version: Some(product.version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn packed(page: &str, session_id: Option<&str>) -> PackedClick {
+        let click = ClickTracked {
+            event_id: Uuid::now_v7(),
+            user_id: 7,
+            page: page.into(),
+            session_id: session_id.map(Into::into),
+        };
+        PackedClick { context: Context::fresh(), click }
+    }
+
+    #[test]
+    fn a_pack_says_of_each_click_what_a_message_of_its_own_would() {
+        let clicks = [packed("/a \" \\ \n é", Some("s")), packed("/b", None)];
+        let body = pack(&clicks).unwrap();
+        assert_eq!(serde_json::from_slice::<Clicks>(&body).unwrap(), Clicks::Pack(clicks.to_vec()));
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        for (mut written, PackedClick { context, click }) in
+            body.as_array().unwrap().clone().into_iter().zip(clicks)
+        {
+            let timestamp = written["click"].as_object_mut().unwrap().remove("timestamp").unwrap();
+            assert!(OffsetDateTime::parse(timestamp.as_str().unwrap(), &Rfc3339).is_ok(), "{timestamp}");
+            assert_eq!(written["click"], serde_json::to_value(click).unwrap());
+            assert_eq!(written["context"], serde_json::to_value(context).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_message_is_a_click_or_a_pack_and_nothing_else() {
+        let PackedClick { context, click } = packed("/", None);
+        let (context, click) = (json!(context), json!(click));
+        let read = |body: Value| serde_json::from_str::<Clicks>(&body.to_string());
+        assert!(matches!(read(click.clone()), Ok(Clicks::One(_))));
+        let whole = json!({"context": context, "click": click});
+        assert!(matches!(read(json!([whole, whole])), Ok(Clicks::Pack(pack)) if pack.len() == 2));
+        for bad in [
+            json!([]),
+            json!({}),
+            json!(1),
+            json!(null),
+            json!([1]),
+            json!([click]),
+            json!([whole, {"context": context}]),
+            json!([whole, {"click": click}]),
+            json!([whole, {"context": {}, "click": click}]),
+            json!([whole, {"context": context, "click": {"user_id": 1}}]),
+        ] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_workflow_from_long_ago_counts_from_now_as_in_a_message_of_its_own() {
+        let mut old = packed("/", None);
+        old.context.accepted_us = 99;
+        let Clicks::Pack(read) = serde_json::from_slice(&pack(&[old]).unwrap()).unwrap() else {
+            panic!("no pack")
+        };
+        assert!(read[0].context.age_seconds() < 60.0);
+    }
+
+    #[test]
+    fn what_a_click_weighs_is_about_its_size() {
+        for click in [packed("/", None), packed(&"p".repeat(2000), Some(&"s".repeat(255)))] {
+            let (weight, size) = (click.weight(), pack(&[click]).unwrap().len());
+            assert!((size..size + 60).contains(&weight), "{weight} for {size} bytes");
         }
     }
 }

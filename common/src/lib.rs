@@ -24,6 +24,7 @@ pub mod error;
 pub mod fanout;
 pub mod idempotency;
 pub mod mode;
+pub mod pack;
 pub mod saga;
 pub mod service;
 pub mod tasks;

@@ -79,12 +79,13 @@ impl Deps {
     }
 }
 
-type Periodic = Box<dyn FnOnce(CancellationToken) -> futures_util::future::BoxFuture<'static, ()> + Send>;
+type Background = Box<dyn FnOnce(CancellationToken) -> futures_util::future::BoxFuture<'static, ()> + Send>;
 
 /// A service in one mode: what it serves, publishes, consumes, and does from time to time.
 pub struct Service {
     routes: OpenApiRouter,
-    periodic: Vec<(&'static str, Periodic)>,
+    periodic: Vec<(&'static str, Background)>,
+    workers: Vec<(&'static str, Background)>,
     #[cfg(feature = "amqp")]
     messaging: broker::Messaging,
 }
@@ -94,6 +95,7 @@ impl Service {
         Service {
             routes,
             periodic: Vec::new(),
+            workers: Vec::new(),
             #[cfg(feature = "amqp")]
             messaging: broker::Messaging::default(),
         }
@@ -111,6 +113,16 @@ impl Service {
         E: std::fmt::Display + Send + 'static,
     {
         self.periodic.push((name, Box::new(move |stop| Box::pin(every(period, name, stop, work)))));
+        self
+    }
+
+    /// Runs `work`, which requests wait for: told to stop when all of them are answered.
+    pub fn worker<F: Future<Output = ()> + Send + 'static>(
+        mut self,
+        name: &'static str,
+        work: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    ) -> Service {
+        self.workers.push((name, Box::new(move |stop| Box::pin(work(stop)))));
         self
     }
 }
@@ -183,7 +195,7 @@ impl Stage {
 struct Stages {
     /// Requests, consumers, periodic work.
     intake: Stage,
-    /// The relay: after the intake has ended, so that its last events are sent.
+    /// The relay, and workers that requests wait for: after the intake has ended, so that its last events are sent.
     relay: Stage,
     /// Publisher and keeper: after the relay.
     ground: Stage,
@@ -252,6 +264,9 @@ pub async fn start(
     };
     for (name, work) in service.periodic {
         stages.intake.start(name, work);
+    }
+    for (name, work) in service.workers {
+        stages.relay.start(name, work);
     }
     let requests = TaskTracker::new();
     let app = http::app(about, mode, service.routes, health, spans.clone(), requests.clone());

@@ -45,7 +45,8 @@ pub struct Reply {
     pub text: String,
 }
 
-/// Asks a service.
+/// Asks a service. Cheap to clone.
+#[derive(Clone)]
 pub struct Client {
     /// `http://HOST:PORT`
     pub base: String,
