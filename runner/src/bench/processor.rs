@@ -50,6 +50,11 @@ impl Meter {
         Self { processes, machine: Machine::read(), groups, own, children }
     }
 
+    /// A process that was started meanwhile: all that it took counts.
+    pub fn add(&mut self, group: Group, pid: u32) {
+        self.processes.push((group, pid));
+    }
+
     pub fn end(self) -> Cpu {
         let (busy, machine) = Machine::read().since(&self.machine);
         let (now, before) = (by_group(&self.processes), self.groups);
@@ -107,6 +112,20 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn of_a_process_that_came_later_all_counts_and_of_one_that_was_there_what_is_new() {
+        let me = process::id();
+        let (mut late, early) = (Meter::start(Vec::new()), Meter::start(vec![(Group::Service, me)]));
+        let before = cpu_of(me);
+        let mut sum = 0_u64;
+        while cpu_of(me) < before + 0.05 {
+            sum = sum.wrapping_add(std::hint::black_box(1));
+        }
+        late.add(Group::Service, me);
+        let (late, early) = (late.end(), early.end());
+        assert!(sum > 0 && early.service >= 0.05 && late.service >= before + 0.05, "{late:?} {early:?}");
+    }
 
     #[test]
     fn the_time_of_a_child_that_ended_is_the_load_generators() {

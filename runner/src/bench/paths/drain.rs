@@ -10,6 +10,7 @@ use crate::bench::goal::Bound::{AtLeast, AtMost, Exactly};
 use crate::bench::goal::Unit::{Count, MiB, PerSecond, Us};
 use crate::bench::goal::{Goal, Reading};
 use crate::bench::lab::{Lab, Setup};
+use crate::bench::processor::Group;
 use crate::bench::sample::Sample;
 use crate::local::{Mode, restart, state};
 use crate::measure::watch::cpu_of;
@@ -103,8 +104,10 @@ fn fill(lab: &mut Lab, count: u64) -> Result<Filled> {
 
 /// From the first row until nothing is left.
 fn empty(lab: &mut Lab, count: u64) -> Result<Sample> {
+    // It begins before it is ready.
+    let mut meter = lab.meter(Mode::Async, &[]);
     lab.start_service(Mode::Async, SERVICE, &Setup::default())?;
-    let meter = lab.meter(Mode::Async, &[SERVICE]);
+    meter.add(Group::Service, lab.side(Mode::Async)?.stack.pid(SERVICE)?);
     let store = lab.store(Mode::Async)?;
     store.settle(COUNT, count, DRAINED_WITHIN)?;
     let (stored, seconds): (i64, f64) = store.row(STORED)?;

@@ -114,17 +114,15 @@ impl Path {
     pub fn seconds(self, plan: &Plan) -> u64 {
         let (s, filled) = (plan.seconds, |count: u64| 2 + count / 8_000);
         match self {
-            Self::S6Async | Self::S6Sync => 2 * s + 2,
-            Self::Connections | Self::Body => 2 * s + 2,
+            Self::S6Async | Self::S6Sync | Self::S1Async | Self::Connections | Self::Body => 2 * s + 2,
             Self::Drain => filled(plan.fill) + s,
             Self::S6Packed => 2 * s + 3,
             Self::S6Grouped => s + 3,
-            Self::S1Async => 2 * s + 2,
             Self::S3Async => s + 2,
             Self::S4 => 4 * s,
-            Self::S5Async => s + 10,
+            Self::S5Async => 2 * s + 9,
             Self::S5Sync => s + 1,
-            Self::Costs => 6 * (s + 1),
+            Self::Costs => 7 * (s + 1),
             Self::Million => filled(plan.many),
             Self::Resources => 20,
         }

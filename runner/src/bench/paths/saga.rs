@@ -28,8 +28,6 @@ pub const SYNC: [Goal; 1] = [Goal::share("sagas/s", PerSecond, "c / sleeps", AtL
 const SERVICES: [&str; 3] = ["orderservice", "inventoryservice", "paymentservice"];
 const SYNC_CONNECTIONS: u32 = 100;
 const ASYNC_CONNECTIONS: u32 = 16;
-/// What is accepted in this time takes several times as long to end.
-const ASYNC_SECONDS: u64 = 1;
 const ARRIVALS: &str = "400";
 const NEWEST: &str = "SELECT coalesce(max(id), 0) FROM orderservice.orders";
 const ALL_ENDED: &str = "SELECT NOT EXISTS (SELECT 1 FROM orderservice.orders WHERE status = 'pending')
@@ -63,7 +61,7 @@ fn closed(lab: &mut Lab) -> Result<Sample> {
         script: Script::Order,
         args: &[],
         connections: ASYNC_CONNECTIONS,
-        seconds: ASYNC_SECONDS,
+        seconds: lab.plan.seconds,
     })?;
     lab.store(mode)?.wait(ALL_ENDED, SETTLED_WITHIN)?;
     let (seconds, cpu) = (begun.elapsed().as_secs_f64(), meter.end());
