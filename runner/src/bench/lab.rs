@@ -1,6 +1,6 @@
 //! Both stacks, side by side, and everything that measures them: what a path is given to work with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +21,7 @@ use crate::measure::profile::Delays;
 use crate::measure::progress::Phase;
 
 /// Times that a sample is measured again because others took the processors, in all.
-const REPEATS: u32 = 5;
+const REPEATS: u32 = 10;
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Whose effects are told one by one: where S5 ends.
@@ -83,7 +83,7 @@ pub struct Lab {
     pub scratch: PathBuf,
     pub samples: Vec<Sample>,
     /// Names of the samples that the running path has used.
-    used: Vec<String>,
+    used: BTreeSet<String>,
     pub(super) sides: HashMap<Mode, Side>,
     setups: HashMap<(Mode, &'static str), Setup>,
     repeats_left: u32,
@@ -172,7 +172,7 @@ impl Lab {
             tools,
             scratch: scratch.to_owned(),
             samples: Vec::new(),
-            used: Vec::new(),
+            used: BTreeSet::new(),
             sides,
             setups: HashMap::new(),
             repeats_left: REPEATS,
@@ -261,27 +261,33 @@ impl Lab {
 
     // --- samples ------------------------------------------------------------------------------------------------
 
-    /// Measures once a round, whoever asks; again if others took the processors meanwhile.
+    /// Measures once a round, whoever asks; once more if others took the processors meanwhile.
     pub fn sample(
         &mut self,
         name: &str,
         mut measure: impl FnMut(&mut Self) -> Result<Sample>,
     ) -> Result<Sample> {
-        self.used.push(name.to_owned());
-        if let Some(known) = self.known(name) {
-            return Ok(known.clone());
+        if let Some(known) = self.known(name).cloned() {
+            self.used.insert(known.name.clone());
+            return Ok(known);
         }
-        loop {
-            let phase = Phase::start(format!("{}/{} {name}", self.round, self.plan.rounds), None);
-            let sample = measure(self).with_context(|| name.to_owned())?;
-            phase.done(&sample.line());
-            let again = sample.noisy() && self.repeats_left > 0;
-            let sample = self.keep(name, sample);
-            if !again {
-                return Ok(sample);
-            }
-            self.repeats_left -= 1;
+        let sample = self.measure(name, &mut measure)?;
+        if !sample.noisy() || self.repeats_left == 0 {
+            return Ok(sample);
         }
+        self.repeats_left -= 1;
+        self.measure(name, &mut measure)
+    }
+
+    fn measure(
+        &mut self,
+        name: &str,
+        measure: &mut impl FnMut(&mut Self) -> Result<Sample>,
+    ) -> Result<Sample> {
+        let phase = Phase::start(format!("{}/{} {name}", self.round, self.plan.rounds), None);
+        let sample = measure(self).with_context(|| name.to_owned())?;
+        phase.done(&sample.line());
+        Ok(self.keep(name, sample))
     }
 
     /// Notes a sample of this round; one of the same name is replaced.
@@ -289,6 +295,7 @@ impl Lab {
         let sample = Sample { name: name.to_owned(), round: self.round, ..sample };
         self.samples.retain(|known| (known.round, known.name.as_str()) != (self.round, name));
         self.samples.push(sample.clone());
+        self.used.insert(name.to_owned());
         sample
     }
 

@@ -116,7 +116,7 @@ pub fn run(args: &BenchArgs, root: &FilePath, port_offset: u16) -> Result<ExitCo
     let tools = tools(args, root, &paths, &scratch.0)?;
     let host = Host::read(tools.k6.as_ref().map_or("not used", |k6| &k6.version), None);
     eprintln!(
-        "{} paths, {} rounds: about {} minutes on {}",
+        "{} paths, rounds: {}, about {} min on {}",
         paths.len(),
         plan.rounds,
         (AROUND + planned(&paths, &plan, 0)).div_ceil(60),

@@ -11,7 +11,7 @@ use crate::report::page::render;
 struct View<'a> {
     record: &'a Record,
     machine: String,
-    minutes: u64,
+    took: String,
     goals: Vec<GoalRow>,
     loads: Vec<LoadRow>,
     asked: usize,
@@ -35,7 +35,7 @@ pub fn markdown(record: &Record) -> Result<String> {
     let view = View {
         record,
         machine: record.host.line(),
-        minutes: record.seconds.div_ceil(60),
+        took: format!("{} min {:02} s", record.seconds / 60, record.seconds % 60),
         asked: goals.iter().filter(|row| !row.met.is_empty()).count(),
         met: goals.iter().filter(|row| row.met == "yes").count(),
         missed: missed.map(sentence).collect(),

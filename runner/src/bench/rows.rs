@@ -119,8 +119,11 @@ fn bound_text(bound: Bound, verdict: &Verdict) -> String {
     }
 }
 
-/// `9500..10020`; with its unit once.
+/// `9500..10020`, with its unit once; nothing where there is no spread.
 fn range(spread: &Spread, unit: Unit) -> String {
+    if spread.min == spread.max {
+        return String::new();
+    }
     let (min, max) = (figure(spread.min, unit), figure(spread.max, unit));
     match (min.split_once(' '), max.split_once(' ')) {
         (Some((number, one)), Some((_, other))) if one == other => format!("{number}..{max}"),
@@ -150,6 +153,7 @@ mod tests {
         assert_eq!(range(900.0, 1200.0, Unit::Ms), "900 ms..1.20 s");
         assert_eq!(range(9500.0, 10_020.0, Unit::PerSecond), "9500..10020");
         assert_eq!(range(15.92e6, 16.0e6, Unit::PerSecond), "15.92..16.00 M");
+        assert_eq!(range(7.0, 7.0, Unit::Us), "");
     }
 
     #[test]

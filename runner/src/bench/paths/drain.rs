@@ -37,7 +37,6 @@ const STORED: &str = "SELECT count(*), extract(epoch FROM max(stored_at) - min(s
 /// What a queue was filled with, and what it took.
 struct Filled {
     limit: Limit,
-    sample: Sample,
     /// MiB that the broker took more afterwards.
     memory: f64,
     /// Processor seconds of the broker in the first and in the last fifth.
@@ -46,13 +45,12 @@ struct Filled {
 
 pub fn drain(lab: &mut Lab) -> Result<Vec<Reading>> {
     let (bulk, direct) = (lab.bulk()?, s6_async(lab)?);
-    let count = lab.plan.fill;
+    let (count, mut filled) = (lab.plan.fill, None);
     let stored = lab.sample("drain", |lab| {
-        let filled = fill(lab, count)?;
-        lab.keep("fill", filled.sample);
+        filled = Some(fill(lab, count, "fill")?);
         empty(lab, count)
     })?;
-    let filled = lab.sample("fill", |_| unreachable!("kept above"))?;
+    let filled = filled.context("nothing was filled")?.limit;
     Ok(vec![
         Reading::of(stored.per_second, filled.per_second),
         Reading::of(stored.per_second, direct.per_second),
@@ -62,14 +60,12 @@ pub fn drain(lab: &mut Lab) -> Result<Vec<Reading>> {
 
 pub fn million(lab: &mut Lab) -> Result<Vec<Reading>> {
     let (bulk, count) = (lab.bulk()?, lab.plan.many);
-    let mut seen = None;
+    let mut filled = None;
     let stored = lab.sample("million, stored", |lab| {
-        let filled = fill(lab, count)?;
-        lab.keep("million, filled", filled.sample.clone());
-        seen = Some(filled);
+        filled = Some(fill(lab, count, "million, filled")?);
         empty(lab, count)
     })?;
-    let Filled { limit, memory, cpu: (first, last), .. } = seen.context("nothing was filled")?;
+    let Filled { limit, memory, cpu: (first, last), .. } = filled.context("nothing was filled")?;
     let (first_rate, last_rate) = limit.fifths.first().zip(limit.fifths.last()).context("no fifths")?;
     let fifth = count as f64 / limit.fifths.len() as f64;
     Ok(vec![
@@ -81,8 +77,8 @@ pub fn million(lab: &mut Lab) -> Result<Vec<Reading>> {
     ])
 }
 
-/// With nobody there to read.
-fn fill(lab: &mut Lab, count: u64) -> Result<Filled> {
+/// With nobody there to read. Noted under `name`.
+fn fill(lab: &mut Lab, count: u64, name: &str) -> Result<Filled> {
     lab.setup(Mode::Async, SERVICE, &Setup::default())?;
     lab.stop_service(Mode::Async, SERVICE)?;
     lab.store(Mode::Async)?.run("TRUNCATE analyticsservice.clicks")?;
@@ -97,9 +93,9 @@ fn fill(lab: &mut Lab, count: u64) -> Result<Filled> {
     let limit =
         lab.ceiling_watched(&args, || course.push((begun.elapsed().as_secs_f64(), cpu_of(broker))))?;
     course.push((begun.elapsed().as_secs_f64(), cpu_of(broker)));
-    let sample = limit.sample(meter.end());
+    lab.keep(name, limit.sample(meter.end()));
     let cpu = first_and_last(&limit.fifths, count as f64, &course);
-    Ok(Filled { limit, sample, memory: memory(broker) - before, cpu })
+    Ok(Filled { limit, memory: memory(broker) - before, cpu })
 }
 
 /// From the first row until nothing is left.
