@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::bench::{self, BenchArgs};
 use crate::breakeven::{self, BreakevenArgs};
 use crate::compare::{self, CompareArgs};
 use crate::dlq::{self, DlqArgs};
@@ -49,6 +50,8 @@ enum Command {
     Rate(RateArgs),
     /// Under which conditions which architecture wins: a fan-out with faster and slower receivers, rates, payloads.
     Breakeven(BreakevenArgs),
+    /// How much goes through each path, and what share that is of what broker, database and processor give.
+    Bench(BenchArgs),
     /// The same stall seen by a closed and by an open load: why the comparison offers an open one.
     Omission(OmissionArgs),
     /// Make the report of a comparison again, from its raw data; or say what differs between two comparisons.
@@ -75,6 +78,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Compare(args) => compare::run(args, cli.port_offset)?,
         Command::Rate(args) => rate::run(&args, cli.port_offset)?,
         Command::Breakeven(args) => breakeven::run(&args, cli.port_offset)?,
+        Command::Bench(args) => return bench::run(&args, &root, cli.port_offset),
         Command::Omission(args) => omission::run(&args, cli.port_offset)?,
         Command::Report(args) => command::run(&args)?,
         Command::Faults(args) => return faults::run(args, &root, cli.port_offset),

@@ -11,8 +11,8 @@ use crate::local::{process, state_folder};
 /// Builds them, and copies them to where the next ordinary build does not overwrite them; that folder.
 pub fn build(root: &Path) -> Result<PathBuf> {
     let mut command = process::cargo(root);
-    command.args(["build", "--release", "--locked", "--workspace", "--exclude", "runner"]);
-    command.args(["--features", "common/failpoints"]);
+    command.args(["build", "--release", "--locked", "--workspace"]);
+    command.args(["--exclude", "runner", "--exclude", "ceilings", "--features", "common/failpoints"]);
     let status = process::run_to_end(&mut command)?;
     if !status.success() {
         bail!("the services could not be built ({status}): see above");

@@ -2,6 +2,7 @@
 //! happens then.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -60,6 +61,11 @@ impl Stack {
         let started = self.start_service(services::find(name)?, more)?;
         self.services.push(started);
         self.save()
+    }
+
+    /// Where the binaries are of services that are started from now on.
+    pub fn use_programs(&mut self, programs: PathBuf) {
+        self.programs = programs;
     }
 
     /// SIGSTOP: it keeps its connections and its memory, and does nothing.

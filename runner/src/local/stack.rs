@@ -28,7 +28,7 @@ pub struct Stack {
     pub(super) dir: PathBuf,
     pub(super) options: StackOptions,
     pub(super) ports: Ports,
-    programs: PathBuf,
+    pub(super) programs: PathBuf,
     pub(super) servers: Vec<Process>,
     pub(super) services: Vec<Process>,
     /// Instead of all these processes.

@@ -190,7 +190,7 @@ fn connection(line: &str) -> Option<(u16, String, u64)> {
 }
 
 /// Processor time of the whole machine, in ticks.
-struct Machine {
+pub struct Machine {
     /// Of programs and of the kernel on their behalf, and what a hypervisor took. Interrupts are left out: they
     /// are charged to nobody.
     busy: f64,
@@ -198,7 +198,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn read() -> Self {
+    pub fn read() -> Self {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
         let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
         let ticks: Vec<f64> = fields.take(8).filter_map(|field| field.parse().ok()).collect();
@@ -208,20 +208,20 @@ impl Machine {
     }
 
     /// Seconds of processor time: busy, and all there was.
-    fn since(&self, before: &Self) -> (f64, f64) {
+    pub fn since(&self, before: &Self) -> (f64, f64) {
         ((self.busy - before.busy) / ticks_per_second(), (self.all - before.all) / ticks_per_second())
     }
 }
 
 /// Processor seconds of a process and of its children that have ended; 0 if it is gone.
-fn cpu_of(pid: u32) -> f64 {
+pub fn cpu_of(pid: u32) -> f64 {
     let Some(fields) = state::stat(pid) else { return 0.0 };
     // utime, stime, cutime, cstime: fields 14 to 17 of proc_pid_stat(5).
     let ticks = fields.split_whitespace().skip(11).take(4);
     ticks.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / ticks_per_second()
 }
 
-fn ticks_per_second() -> f64 {
+pub fn ticks_per_second() -> f64 {
     rustix::param::clock_ticks_per_second() as f64
 }
 

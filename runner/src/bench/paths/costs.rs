@@ -1,0 +1,73 @@
+//! What the protections and the metrics cost: the same load with and without each, one after the other in each round, of a
+//! build that can do without.
+
+use anyhow::Result;
+
+use super::clicks::{self, Clicks};
+use super::users;
+use crate::bench::goal::Unit::{PerSecond, Us};
+use crate::bench::goal::{Goal, Reading};
+use crate::bench::lab::{Lab, Setup};
+use crate::bench::sample::Sample;
+use crate::local::Mode;
+
+pub const GOALS: [Goal; 10] = [
+    Goal::beside("clicks/s, no confirms", PerSecond, "with"),
+    Goal::beside("CPU of a click, no confirms", Us, "with"),
+    Goal::beside("clicks/s, no metrics", PerSecond, "with"),
+    Goal::beside("CPU of a click, no metrics", Us, "with"),
+    Goal::beside("users/s, no outbox", PerSecond, "with"),
+    Goal::beside("CPU of a user, no outbox", Us, "with"),
+    Goal::beside("users/s, no inbox", PerSecond, "with"),
+    Goal::beside("CPU of a user, no inbox", Us, "with"),
+    Goal::beside("users/s, no metrics", PerSecond, "with"),
+    Goal::beside("CPU of a user, no metrics", Us, "with"),
+];
+
+pub fn measure(lab: &mut Lab) -> Result<Vec<Reading>> {
+    let (all, unconfirmed) = (click(lab, None)?, click(lab, Some("no-confirms"))?);
+    let uncounted = click(lab, Some("no-metrics"))?;
+    let user = user(lab, None)?;
+    let mut readings = Vec::new();
+    for without in [unconfirmed, uncounted] {
+        readings.extend(beside(&without, &all));
+    }
+    for sabotage in ["no-outbox", "no-inbox", "no-metrics"] {
+        readings.extend(beside(&self::user(lab, Some(sabotage))?, &user));
+    }
+    for service in users::SERVICES.into_iter().chain([clicks::SERVICE]) {
+        lab.setup(Mode::Async, service, &Setup::default())?;
+    }
+    Ok(readings)
+}
+
+fn beside(without: &Sample, with: &Sample) -> [Reading; 2] {
+    let cpu = |sample: &Sample| {
+        let micros = sample.micros();
+        micros.service + micros.broker + micros.database
+    };
+    [Reading::of(without.per_second, with.per_second), Reading::of(cpu(without), cpu(with))]
+}
+
+fn click(lab: &mut Lab, sabotage: Option<&str>) -> Result<Sample> {
+    lab.setup(Mode::Async, clicks::SERVICE, &Setup::without(sabotage))?;
+    let clicks = Clicks { seconds: seconds(lab), ..Clicks::of(lab, Mode::Async, 64) };
+    lab.sample(&name("clicks", sabotage), |lab| clicks.load(lab))
+}
+
+fn user(lab: &mut Lab, sabotage: Option<&str>) -> Result<Sample> {
+    for service in users::SERVICES {
+        lab.setup(Mode::Async, service, &Setup::without(sabotage))?;
+    }
+    let seconds = seconds(lab);
+    lab.sample(&name("users", sabotage), |lab| users::load(lab, seconds))
+}
+
+/// Many loads, none of which is judged.
+fn seconds(lab: &Lab) -> u64 {
+    (lab.plan.seconds - 1).max(1)
+}
+
+fn name(what: &str, sabotage: Option<&str>) -> String {
+    format!("{what}, {}", sabotage.unwrap_or("all there").replace('-', " "))
+}
