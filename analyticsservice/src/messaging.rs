@@ -3,17 +3,16 @@
 
 use axum::extract::State;
 use common::api::Done;
-use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming, Message};
+use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming, Message, Outcome};
 use common::context::now_us;
 use common::error::Problems;
 use common::events::{
     self, ANALYTICS_PRODUCT_UPDATES_QUEUE, CLICK_TRACKED_QUEUE, ClickTracked, Clicks, Event, PackedClick,
     ProductUpdated,
 };
-use common::fanout::ReceiverSettings;
 use common::pack::{Packer, alike};
 use common::web::Json;
-use common::{ApiError, Context, Db, Deps, Service, effects, failpoint, inbox};
+use common::{ApiError, Context, Db, Deps, Service, Tx, effects, failpoint};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -25,13 +24,6 @@ use crate::{PACK, Packing, Settings};
 const BATCH: usize = 200;
 /// Clicks that are stored together: a batch of packs has many more.
 const CHUNK: usize = 1000;
-
-/// What consumers work with.
-#[derive(Clone)]
-struct App {
-    db: Db,
-    settings: ReceiverSettings,
-}
 
 /// How a click gets to the broker.
 #[derive(Clone)]
@@ -53,9 +45,12 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
         .publishes::<ClickTracked>()
         .needs_broker()
         .consumes(
-            Consumers::of(App { db: deps.db(), settings: settings.receiver })
-                .on_batch(CLICK_TRACKED_QUEUE, BATCH, store_clicks)
-                .on(ANALYTICS_PRODUCT_UPDATES_QUEUE, log_update),
+            Consumers::of(deps.db()).on_batch(CLICK_TRACKED_QUEUE, BATCH, store_clicks).together_after(
+                settings.receiver.delay(),
+                &deps.db(),
+                ANALYTICS_PRODUCT_UPDATES_QUEUE,
+                log_update,
+            ),
         );
     let Some(worker) = worker else { return service };
     let bus = deps.bus.clone();
@@ -102,11 +97,11 @@ async fn publish_pack(bus: &Bus, pack: &[PackedClick]) -> Result<(), ApiError> {
 }
 
 /// Keyed by the event's id: a click that is stored stays as it is, and what a batch that failed has left is not stored again.
-async fn store_clicks(app: App, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Handled>, HandlerError> {
+async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Handled>, HandlerError> {
     let clicks: Vec<Arrived<'_>> =
         messages.iter().enumerate().flat_map(|(place, message)| arrived(place, message)).collect();
     let mut handled = vec![Handled::Duplicate; messages.len()];
-    let mut connection = app.db.acquire().await?;
+    let mut connection = db.acquire().await?;
     for (n, chunk) in clicks.chunks(CHUNK).enumerate() {
         if n > 0 {
             failpoint::pass("mid_batch");
@@ -140,14 +135,7 @@ fn arrived(place: usize, message: &Incoming<Clicks>) -> impl Iterator<Item = Arr
 }
 
 /// Keyed by the product's version: each is recorded once.
-async fn log_update(app: App, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
-    app.settings.take_time().await;
-    let Some(mut tx) = inbox::begin(&app.db, &product).await? else { return Ok(Handled::Duplicate) };
-    let first = analytics::record(&mut tx, &(&product.event).into()).await?;
-    tx.commit().await?;
-    if !first {
-        return Ok(Handled::Duplicate);
-    }
-    effects::ANALYTICS.completed("recorded");
-    Ok(Handled::Applied)
+async fn log_update(_: Db, tx: &mut Tx, product: Incoming<ProductUpdated>) -> Result<Outcome, HandlerError> {
+    let first = analytics::record(tx, &(&product.event).into()).await?;
+    Ok(if first { Outcome::Completed(effects::ANALYTICS, "recorded") } else { Outcome::Duplicate })
 }

@@ -92,8 +92,14 @@ async fn store_each(db: &Db, clicks: &[&ClickTracked]) -> Vec<Result<(), ApiErro
 
 async fn store(db: &Db, clicks: &[&ClickTracked]) -> Result<(), sqlx::Error> {
     let mut connection = db.acquire().await?;
-    match tokio::time::timeout(STORE_TIMEOUT, analytics::store(&mut connection, clicks)).await {
-        Ok(stored) => stored.map(drop),
+    let storing = async {
+        match clicks {
+            [click] => analytics::store_one(&mut connection, click).await,
+            several => analytics::store(&mut connection, several).await.map(drop),
+        }
+    };
+    match tokio::time::timeout(STORE_TIMEOUT, storing).await {
+        Ok(stored) => stored,
         Err(_) => {
             // The pool would wait for its answer as well.
             drop(connection.detach());

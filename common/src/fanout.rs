@@ -11,11 +11,16 @@ pub struct ReceiverSettings {
 }
 
 impl ReceiverSettings {
+    /// What is waited for before an update is applied.
+    pub fn delay(&self) -> Duration {
+        Duration::from_millis(self.product_update_delay_ms)
+    }
+
     /// Before the transaction is opened, so that what waits holds no connection.
     pub async fn take_time(&self) {
         // Even a sleep of 0 ms would wait for the timer's next tick.
-        if self.product_update_delay_ms > 0 {
-            tokio::time::sleep(Duration::from_millis(self.product_update_delay_ms)).await;
+        if !self.delay().is_zero() {
+            tokio::time::sleep(self.delay()).await;
         }
     }
 }

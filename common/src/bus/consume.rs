@@ -6,7 +6,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -237,6 +237,25 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
         self.add(queue, None, TOGETHER, move |state, events| {
             let (db, handler) = (db.clone(), handler.clone());
             async move { together(&db, name, state, events, &handler).await }
+        })
+    }
+
+    /// [`Consumers::together`], for events that each have to wait first: then side by side, in transactions of their own.
+    pub fn together_after<E, F>(self, delay: Duration, db: &Db, queue: Queue<E>, handler: F) -> Self
+    where
+        E: Event,
+        F: for<'tx> InTransaction<'tx, S, E> + Clone + Send + Sync + 'static,
+    {
+        if delay.is_zero() {
+            return self.together(db, queue, handler);
+        }
+        let (db, name) = (db.clone(), queue.name);
+        self.add(queue, None, 1, move |state, events| {
+            let (db, handler) = (db.clone(), handler.clone());
+            async move {
+                tokio::time::sleep(delay).await;
+                together(&db, name, state, events, &handler).await
+            }
         })
     }
 
