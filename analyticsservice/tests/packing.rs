@@ -373,6 +373,34 @@ async fn what_was_answered_is_stored_though_the_service_stops_meanwhile() {
 }
 
 #[tokio::test]
+async fn who_is_connected_when_the_service_stops_is_answered_until_the_end() {
+    for mode in [Mode::Async, Mode::Sync] {
+        let sandbox = Sandbox::new().await;
+        let app = start(&sandbox, mode).await;
+        let client = Client::clone(&app);
+        let before = pages("before", 1);
+        track_all(&client, &before).await;
+        // One at a time, so that between them nothing waits.
+        let one_by_one = async {
+            let mut answered = Vec::new();
+            for page in pages("late", 10_000) {
+                let (page, reply) = track(&client, &[page]).await.remove(0);
+                let Some(reply) = reply else { break };
+                assert_eq!(reply.status, 200, "{mode}: {}", reply.text);
+                answered.push(page);
+            }
+            answered
+        };
+        let (answered, ()) = join(one_by_one, app.stop()).await;
+        assert!(!answered.is_empty(), "{mode}: its connection was open");
+        let app = start(&sandbox, mode).await;
+        assert_stored_once(&sandbox, &[before, answered].concat()).await;
+        app.stop().await;
+        sandbox.close().await;
+    }
+}
+
+#[tokio::test]
 async fn in_sync_mode_clicks_that_wait_together_share_statements_and_each_is_stored_when_answered() {
     let sandbox = Sandbox::new().await;
     let app = start(&sandbox, Mode::Sync).await;

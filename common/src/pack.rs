@@ -35,9 +35,9 @@ struct Waiting<T> {
 }
 
 impl<T> Packer<T> {
-    /// A packer and its worker. As many items may wait as one pack holds; who comes then waits to hand in.
+    /// A packer and its worker. Twice as many items may wait as a pack holds; who comes then waits to hand in.
     pub fn new(limits: Limits, weigh: fn(&T) -> usize) -> (Packer<T>, Worker<T>) {
-        let (sender, waiting) = mpsc::channel(limits.items);
+        let (sender, waiting) = mpsc::channel(2 * limits.items);
         (Packer { waiting: sender }, Worker { waiting, limits, weigh })
     }
 
@@ -97,11 +97,11 @@ impl<T> Worker<T> {
             return too_much;
         }
         tokio::select! {
+            // What waits comes before the stop.
             biased;
-            next = self.waiting.recv() => return next,
-            () = stop.cancelled() => self.waiting.close(),
+            next = self.waiting.recv() => next,
+            () = stop.cancelled() => None,
         }
-        self.waiting.recv().await
     }
 }
 
