@@ -13,27 +13,26 @@ use crate::local::Mode;
 
 pub const GOALS: [Goal; 10] = [
     Goal::beside("clicks/s, no confirms", PerSecond, "with"),
-    Goal::beside("CPU of a click, no confirms", Us, "with"),
+    Goal::beside("click's CPU, no confirms", Us, "with"),
     Goal::beside("clicks/s, no metrics", PerSecond, "with"),
-    Goal::beside("CPU of a click, no metrics", Us, "with"),
+    Goal::beside("click's CPU, no metrics", Us, "with"),
     Goal::beside("users/s, no outbox", PerSecond, "with"),
-    Goal::beside("CPU of a user, no outbox", Us, "with"),
+    Goal::beside("user's CPU, no outbox", Us, "with"),
     Goal::beside("users/s, no inbox", PerSecond, "with"),
-    Goal::beside("CPU of a user, no inbox", Us, "with"),
+    Goal::beside("user's CPU, no inbox", Us, "with"),
     Goal::beside("users/s, no metrics", PerSecond, "with"),
-    Goal::beside("CPU of a user, no metrics", Us, "with"),
+    Goal::beside("user's CPU, no metrics", Us, "with"),
 ];
 
 pub fn measure(lab: &mut Lab) -> Result<Vec<Reading>> {
-    let (all, unconfirmed) = (click(lab, None)?, click(lab, Some("no-confirms"))?);
-    let uncounted = click(lab, Some("no-metrics"))?;
-    let user = user(lab, None)?;
     let mut readings = Vec::new();
-    for without in [unconfirmed, uncounted] {
-        readings.extend(beside(&without, &all));
+    let all = click(lab, None)?;
+    for sabotage in ["no-confirms", "no-metrics"] {
+        readings.extend(beside(&click(lab, Some(sabotage))?, &all));
     }
+    let all = user(lab, None)?;
     for sabotage in ["no-outbox", "no-inbox", "no-metrics"] {
-        readings.extend(beside(&self::user(lab, Some(sabotage))?, &user));
+        readings.extend(beside(&user(lab, Some(sabotage))?, &all));
     }
     for service in users::SERVICES.into_iter().chain([clicks::SERVICE]) {
         lab.setup(Mode::Async, service, &Setup::default())?;
