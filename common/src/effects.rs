@@ -52,10 +52,10 @@ impl Effect {
     pub fn completed_in(self, context: &Context, outcome: &'static str) {
         debug_assert!(self.outcomes.contains(&outcome), "{outcome} is not announced");
         let age = context.age_seconds();
-        metrics::get()
-            .workflow_completion
-            .with_label_values(&[self.scenario, self.effect, outcome])
-            .observe(age);
+        if metrics::counting() {
+            let completion = &metrics::get().workflow_completion;
+            completion.with_label_values(&[self.scenario, self.effect, outcome]).observe(age);
+        }
         telemetry::happened(context, self.scenario, self.effect, outcome, age);
         journal::record(&journal::Entry {
             workflow: &context.workflow,

@@ -40,6 +40,8 @@ pub enum Sabotage {
     SharedChannel,
     /// Reserved stock is not released when the payment fails.
     NoCompensation,
+    /// Nothing that happens is counted or timed: no protection, but its cost is measured in the same way.
+    NoMetrics,
 }
 
 /// What a process is told; see `--help` of a service that is built with the feature.

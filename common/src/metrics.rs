@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use crate::Mode;
+use crate::failpoint::{Sabotage, sabotaged};
 
 /// Upper bounds in seconds: fine below 10 ms, and close above the waits that the scenarios contain (0.5, 2, 10 s).
 const HTTP_BUCKETS: &[f64] = &[
@@ -32,6 +33,11 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 /// The metrics of this process.
 pub fn get() -> &'static Metrics {
     &METRICS
+}
+
+/// Whether what happens is counted and timed.
+pub(crate) fn counting() -> bool {
+    !sabotaged(Sabotage::NoMetrics)
 }
 
 /// Handles to every metric; labels in the order of the contract.

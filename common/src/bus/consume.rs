@@ -168,12 +168,14 @@ impl Subscription {
         let hops: Vec<Begun> = batch.iter().map(begin).collect();
         let verdicts = (self.judge)(Arc::clone(&batch)).await;
         let (metrics, seconds) = (metrics::get(), started.elapsed().as_secs_f64());
-        metrics.event_handling.with_label_values(&[self.queue]).observe(seconds);
+        if metrics::counting() {
+            metrics.event_handling.with_label_values(&[self.queue]).observe(seconds);
+        }
         let ages = metrics.event_age.with_label_values(&[self.queue]);
         let waits = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Away(_)));
         for ((raw, verdict), hop) in batch.iter().zip(&verdicts).zip(hops) {
             let age = raw.published_us.map(|us| (now_us() - us).max(0) as f64 / 1e6);
-            if let (Some(age), Verdict::Done(_)) = (age, verdict) {
+            if let (Some(age), Verdict::Done(_), true) = (age, verdict, metrics::counting()) {
                 ages.observe(age);
             }
             // Judged again, under the same id: its span is that of the last time.

@@ -208,10 +208,13 @@ async fn way_of_a_request(
 struct InProgress(prometheus::IntGauge);
 
 impl InProgress {
-    fn begin(method: &str, handler: &str) -> InProgress {
+    fn begin(method: &str, handler: &str) -> Option<InProgress> {
+        if !metrics::counting() {
+            return None;
+        }
         let gauge = metrics::get().http_in_progress.with_label_values(&[method, handler]);
         gauge.inc();
-        InProgress(gauge)
+        Some(InProgress(gauge))
     }
 }
 
@@ -234,10 +237,12 @@ struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let (metrics, seconds) = (metrics::get(), self.started.elapsed().as_secs_f64());
-        let mut digits = [0; 3];
-        let status = three_digits(self.status, &mut digits);
-        metrics.http_requests.with_label_values(&[self.method, &self.handler, status]).inc();
-        metrics.http_duration.with_label_values(&[self.method, &self.handler]).observe(seconds);
+        if metrics::counting() {
+            let mut digits = [0; 3];
+            let status = three_digits(self.status, &mut digits);
+            metrics.http_requests.with_label_values(&[self.method, &self.handler, status]).inc();
+            metrics.http_duration.with_label_values(&[self.method, &self.handler]).observe(seconds);
+        }
         if LOOKED_AT_BY_MACHINES.contains(&&*self.handler) {
             return;
         }

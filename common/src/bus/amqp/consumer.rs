@@ -138,7 +138,9 @@ impl Pump {
                 Verdict::Dead(reason) => self.set_aside(delivery, &raw[place], reason, false).await?,
                 Verdict::Away(_) => unreachable!("judge waits while something is away"),
             };
-            consumed.with_label_values(&[self.subscription.queue, outcome]).inc();
+            if metrics::counting() {
+                consumed.with_label_values(&[self.subscription.queue, outcome]).inc();
+            }
         }
         // Batches are settled one after the other on a channel of their own: everything up to the last one is done.
         failpoint::pass("before_ack");
