@@ -49,6 +49,7 @@ pub struct Watch {
     cpu: Parts,
     me: f64,
     k6: f64,
+    k6_process: Option<u32>,
     machine: Machine,
     connections: HashMap<String, Connection>,
     bytes: Option<Parts>,
@@ -73,6 +74,7 @@ impl Watch {
             cpu: Parts::default(),
             me: cpu_of(std::process::id()),
             k6: 0.0,
+            k6_process: None,
             machine: Machine::read(),
             connections: HashMap::new(),
             bytes: Some(Parts::default()),
@@ -90,6 +92,7 @@ impl Watch {
     pub fn tick(&mut self, k6: Option<u32>) {
         if let Some(k6) = k6 {
             self.k6 = cpu_of(k6).max(self.k6);
+            self.k6_process = Some(k6);
         }
         if self.looked.elapsed() < LOOK_EVERY {
             return;
@@ -106,7 +109,9 @@ impl Watch {
         let seconds = self.started.elapsed().as_secs_f64();
         let visible = !self.processes.is_empty();
         let cpu = self.cpu_now().zip(self.cpu, |now, before| now - before);
-        let ours = cpu.total() + cpu_of(std::process::id()) - self.me + self.k6;
+        // A load generator that has been waited for counts as a child of this process; one that has not, by itself.
+        let k6 = self.k6_process.map_or(0.0, cpu_of);
+        let ours = cpu.total() + cpu_of(std::process::id()) - self.me + k6;
         let (busy, all) = Machine::read().since(&self.machine);
         let watched = Watched {
             seconds,

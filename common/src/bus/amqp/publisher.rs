@@ -217,7 +217,7 @@ fn settle(
     unconfirmed
 }
 
-/// What [`Sabotage::SharedChannel`] does instead of rounds: publishers on one channel, each of which takes the confirm that
+/// What [`Sabotage::SharedChannel`] does instead: publishers on one channel, each of which takes the confirm that
 /// comes next for its own.
 async fn share(channel: &Channel, mut requests: mpsc::Receiver<Publish>) {
     let mut publishers = VecDeque::new();
