@@ -34,8 +34,8 @@ pub enum Packing {
     Off,
 }
 
-/// What goes together at most. A consumer that is behind holds some hundred packs in memory: hence no more bytes.
-const PACK: Limits = Limits { items: 512, bytes: 64 * 1024 };
+/// What goes together at most. A consumer that is behind has 400 packs in memory: with more bytes it would need over 64 MiB.
+const PACK: Limits = Limits { items: 512, bytes: 48 * 1024 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 pub const ABOUT: About = About {

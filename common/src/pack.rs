@@ -72,6 +72,8 @@ impl<T> Worker<T> {
     {
         let mut too_much = None;
         while let Some(first) = self.first(too_much.take(), &stop).await {
+            // Requests that can run now come along: one turn of the runtime.
+            tokio::task::yield_now().await;
             let mut bytes = (self.weigh)(&first.item);
             let (mut pack, mut outcomes) = (vec![first.item], vec![first.outcome]);
             while pack.len() < self.limits.items {
