@@ -309,8 +309,10 @@ impl Running {
                 tracing::error!("work did not end in time and is cut off");
             }
         }
-        if let Some(db) = self.db {
-            db.close().await;
+        if let Some(db) = self.db
+            && tokio::time::timeout(GRACE, db.close()).await.is_err()
+        {
+            tracing::error!("the database does not answer; its connections are cut off");
         }
         journal::flush();
         self.spans.close().await;

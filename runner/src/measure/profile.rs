@@ -119,7 +119,7 @@ pub struct Delays(pub BTreeMap<String, String>);
 
 impl Delays {
     pub fn from_environment() -> Self {
-        const DEFAULTS: [(&str, &str); 9] = [
+        const DEFAULTS: [(&str, &str); 10] = [
             ("EMAIL_DELAY_MS", "500"),
             ("PAYMENT_DELAY_MS", "2000"),
             ("SAGA_PAYMENT_DELAY_MS", "0"),
@@ -129,6 +129,7 @@ impl Delays {
             ("PRODUCT_UPDATE_DELAY_MS", "0"),
             ("FANOUT_CALLS", "sequential"),
             ("FANOUT_WIDTH", "3"),
+            ("CLICK_PACKING", "off"),
         ];
         let value = |name, default: &str| match std::env::var_os(name) {
             Some(value) => value.to_string_lossy().into_owned(),
