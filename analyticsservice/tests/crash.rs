@@ -31,6 +31,19 @@ async fn stored(sandbox: &Sandbox) -> HashMap<String, i64> {
     select.fetch_all(&sandbox.pool().await).await.expect("clicks").into_iter().collect()
 }
 
+/// Waits until what was answered is stored and nothing more will be; whatever is there, is there once.
+async fn each_is_stored_once(sandbox: &Sandbox, answered: &[String], point: &str) {
+    let all_there = async || {
+        let stored = stored(sandbox).await;
+        answered.iter().all(|page| stored.contains_key(page))
+    };
+    eventually("what was answered is stored", all_there).await;
+    eventually("the queue is empty", async || sandbox.messages(QUEUE).await.is_empty()).await;
+    for (page, times) in stored(sandbox).await {
+        assert_eq!(times, 1, "{point}: {page}");
+    }
+}
+
 #[tokio::test]
 async fn every_click_that_was_answered_is_stored_once_wherever_the_process_dies() {
     for point in ["after_publish_before_confirm:2", "mid_batch", "mid_batch:2", "before_ack", "before_ack:2"]
@@ -40,15 +53,7 @@ async fn every_click_that_was_answered_is_stored_once_wherever_the_process_dies(
         let answered = track(&program, 200).await;
         program.died().await;
         let _again = sandbox.spawn(BIN, Mode::Async, &[]).await;
-        let all_there = async || {
-            let stored = stored(&sandbox).await;
-            answered.iter().all(|page| stored.contains_key(page))
-        };
-        eventually("what was answered is stored", all_there).await;
-        eventually("the queue is empty", async || sandbox.messages(QUEUE).await.is_empty()).await;
-        for (page, times) in stored(&sandbox).await {
-            assert_eq!(times, 1, "{point}: {page}");
-        }
+        each_is_stored_once(&sandbox, &answered, point).await;
         sandbox.close().await;
     }
 }
@@ -67,15 +72,7 @@ async fn every_packed_click_that_was_answered_is_stored_once_wherever_the_proces
         }
         program.died().await;
         let _again = sandbox.spawn(BIN, Mode::Async, &env[..1]).await;
-        let all_there = async || {
-            let stored = stored(&sandbox).await;
-            answered.iter().all(|page| stored.contains_key(page))
-        };
-        eventually("what was answered is stored", all_there).await;
-        eventually("the queue is empty", async || sandbox.messages(QUEUE).await.is_empty()).await;
-        for (page, times) in stored(&sandbox).await {
-            assert_eq!(times, 1, "{point}: {page}");
-        }
+        each_is_stored_once(&sandbox, &answered, point).await;
         sandbox.close().await;
     }
 }

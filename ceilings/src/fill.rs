@@ -84,7 +84,6 @@ fn click(number: usize) -> anyhow::Result<Message> {
         format!("00-{:032x}-{:016x}-01", Uuid::new_v4().as_u128(), Uuid::new_v4().as_u64_pair().0 | 1);
     let mut headers = FieldTable::default();
     for (name, value) in [
-        ("x-request-id", workflow.clone()),
         ("traceparent", trace),
         ("x-accepted-at", now_us.to_string()),
         ("x-published-at", now_us.to_string()),

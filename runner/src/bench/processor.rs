@@ -5,8 +5,8 @@ use std::process;
 
 use serde::{Deserialize, Serialize};
 
-use crate::local::{restart, state};
-use crate::measure::watch::{Machine, cpu_of, ticks_per_second};
+use crate::local::restart;
+use crate::measure::watch::{Machine, cpu_apart, cpu_of};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -46,7 +46,7 @@ impl Meter {
     /// generator.
     pub fn start(processes: Vec<(Group, u32)>) -> Self {
         let groups = by_group(&processes);
-        let (own, children) = own();
+        let (own, children) = cpu_apart(process::id());
         Self { processes, machine: Machine::read(), groups, own, children }
     }
 
@@ -58,7 +58,7 @@ impl Meter {
     pub fn end(self) -> Cpu {
         let (busy, machine) = Machine::read().since(&self.machine);
         let (now, before) = (by_group(&self.processes), self.groups);
-        let (own, children) = own();
+        let (own, children) = cpu_apart(process::id());
         let mut cpu = Cpu {
             service: now.service - before.service,
             broker: now.broker - before.broker,
@@ -95,16 +95,6 @@ fn by_group(processes: &[(Group, u32)]) -> Cpu {
         *part += cpu_of(*pid) + children.into_iter().map(cpu_of).sum::<f64>();
     }
     sum
-}
-
-/// Seconds of this process, and of its children that have ended.
-fn own() -> (f64, f64) {
-    let stat = state::stat(process::id()).unwrap_or_default();
-    // utime, stime, cutime, cstime: fields 14 to 17 of proc_pid_stat(5).
-    let ticks: Vec<f64> =
-        stat.split_whitespace().skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
-    let seconds = |from: usize| ticks.iter().skip(from).take(2).sum::<f64>() / ticks_per_second();
-    (seconds(0), seconds(2))
 }
 
 #[cfg(test)]

@@ -220,13 +220,21 @@ impl Machine {
 
 /// Processor seconds of a process and of its children that have ended; 0 if it is gone.
 pub fn cpu_of(pid: u32) -> f64 {
-    let Some(fields) = state::stat(pid) else { return 0.0 };
-    // utime, stime, cutime, cstime: fields 14 to 17 of proc_pid_stat(5).
-    let ticks = fields.split_whitespace().skip(11).take(4);
-    ticks.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / ticks_per_second()
+    let (own, children) = cpu_apart(pid);
+    own + children
 }
 
-pub fn ticks_per_second() -> f64 {
+/// Processor seconds of a process, and of its children that have ended; 0 if it is gone.
+pub fn cpu_apart(pid: u32) -> (f64, f64) {
+    let stat = state::stat(pid).unwrap_or_default();
+    // utime, stime, cutime, cstime: fields 14 to 17 of proc_pid_stat(5).
+    let ticks: Vec<f64> =
+        stat.split_whitespace().skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
+    let seconds = |from: usize| ticks.iter().skip(from).take(2).sum::<f64>() / ticks_per_second();
+    (seconds(0), seconds(2))
+}
+
+fn ticks_per_second() -> f64 {
     rustix::param::clock_ticks_per_second() as f64
 }
 

@@ -11,7 +11,7 @@ use crate::bench::goal::{Goal, Reading};
 use crate::bench::lab::{Lab, SAGA_MS, Setup};
 use crate::bench::sample::Sample;
 use crate::bench::store::SETTLED_WITHIN;
-use crate::bench::wrk::{Script, Shot};
+use crate::bench::wrk::{Line, Script, Shot};
 use crate::local::Mode;
 use crate::measure::join::Outcome;
 use crate::measure::profile::Load;
@@ -51,19 +51,25 @@ pub fn measure_async(lab: &mut Lab) -> Result<Vec<Reading>> {
     ])
 }
 
+/// As many orders as these connections can place, until all their sagas have ended.
+fn orders(lab: &mut Lab, mode: Mode, connections: u32) -> Result<Line> {
+    let line = lab.wrk(&Shot {
+        url: lab.url(mode, SERVICES[0], "/create_order"),
+        script: Script::Order,
+        args: &[],
+        connections,
+        seconds: lab.plan.seconds,
+    })?;
+    lab.store(mode)?.wait(ALL_ENDED, SETTLED_WITHIN)?;
+    Ok(line)
+}
+
 /// Sagas that end in a second, from the first request until the last stock is released.
 fn closed(lab: &mut Lab) -> Result<Sample> {
     let mode = Mode::Async;
     let before = lab.store(mode)?.count(NEWEST)?;
     let (meter, begun) = (lab.meter(mode, &SERVICES), Instant::now());
-    let line = lab.wrk(&Shot {
-        url: lab.url(mode, SERVICES[0], "/create_order"),
-        script: Script::Order,
-        args: &[],
-        connections: ASYNC_CONNECTIONS,
-        seconds: lab.plan.seconds,
-    })?;
-    lab.store(mode)?.wait(ALL_ENDED, SETTLED_WITHIN)?;
+    let line = orders(lab, mode, ASYNC_CONNECTIONS)?;
     let (seconds, cpu) = (begun.elapsed().as_secs_f64(), meter.end());
     let failed =
         format!("SELECT count(*) FROM orderservice.orders WHERE id > {before} AND status = 'failed'");
@@ -106,14 +112,7 @@ pub fn measure_sync(lab: &mut Lab) -> Result<Vec<Reading>> {
         let mode = Mode::Sync;
         let before = lab.store(mode)?.count(NEWEST)?;
         let meter = lab.meter(mode, &SERVICES);
-        let line = lab.wrk(&Shot {
-            url: lab.url(mode, SERVICES[0], "/create_order"),
-            script: Script::Order,
-            args: &[],
-            connections: SYNC_CONNECTIONS,
-            seconds: lab.plan.seconds,
-        })?;
-        lab.store(mode)?.wait(ALL_ENDED, SETTLED_WITHIN)?;
+        let line = orders(lab, mode, SYNC_CONNECTIONS)?;
         let cpu = meter.end();
         let compensated =
             format!("SELECT count(*) FROM orderservice.orders WHERE id > {before} AND compensated");
