@@ -101,7 +101,8 @@ fn configuration(ports: &RabbitPorts) -> String {
         "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
          management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n\
          prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {prometheus}\n\
-         log.file = false\nlog.console = true\nlog.console.level = info\n"
+         log.file = false\nlog.console = true\nlog.console.level = info\n\
+         raft.wal_max_size_bytes = 67108864\n"
     )
 }
 
