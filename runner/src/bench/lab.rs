@@ -16,7 +16,6 @@ use super::store::Store;
 use super::wrk::{Line, Script, Shot, Wrk};
 use crate::local::{Mode, Stack, StackOptions, http, signals, start_all, state, state_folder};
 use crate::measure::host::Servers;
-use crate::measure::load::K6;
 use crate::measure::profile::Delays;
 use crate::measure::progress::Phase;
 
@@ -65,7 +64,6 @@ pub struct Side {
 
 /// What is there before anything runs.
 pub struct Tools {
-    pub k6: Option<K6>,
     pub wrk: Wrk,
     pub ceiling: Ceiling,
     pub programs: Programs,
@@ -77,7 +75,6 @@ pub struct Lab {
     pub port_offset: u16,
     /// Begins the ids of workflows, and addresses.
     pub stamp: String,
-    pub delays: Delays,
     pub tools: Tools,
     /// Logs and journals.
     pub scratch: PathBuf,
@@ -168,7 +165,6 @@ impl Lab {
             round: 1,
             port_offset,
             stamp: stamp.to_owned(),
-            delays,
             tools,
             scratch: scratch.to_owned(),
             samples: Vec::new(),

@@ -3,7 +3,7 @@
 //! both.
 //!
 //! In reading order: `paths` (what is measured, and what it shall reach), `goal` (whether it did), `lab` (both stacks, and
-//! what measures them: `wrk`, `ceiling`, `open`, `processor`, `store`, `histogram`, `child`), `sample`, `record` (what is
+//! what measures them: `wrk`, `ceiling`, `processor`, `store`, `histogram`, `child`), `sample`, `record` (what is
 //! written down), `rows`, `table` and `page` (for the reader).
 
 pub mod ceiling;
@@ -11,7 +11,6 @@ pub mod child;
 pub mod goal;
 pub mod histogram;
 pub mod lab;
-pub mod open;
 pub mod page;
 pub mod paths;
 pub mod processor;
@@ -35,7 +34,6 @@ use crate::local::file::write_whole;
 use crate::local::supervise::say;
 use crate::local::{Mode, state_folder};
 use crate::measure::host::Host;
-use crate::measure::load::K6;
 use crate::measure::place::{Place, Scratch};
 use crate::measure::progress;
 use ceiling::Ceiling;
@@ -114,7 +112,7 @@ pub fn run(args: &BenchArgs, root: &FilePath, port_offset: u16) -> Result<ExitCo
     place.check(&modes, port_offset)?;
     let scratch = Scratch::new(&place, "bench")?;
     let tools = tools(args, root, &paths, &scratch.0)?;
-    let host = Host::read(tools.k6.as_ref().map_or("not used", |k6| &k6.version), None);
+    let host = Host::read("", None);
     eprintln!(
         "{} paths, rounds: {}, about {} min on {}",
         paths.len(),
@@ -145,7 +143,6 @@ pub fn run(args: &BenchArgs, root: &FilePath, port_offset: u16) -> Result<ExitCo
 
 fn tools(args: &BenchArgs, root: &FilePath, paths: &[Path], scratch: &FilePath) -> Result<Tools> {
     let (wrk, ceiling) = (Wrk::find(scratch)?, Ceiling::find()?);
-    let k6 = if paths.contains(&Path::S5Async) { Some(K6::find()?) } else { None };
     let beside = || Ok(std::env::current_exe()?.with_file_name(""));
     let plain = args.programs.clone().map_or_else(beside, |dir| anyhow::Ok(std::path::absolute(dir)?))?;
     let breakable = match &args.breakable {
@@ -153,7 +150,7 @@ fn tools(args: &BenchArgs, root: &FilePath, paths: &[Path], scratch: &FilePath) 
         Some(dir) => Some(std::path::absolute(dir)?),
         None => Some(programs::build(root)?),
     };
-    Ok(Tools { k6, wrk, ceiling, programs: Programs { plain, breakable } })
+    Ok(Tools { wrk, ceiling, programs: Programs { plain, breakable } })
 }
 
 /// All rounds of all paths, and then what is done once.

@@ -22,6 +22,7 @@ pub struct Host {
     pub build: String,
     /// Version of the Docker engine, if services and servers were in containers.
     pub engine: Option<String>,
+    /// Empty where it was not used.
     pub k6: String,
 }
 
@@ -52,7 +53,8 @@ impl Host {
     pub fn line(&self) -> String {
         let Self { cores, cpu, memory_gib, revision, build, k6, .. } = self;
         let place = self.place();
-        format!("{cores} cores ({cpu}), {memory_gib} GiB, {build} build of {revision}{place}, k6 {k6}")
+        let k6 = if k6.is_empty() { String::new() } else { format!(", k6 {k6}") };
+        format!("{cores} cores ({cpu}), {memory_gib} GiB, {build} build of {revision}{place}{k6}")
     }
 
     fn place(&self) -> String {

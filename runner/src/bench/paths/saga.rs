@@ -1,21 +1,22 @@
 //! S5: order sagas whose payment fails. Asynchronous: as many as end in a second, and how long each takes while 400 a
 //! second arrive. Synchronous: the customers wait out the payment's delay, so the delay says how many there can be.
 
-use std::time::Instant;
+use std::collections::HashMap;
+use std::fs;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::bench::goal::Bound::{AtLeast, AtMost, Exactly};
 use crate::bench::goal::Unit::{Count, Ms, PerSecond};
 use crate::bench::goal::{Goal, Reading};
-use crate::bench::lab::{Lab, SAGA_MS, Setup};
+use crate::bench::lab::{Lab, SAGA_MS, Setup, journals};
 use crate::bench::sample::Sample;
 use crate::bench::store::SETTLED_WITHIN;
 use crate::bench::wrk::{Line, Script, Shot};
-use crate::local::Mode;
-use crate::measure::join::Outcome;
-use crate::measure::profile::Load;
-use crate::measure::scenario::Scenario;
+use crate::local::{Mode, signals};
+use crate::measure::journal::{Entry, Journal};
+use crate::measure::times::Times;
 
 pub const ASYNC: [Goal; 4] = [
     Goal::plain("sagas/s", PerSecond, AtLeast(500.0)),
@@ -29,6 +30,12 @@ const SERVICES: [&str; 3] = ["orderservice", "inventoryservice", "paymentservice
 const SYNC_CONNECTIONS: u32 = 100;
 const ASYNC_CONNECTIONS: u32 = 16;
 const ARRIVALS: &str = "400";
+/// As many as may wait for their answer while the rate is kept.
+const OPEN_CONNECTIONS: u32 = 64;
+/// The order has ended, and its stock is released.
+const EFFECTS: usize = 2;
+/// Services write their journals ten times a second.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 const NEWEST: &str = "SELECT coalesce(max(id), 0) FROM orderservice.orders";
 const ALL_ENDED: &str = "SELECT NOT EXISTS (SELECT 1 FROM orderservice.orders WHERE status = 'pending')
      AND NOT EXISTS (SELECT 1 FROM inventoryservice.inventory WHERE reserved <> 0)";
@@ -79,28 +86,59 @@ fn closed(lab: &mut Lab) -> Result<Sample> {
     Ok(sample.unless(lost))
 }
 
-/// Time to complete, as the services' journals tell it, while orders arrive at a fixed rate.
+/// Time to complete, from when each order was due until the last of its effects, as the services' journals tell it, while
+/// orders arrive at a fixed rate.
 fn open(lab: &mut Lab) -> Result<Sample> {
-    let load = Load::alone(Scenario::S5, ARRIVALS, lab.plan.seconds);
-    let meter = lab.meter(Mode::Async, &SERVICES);
-    let outcome = lab.open_load(Scenario::S5, &load)?;
+    let mode = Mode::Async;
+    let mut journal = Journal::new(&journals(&lab.scratch, mode));
+    journal.poll()?;
+    let from = journal.entries.len();
+    let (meter, ids) = (lab.meter(mode, &SERVICES), lab.load_id());
+    let (ids, file) = (format!("{ids}-"), lab.scratch.join("due"));
+    let line = lab.wrk(&Shot {
+        url: lab.url(mode, SERVICES[0], "/create_order"),
+        script: Script::Order,
+        args: &[ARRIVALS, &ids, &file.to_string_lossy()],
+        connections: OPEN_CONNECTIONS,
+        seconds: lab.plan.seconds,
+    })?;
+    lab.store(mode)?.wait(ALL_ENDED, SETTLED_WITHIN)?;
     let cpu = meter.end();
-    let Outcome { requests, expected, open, twice, dropped, .. } = outcome;
-    let wrong = (dropped + open + twice > 0 || expected < requests).then(|| {
-        format!(
-            "{dropped} not offered in time, {} unexpected answers, {open} open, {twice} ended twice",
-            requests - expected
-        )
-    });
-    let sample = Sample {
-        count: expected,
-        per_second: expected as f64 / load.seconds as f64,
-        p50_ms: outcome.complete.quantile(0.50),
-        p99_ms: outcome.complete.quantile(0.99),
-        cpu,
-        ..Sample::default()
+    let due = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let begun = Instant::now();
+    let ended = loop {
+        journal.poll()?;
+        let ended = ended(&due, &ids, &journal.entries[from..])?;
+        if ended.count() >= line.requests || begun.elapsed() > WRITTEN_WITHIN {
+            break ended;
+        }
+        signals::pause(Duration::from_millis(50))?;
     };
+    let offered = ARRIVALS.parse::<u64>()? * lab.plan.seconds;
+    let wrong = (ended.count() < line.requests || line.requests * 100 < offered * 98)
+        .then(|| format!("of {offered} offered {} were accepted, {} ended", line.requests, ended.count()));
+    let sample =
+        Sample { p50_ms: ended.quantile(0.50), p99_ms: ended.quantile(0.99), ..Sample::of(&line, cpu) };
     Ok(sample.unless(wrong))
+}
+
+/// How long each order took that had every effect exactly once.
+fn ended(due: &str, ids: &str, entries: &[Entry]) -> Result<Times> {
+    let mut effects: HashMap<&str, (usize, i64)> = HashMap::new();
+    for entry in entries.iter().filter(|entry| entry.workflow.starts_with(ids)) {
+        let (count, last) = effects.entry(&entry.workflow).or_default();
+        *count += 1;
+        *last = entry.done_us.max(*last);
+    }
+    let mut times = Vec::new();
+    for line in due.lines() {
+        let (id, due) = line.split_once(' ').with_context(|| format!("no order: {line}"))?;
+        let due: i64 = due.parse().with_context(|| format!("no time: {line}"))?;
+        if let Some((EFFECTS, last)) = effects.get(id) {
+            times.push(u64::try_from(last - due).unwrap_or(0));
+        }
+    }
+    Ok(Times::of(times))
 }
 
 pub fn measure_sync(lab: &mut Lab) -> Result<Vec<Reading>> {
@@ -126,4 +164,35 @@ pub fn measure_sync(lab: &mut Lab) -> Result<Vec<Reading>> {
         Ok(Sample { per_second, invalid, ..Sample::of(&line, cpu) })
     })?;
     Ok(vec![Reading::of(found.per_second, connections * 1000.0 / f64::from(SAGA_MS))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_has_ended_when_each_effect_happened_once() {
+        let entry = |workflow: &str, done_us| Entry {
+            workflow: workflow.into(),
+            scenario: "s5".into(),
+            effect: "order".into(),
+            outcome: "failed".into(),
+            accepted_us: 0,
+            done_us,
+        };
+        let entries = [
+            entry("a-1", 504_000),
+            entry("a-1", 502_000),
+            entry("a-2", 509_000),
+            entry("b-3", 1_000),
+            entry("b-3", 1_000),
+            entry("a-4", 700_000),
+            entry("a-4", 700_000),
+            entry("a-4", 700_000),
+        ];
+        let due = "a-1 1000\na-2 1000\na-3 1000\na-4 1000\n";
+        let times = ended(due, "a-", &entries).unwrap();
+        assert_eq!((times.count(), times.quantile(0.5).unwrap().round()), (1, 503.0));
+        assert!(ended("a-1\n", "a-", &entries).is_err());
+    }
 }
