@@ -115,6 +115,7 @@ async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Han
             }
         }
     }
+    connection.release();
     Ok(handled)
 }
 

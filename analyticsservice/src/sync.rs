@@ -99,10 +99,14 @@ async fn store(db: &Db, clicks: &[&ClickTracked]) -> Result<(), sqlx::Error> {
         }
     };
     match tokio::time::timeout(STORE_TIMEOUT, storing).await {
-        Ok(stored) => stored,
+        Ok(stored) => {
+            if stored.is_ok() {
+                connection.release();
+            }
+            stored
+        }
         Err(_) => {
-            // The pool would wait for its answer as well.
-            drop(connection.detach());
+            connection.abandon();
             Err(sqlx::Error::PoolTimedOut)
         }
     }

@@ -361,7 +361,11 @@ async fn what_was_answered_is_stored_though_the_service_stops_meanwhile() {
         assert!(!answered.is_empty(), "{mode}");
         if mode == Mode::Async {
             let app = start(&sandbox, mode).await;
-            eventually("the queue is empty", async || sandbox.messages(CLICKS).await.is_empty()).await;
+            let there = async || {
+                let stored = stored(&sandbox).await;
+                answered.iter().all(|page| stored.contains_key(page))
+            };
+            eventually("what was answered is stored", there).await;
             app.stop().await;
         }
         let stored = stored(&sandbox).await;

@@ -22,7 +22,11 @@ struct App {
 
 pub fn service(_: &Deps, settings: &ReceiverSettings) -> Service {
     let app = App { products: Products::new(), seen: Cache::new(SEEN), settings: *settings };
-    let consumers = Consumers::of(app.clone()).on(CACHE_PRODUCT_UPDATES_QUEUE, invalidate_cache);
+    let consumers = Consumers::of(app.clone());
+    let consumers = match settings.delay().is_zero() {
+        true => consumers.in_turn(CACHE_PRODUCT_UPDATES_QUEUE, invalidate_cache),
+        false => consumers.on(CACHE_PRODUCT_UPDATES_QUEUE, invalidate_cache),
+    };
     Service::new(cache::routes(app.products)).consumes(consumers)
 }
 

@@ -84,7 +84,7 @@ pub struct DatabaseSettings {
     #[arg(long, env, global = true)]
     pub db_schema: Option<String>,
     /// Connections for requests and consumers; the outbox has two more of its own
-    #[arg(long, env, global = true, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env, global = true, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub db_pool_size: u32,
 }
 

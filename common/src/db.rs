@@ -8,18 +8,21 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Executor, PgConnection, Postgres, Transaction};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Executor, PgConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseSettings;
 use crate::{failpoint, metrics};
 
+mod pool;
+pub use pool::Connection;
+use pool::{ACQUIRE_TIMEOUT, Counts, Pool};
+
 /// A transaction in the service's schema. Dropped without a commit it is rolled back.
 pub struct Tx {
-    inner: Transaction<'static, Postgres>,
+    connection: Connection,
     begun: Instant,
     /// What it leaves in the outbox.
     #[cfg(feature = "amqp")]
@@ -31,12 +34,12 @@ impl Tx {
     ///
     /// # Errors
     /// As the database; then it is not known whether it took effect.
-    #[cfg_attr(not(feature = "amqp"), expect(unused_mut, reason = "no events"))]
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         #[cfg(feature = "amqp")]
-        self.events.write(&mut self.inner).await?;
+        self.events.write(&mut self.connection).await?;
         failpoint::pass("before_commit");
-        self.inner.commit().await?;
+        self.connection.commit().await?;
+        self.connection.release();
         metrics::get().db_transaction.observe(self.begun.elapsed().as_secs_f64());
         failpoint::pass("after_commit");
         #[cfg(feature = "amqp")]
@@ -48,35 +51,31 @@ impl Tx {
 impl Deref for Tx {
     type Target = PgConnection;
     fn deref(&self) -> &PgConnection {
-        &self.inner
+        &self.connection
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        &mut self.connection
     }
 }
 
 /// Outbox, inbox and idempotency keys: the same in every service, numbered apart from the service's own.
 static COMMON: Migrator = sqlx::migrate!();
 
-/// A request waits this long for a connection, and then gets 503.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For the keeper's own: on a machine that is short of time a login takes seconds, and giving up only costs more of it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that are opened before they are needed.
 const WARM: usize = 5;
 const PING_EVERY: Duration = Duration::from_millis(500);
-/// A connection that rested longer is tested before use; a busy one is not, which saves a round trip per request.
-const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Handle to the service's schema. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
-    pool: PgPool,
+    pool: Pool,
     /// The outbox's own connections: publishing must not wait behind requests.
-    relay: PgPool,
+    relay: Pool,
     ready: watch::Receiver<bool>,
 }
 
@@ -84,8 +83,8 @@ pub struct Db {
 pub struct Keeper {
     /// Outside the pool, so that a pool that is busy is not taken for a server that is away.
     options: PgConnectOptions,
-    pool: PgPool,
-    requests: PgPool,
+    pool: Pool,
+    requests: Pool,
     schema: String,
     migrations: &'static Migrator,
     migrated: bool,
@@ -114,24 +113,10 @@ impl Db {
             ]);
         // A relay's delete may be lost in a crash: the event is then sent again and recognised. No need to sync the log.
         let relayed = options.clone().options([("synchronous_commit", "off")]);
-        let pool = |size: u32| {
-            PgPoolOptions::new()
-                .max_connections(size)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
-                .test_before_acquire(false)
-                .before_acquire(|connection, meta| {
-                    Box::pin(async move {
-                        if meta.idle_for > TEST_AFTER_IDLE {
-                            sqlx::Connection::ping(connection).await?;
-                        }
-                        Ok(true)
-                    })
-                })
-        };
         let (ready, watched) = watch::channel(false);
         let db = Db {
-            pool: pool(settings.db_pool_size).connect_lazy_with(options.clone()),
-            relay: pool(2).connect_lazy_with(relayed),
+            pool: Pool::new(options.clone(), settings.db_pool_size),
+            relay: Pool::new(relayed, 2),
             ready: watched,
         };
         let (pool, requests) = (db.relay.clone(), db.pool.clone());
@@ -142,7 +127,7 @@ impl Db {
     ///
     /// # Errors
     /// At once while the database is away or not migrated yet; within 2 s when no connection is free.
-    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    pub async fn acquire(&self) -> Result<Connection, sqlx::Error> {
         self.timed(self.pool.acquire()).await
     }
 
@@ -151,9 +136,10 @@ impl Db {
     /// # Errors
     /// As [`Db::acquire`].
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
-        let inner = self.timed(self.pool.begin()).await?;
+        let mut connection = self.acquire().await?;
+        connection.begin().await?;
         Ok(Tx {
-            inner,
+            connection,
             begun: Instant::now(),
             #[cfg(feature = "amqp")]
             events: crate::outbox::Events::default(),
@@ -175,16 +161,19 @@ impl Db {
     pub(crate) fn measure(&self) {
         let metrics = metrics::get();
         for (name, pool) in [("requests", &self.pool), ("relay", &self.relay)] {
-            let (all, idle) = (i64::from(pool.size()), pool.num_idle() as i64);
-            let most = pool.options().get_max_connections();
-            metrics.db_connections.with_label_values(&[name, "idle"]).set(idle);
-            metrics.db_connections.with_label_values(&[name, "used"]).set((all - idle).max(0));
-            metrics.db_connections_max.with_label_values(&[name]).set(most.into());
+            let Counts { idle, used, most } = pool.counts();
+            metrics.db_connections.with_label_values(&[name, "idle"]).set(idle as i64);
+            metrics.db_connections.with_label_values(&[name, "used"]).set(used as i64);
+            metrics.db_connections_max.with_label_values(&[name]).set(most as i64);
         }
     }
 
-    pub(crate) fn relay(&self) -> &PgPool {
-        &self.relay
+    /// For the outbox and for what nobody waits for: a lost commit does no harm.
+    ///
+    /// # Errors
+    /// As [`Db::acquire`].
+    pub(crate) async fn relay(&self) -> Result<Connection, sqlx::Error> {
+        self.relay.acquire().await
     }
 
     /// Whether the database answered lately and is migrated.
@@ -253,26 +242,28 @@ impl Keeper {
         drop(warm);
         loop {
             tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping()).await??;
+            self.requests.trim().await;
             tokio::time::sleep(PING_EVERY).await;
         }
     }
 
     async fn migrate(&self) -> anyhow::Result<()> {
+        let mut connection = self.pool.acquire().await?;
         let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
             .bind(&self.schema)
-            .fetch_one(&self.pool)
+            .fetch_one(&mut *connection)
             .await?;
         if !exists {
             // Two instances that start together race for it: the loser's error is no news.
             let create = format!(r#"CREATE SCHEMA IF NOT EXISTS "{}""#, self.schema.replace('"', "\"\""));
-            self.pool.execute(sqlx::AssertSqlSafe(create)).await?;
+            connection.execute(sqlx::AssertSqlSafe(create)).await?;
         }
         let mut common = Migrator { migrations: COMMON.migrations.clone(), ..Migrator::DEFAULT };
         common.dangerous_set_table_name("_common_migrations");
-        common.run(&self.pool).await?;
-        self.migrations.run(&self.pool).await?;
+        common.run_direct(None, &mut *connection, false).await?;
+        self.migrations.run_direct(None, &mut *connection, false).await?;
         if failpoint::COMPILED_IN {
-            self.pool.execute(failpoint::WITNESS).await?;
+            connection.execute(failpoint::WITNESS).await?;
         }
         Ok(())
     }

@@ -197,9 +197,9 @@ impl utoipa::IntoParams for IdempotencyKey {
 }
 
 /// Forgets keys after 48 h, twice what is promised.
-pub(crate) async fn prune(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+pub(crate) async fn prune(db: &Db) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM idempotency_keys WHERE created_at < now() - interval '48 hours'")
-        .execute(pool)
+        .execute(&mut *db.relay().await?)
         .await?;
     Ok(())
 }

@@ -50,7 +50,9 @@ pub(crate) async fn begin_together<E>(
 }
 
 /// Forgets messages after 7 days: longer than any queue keeps one waiting.
-pub(crate) async fn prune(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM inbox WHERE applied_at < now() - interval '7 days'").execute(pool).await?;
+pub(crate) async fn prune(db: &Db) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM inbox WHERE applied_at < now() - interval '7 days'")
+        .execute(&mut *db.relay().await?)
+        .await?;
     Ok(())
 }

@@ -24,6 +24,8 @@ pub mod error;
 pub mod fanout;
 pub mod idempotency;
 pub mod mode;
+#[cfg(feature = "amqp")]
+mod pace;
 pub mod pack;
 pub mod saga;
 pub mod service;

@@ -282,7 +282,7 @@ fn keep(ground: &mut Stage, keeper: Keeper, db: &Db) {
         let db = db.clone();
         async move {
             db.wait_ready().await;
-            idempotency::prune(db.relay()).await
+            idempotency::prune(&db).await
         }
     };
     ground.start("key pruning", |stop| every(Duration::from_secs(3600), "key pruning", stop, prune));

@@ -24,6 +24,7 @@ use crate::config::{LogFormat, LogSettings};
 use crate::context::Context;
 use crate::otel::Begun;
 
+mod json;
 mod lines;
 pub(crate) use lines::keep;
 
@@ -90,13 +91,7 @@ pub fn init(settings: &LogSettings) -> Result<(), String> {
         Targets::from_str(&settings.rust_log).map_err(|e| format!("RUST_LOG={}: {e}", settings.rust_log))?;
     let lines = fmt::layer().with_writer(lines::Lines);
     let lines = match settings.log_format {
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .with_filter(levels)
-            .boxed(),
+        LogFormat::Json => lines.json().event_format(json::Json).with_filter(levels).boxed(),
         LogFormat::Pretty => lines.with_filter(levels).boxed(),
     };
     if registry().with(lines).try_init().is_err() {

@@ -53,10 +53,13 @@ impl MailServer {
 /// # Errors
 /// As the database.
 pub async fn was_sent(db: &Db, user_id: i64) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM emails WHERE user_id = $1)")
+    let mut connection = db.acquire().await?;
+    let sent = sqlx::query_scalar("SELECT EXISTS (SELECT FROM emails WHERE user_id = $1)")
         .bind(user_id)
-        .fetch_one(&mut *db.acquire().await?)
-        .await
+        .fetch_one(&mut *connection)
+        .await?;
+    connection.release();
+    Ok(sent)
 }
 
 /// Records that an e-mail was sent; `false` if one was recorded for this user before.

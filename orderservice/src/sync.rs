@@ -190,7 +190,7 @@ async fn sweep(app: App) -> Result<(), ApiError> {
     tx.commit().await?;
     for order in overdue {
         let cause = CallError::Timeout { peer: "orderservice" };
-        if let Err(error) = order.context.clone().scope(give_up(&app, &order, cause)).await {
+        if let Err(error) = Box::pin(order.context.clone().scope(give_up(&app, &order, cause))).await {
             tracing::warn!(%error, order_id = order.id, "order stays pending");
         }
     }

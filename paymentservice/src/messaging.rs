@@ -3,7 +3,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use common::bus::{Consumers, Handled, HandlerError, Incoming};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome};
 use common::error::Problems;
 use common::events::{
     OrderCancelled, PAYMENT_COMPLETED_QUEUE, PAYMENT_INITIATED_QUEUE, PAYMENT_ORDER_CANCELLED_QUEUE,
@@ -13,7 +13,7 @@ use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
 use common::web::{Answer, OptionalJson};
-use common::{ApiError, Db, Deps, Service, effects, inbox};
+use common::{ApiError, Db, Deps, Service, Tx, effects};
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,16 +24,16 @@ use crate::payments::{self, Bank, NewPayment, Processing, Settings};
 struct App {
     db: Db,
     outbox: Outbox,
-    bank: Bank,
     saga: SagaSettings,
 }
 
 pub fn service(deps: &Deps, settings: &Settings) -> Service {
-    let app = App { db: deps.db(), outbox: deps.outbox(), bank: Bank::new(settings), saga: settings.saga };
+    let (db, bank) = (deps.db(), Bank::new(settings));
+    let app = App { db: db.clone(), outbox: deps.outbox(), saga: settings.saga };
     let routes = OpenApiRouter::new()
         .routes(routes!(process_payment))
         .with_state(app.clone())
-        .merge(payments::routes(deps.db(), app.bank.clone()));
+        .merge(payments::routes(db.clone(), bank.clone()));
     Service::new(routes)
         .publishes::<PaymentInitiated>()
         .publishes::<PaymentCompleted>()
@@ -41,10 +41,10 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
         .publishes::<PaymentSucceeded>()
         .consumes(
             Consumers::of(app)
-                .on(PAYMENT_INITIATED_QUEUE, take_payment)
-                .on(PAYMENT_COMPLETED_QUEUE, audit_payment)
-                .on(STOCK_RESERVED_QUEUE, pay_order)
-                .on(PAYMENT_ORDER_CANCELLED_QUEUE, cancel_payment),
+                .together_after(bank.payment_delay, &db, PAYMENT_INITIATED_QUEUE, take_payment)
+                .together(&db, PAYMENT_COMPLETED_QUEUE, audit_payment)
+                .together_after(bank.saga_delay, &db, STOCK_RESERVED_QUEUE, pay_order)
+                .together(&db, PAYMENT_ORDER_CANCELLED_QUEUE, cancel_payment),
         )
 }
 
@@ -74,63 +74,60 @@ async fn process_payment(
 }
 
 /// Keyed by the payment: its state is guarded.
-async fn take_payment(app: App, payment: Incoming<PaymentInitiated>) -> Result<Handled, HandlerError> {
-    let transaction_id = app.bank.charge().await;
-    let Some(mut tx) = inbox::begin(&app.db, &payment).await? else { return Ok(Handled::Duplicate) };
-    let taken = payments::complete(&mut tx, &payment.payment_id, &transaction_id).await?;
-    if !taken {
+async fn take_payment(
+    app: App,
+    tx: &mut Tx,
+    payment: Incoming<PaymentInitiated>,
+) -> Result<Outcome, HandlerError> {
+    let PaymentInitiated { payment_id, .. } = payment.event;
+    let transaction_id = payments::transaction_id();
+    if !payments::complete(tx, &payment_id, &transaction_id).await? {
         // Unknown payments are rejected here; one that has ended is a repetition.
-        payments::find(&mut tx, &payment.payment_id).await?;
-        return Ok(Handled::Duplicate);
+        payments::find(tx, &payment_id).await?;
+        return Ok(Outcome::Duplicate);
     }
-    let payment_id = payment.payment_id.clone();
-    let completed = PaymentCompleted { payment_id, transaction_id, status: "success".into() };
-    app.outbox.add(&mut tx, &completed)?;
-    tx.commit().await?;
-    effects::PAYMENT.completed("success");
-    Ok(Handled::Applied)
+    app.outbox.add(tx, &PaymentCompleted { payment_id, transaction_id, status: "success".into() })?;
+    Ok(Outcome::Completed(effects::PAYMENT, "success"))
 }
 
 /// Keyed by the payment: one note each.
-async fn audit_payment(app: App, payment: Incoming<PaymentCompleted>) -> Result<Handled, HandlerError> {
-    let Some(mut tx) = inbox::begin(&app.db, &payment).await? else { return Ok(Handled::Duplicate) };
-    let first =
-        payments::audit(&mut tx, &payment.payment_id, &payment.transaction_id, &payment.status).await?;
-    tx.commit().await?;
-    Ok(if first { Handled::Applied } else { Handled::Duplicate })
+async fn audit_payment(
+    _: App,
+    tx: &mut Tx,
+    payment: Incoming<PaymentCompleted>,
+) -> Result<Outcome, HandlerError> {
+    let first = payments::audit(tx, &payment.payment_id, &payment.transaction_id, &payment.status).await?;
+    Ok(if first { Outcome::Applied } else { Outcome::Duplicate })
 }
 
 /// Keyed by the order: a repeated reservation is answered as the first one was.
-async fn pay_order(app: App, order: Incoming<StockReserved>) -> Result<Handled, HandlerError> {
-    app.bank.decide().await;
-    let Some(mut tx) = inbox::begin(&app.db, &order).await? else { return Ok(Handled::Duplicate) };
+async fn pay_order(app: App, tx: &mut Tx, order: Incoming<StockReserved>) -> Result<Outcome, HandlerError> {
     let order_id = order.order_id;
     if app.saga.payment_fails(order_id) {
         let failed = PaymentFailed { order_id, payment_id: None, reason: INSUFFICIENT_FUNDS.into() };
-        app.outbox.add(&mut tx, &failed)?;
-    } else {
-        let payment = payments::pay_order(&mut tx, order_id).await?;
-        let payment_id = payment.payment_id;
-        match payment.transaction_id.filter(|_| payment.status == "success") {
-            Some(transaction_id) => {
-                let succeeded = PaymentSucceeded { order_id, payment_id, transaction_id };
-                app.outbox.add(&mut tx, &succeeded)?;
-            }
-            None => {
-                let reason = payment.reason.unwrap_or_else(|| "Order cancelled".into());
-                let failed = PaymentFailed { order_id, payment_id: Some(payment_id), reason };
-                app.outbox.add(&mut tx, &failed)?;
-            }
+        app.outbox.add(tx, &failed)?;
+        return Ok(Outcome::Applied);
+    }
+    let payment = payments::pay_order(tx, order_id).await?;
+    let payment_id = payment.payment_id;
+    match payment.transaction_id.filter(|_| payment.status == "success") {
+        Some(transaction_id) => {
+            app.outbox.add(tx, &PaymentSucceeded { order_id, payment_id, transaction_id })?;
+        }
+        None => {
+            let reason = payment.reason.unwrap_or_else(|| "Order cancelled".into());
+            app.outbox.add(tx, &PaymentFailed { order_id, payment_id: Some(payment_id), reason })?;
         }
     }
-    tx.commit().await?;
-    Ok(Handled::Applied)
+    Ok(Outcome::Applied)
 }
 
 /// Keyed by the order: what was taken is given back once, and the row keeps a late payment away.
-async fn cancel_payment(app: App, order: Incoming<OrderCancelled>) -> Result<Handled, HandlerError> {
-    let Some(mut tx) = inbox::begin(&app.db, &order).await? else { return Ok(Handled::Duplicate) };
-    payments::cancel_order(&mut tx, order.order_id, &order.reason).await?;
-    tx.commit().await?;
-    Ok(Handled::Applied)
+async fn cancel_payment(
+    _: App,
+    tx: &mut Tx,
+    order: Incoming<OrderCancelled>,
+) -> Result<Outcome, HandlerError> {
+    payments::cancel_order(tx, order.order_id, &order.reason).await?;
+    Ok(Outcome::Applied)
 }

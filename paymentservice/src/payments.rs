@@ -125,8 +125,9 @@ pub struct Reason {
 /// The bank of the study: it takes a while.
 #[derive(Clone)]
 pub struct Bank {
-    payment_delay: Duration,
-    saga_delay: Duration,
+    pub payment_delay: Duration,
+    /// Of the saga's request for a payment.
+    pub saga_delay: Duration,
 }
 
 impl Bank {
@@ -149,7 +150,7 @@ impl Bank {
     }
 }
 
-fn transaction_id() -> String {
+pub fn transaction_id() -> String {
     format!("txn_{}", Uuid::new_v4().simple())
 }
 

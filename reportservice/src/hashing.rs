@@ -9,8 +9,8 @@ use common::metrics::{self, Gauges};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, oneshot};
 
-/// Hashes between two looks at the clock: well under a millisecond.
-const STRIDE: u64 = 4096;
+/// Hashes between two looks at the clock: under a millisecond. A pause costs as much as some hundred of them.
+const STRIDE: u64 = 16_384;
 /// After each stride the thread gives way. A low priority is not enough: where the scheduler weighs groups of processes
 /// (sessions, containers) against each other, a thread that never sleeps makes all others wait out its time slice.
 const GIVE_WAY: Duration = Duration::from_micros(50);

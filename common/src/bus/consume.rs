@@ -12,21 +12,16 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::Instrument;
 
+use super::together::{self, InTransaction, Meeting, TOGETHER};
 use crate::context::{Context, now_us};
-use crate::db::Tx;
-use crate::effects::Effect;
 use crate::events::{Event, Queue, Route};
-use crate::failpoint::{self, Sabotage, sabotaged};
 use crate::otel::{Begun, Spans};
 use crate::tasks::panic_text;
 use crate::telemetry::{self, Handling};
-use crate::{ApiError, Db, db, inbox, metrics};
+use crate::{ApiError, Db, db, metrics};
 
 /// Deliveries of one message before it is set aside.
 pub const MAX_ATTEMPTS: u32 = 5;
-
-/// Events that share a transaction, at most.
-const TOGETHER: usize = 64;
 
 /// An event that was received, with what travelled in its properties.
 #[derive(Clone, Debug)]
@@ -80,6 +75,16 @@ impl HandlerError {
 
     pub fn reject(error: impl Into<anyhow::Error>) -> HandlerError {
         HandlerError::Reject(error.into())
+    }
+
+    /// The same for another event.
+    pub(super) fn again(&self) -> HandlerError {
+        let again = |error: &anyhow::Error| anyhow::anyhow!("{error:#}");
+        match self {
+            HandlerError::Retry(error) => HandlerError::Retry(again(error)),
+            HandlerError::Reject(error) => HandlerError::Reject(again(error)),
+            HandlerError::Away(error) => HandlerError::Away(again(error)),
+        }
     }
 }
 
@@ -219,6 +224,16 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
         self.add(queue, Some(concurrency), 1, single(handler))
     }
 
+    /// Like [`Consumers::on`], for a handler that waits for nothing: one event after the other, acknowledged together.
+    pub fn in_turn<E, F, Fut>(self, queue: Queue<E>, handler: F) -> Self
+    where
+        E: Event,
+        F: Fn(S, Incoming<E>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Handled, HandlerError>> + Send + 'static,
+    {
+        self.add(queue, None, TOGETHER, single(handler))
+    }
+
     /// `handler` reads up to `size` waiting events together and says of each what became of it.
     pub fn on_batch<E, F, Fut>(self, queue: Queue<E>, size: usize, handler: F) -> Self
     where
@@ -238,25 +253,43 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
         let (db, name) = (db.clone(), queue.name);
         self.add(queue, None, TOGETHER, move |state, events| {
             let (db, handler) = (db.clone(), handler.clone());
-            async move { together(&db, name, state, events, &handler).await }
+            async move { together::apply(&db, name, state, events, &handler).await }
         })
     }
 
-    /// [`Consumers::together`], for events that each have to wait first: then side by side, in transactions of their own.
+    /// [`Consumers::together`], for events that each have to wait so long first, side by side.
     pub fn together_after<E, F>(self, delay: Duration, db: &Db, queue: Queue<E>, handler: F) -> Self
     where
-        E: Event,
+        E: Event + Clone,
         F: for<'tx> InTransaction<'tx, S, E> + Clone + Send + Sync + 'static,
     {
         if delay.is_zero() {
             return self.together(db, queue, handler);
         }
-        let (db, name) = (db.clone(), queue.name);
-        self.add(queue, None, 1, move |state, events| {
-            let (db, handler) = (db.clone(), handler.clone());
+        let wait = move |_, _| async move {
+            tokio::time::sleep(delay).await;
+            Ok(None)
+        };
+        self.together_then(wait, db, queue, handler)
+    }
+
+    /// [`Consumers::together`], for events that each need something done first, side by side: `first` says what became of an
+    /// event that needs no transaction any more.
+    pub fn together_then<E, P, Fut, F>(self, first: P, db: &Db, queue: Queue<E>, handler: F) -> Self
+    where
+        E: Event + Clone,
+        P: Fn(S, Incoming<E>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Handled>, HandlerError>> + Send + 'static,
+        F: for<'tx> InTransaction<'tx, S, E> + Clone + Send + Sync + 'static,
+    {
+        let meeting = Arc::new(Meeting::new(db.clone(), queue.name));
+        self.on(queue, move |state: S, event: Incoming<E>| {
+            let (first, meeting, handler) = (first.clone(), Arc::clone(&meeting), handler.clone());
             async move {
-                tokio::time::sleep(delay).await;
-                together(&db, name, state, events, &handler).await
+                match first(state.clone(), event.clone()).await? {
+                    Some(handled) => Ok(handled),
+                    None => meeting.join(state, event, &handler).await,
+                }
             }
         })
     }
@@ -283,69 +316,6 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
     pub(crate) fn into_subscriptions(self) -> Vec<Subscription> {
         self.subscriptions
     }
-}
-
-/// What an event did in a transaction that it may share.
-#[derive(Clone, Copy, Debug)]
-pub enum Outcome {
-    Applied,
-    /// It was the final effect of its workflow, with this outcome.
-    Completed(Effect, &'static str),
-    /// It had been applied before; nothing was changed.
-    Duplicate,
-}
-
-/// An async fn that applies an event in a transaction.
-pub trait InTransaction<'tx, S, E> {
-    type Ending: Future<Output = Result<Outcome, HandlerError>> + Send + 'tx;
-    fn apply(&self, state: S, tx: &'tx mut Tx, event: Incoming<E>) -> Self::Ending;
-}
-
-impl<'tx, S, E, F, Fut> InTransaction<'tx, S, E> for F
-where
-    F: Fn(S, &'tx mut Tx, Incoming<E>) -> Fut,
-    Fut: Future<Output = Result<Outcome, HandlerError>> + Send + 'tx,
-{
-    type Ending = Fut;
-    fn apply(&self, state: S, tx: &'tx mut Tx, event: Incoming<E>) -> Fut {
-        self(state, tx, event)
-    }
-}
-
-async fn together<S, E, F>(
-    db: &Db,
-    queue: &'static str,
-    state: S,
-    events: Vec<Incoming<E>>,
-    handler: &F,
-) -> Result<Vec<Handled>, HandlerError>
-where
-    S: Clone,
-    F: for<'tx> InTransaction<'tx, S, E>,
-{
-    let (mut tx, mut new) = inbox::begin_together(db, queue, &events).await?;
-    let mut outcomes = Vec::with_capacity(events.len());
-    for event in events {
-        if !new.remove(&event.message_id) && !sabotaged(Sabotage::NoInbox) {
-            outcomes.push((event.context, Outcome::Duplicate));
-            continue;
-        }
-        failpoint::applied(&mut tx, queue, &event.message_id).await?;
-        let context = event.context.clone();
-        let span = tracing::info_span!("event", queue, request_id = context.workflow);
-        let applying = handler.apply(state.clone(), &mut tx, event);
-        outcomes.push((context.clone(), context.scope(applying).instrument(span).await?));
-    }
-    tx.commit().await?;
-    let handled = outcomes.iter().map(|(context, outcome)| match outcome {
-        Outcome::Applied => Handled::Applied,
-        Outcome::Completed(effect, how) => {
-            effect.completed_in(context, how);
-            Handled::Applied
-        }
-        Outcome::Duplicate => Handled::Duplicate,
-    });
-    Ok(handled.collect())
 }
 
 /// A handler of single events as one of batches.

@@ -3,6 +3,7 @@
 
 pub(crate) mod amqp;
 pub mod consume;
+mod together;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-pub use consume::{Consumers, Handled, HandlerError, Incoming, Outcome};
+pub use consume::{Consumers, Handled, HandlerError, Incoming};
+pub use together::{InTransaction, Outcome};
 
 use crate::ApiError;
 use crate::context::{Context, now_us};

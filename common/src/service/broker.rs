@@ -110,7 +110,7 @@ impl Broker {
                 let db = Arc::clone(&db);
                 async move {
                     db.wait_ready().await;
-                    inbox::prune(db.relay()).await
+                    inbox::prune(&db).await
                 }
             };
             let hour = Duration::from_secs(3600);

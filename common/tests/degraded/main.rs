@@ -2,8 +2,10 @@
 //! broker are real ones behind a gate.
 
 mod clients;
+mod connections;
 mod gate;
 mod hostile;
+mod neighbours;
 
 use std::sync::Arc;
 

@@ -2,7 +2,6 @@
 //! acknowledged comes again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use futures_util::stream::StreamExt;
@@ -21,14 +20,11 @@ use crate::bus::{Bus, Message, PublishError};
 use crate::context::{Context, REQUEST_ID, now_us};
 use crate::failpoint::{self, Sabotage, sabotaged};
 use crate::metrics;
+use crate::pace::Pace;
 
 const ATTEMPT: &str = "x-attempt";
 const REASON: &str = "x-reason";
 const FIRST_FAILED_AT: &str = "x-first-failed-at";
-/// After a batch of at least so many the next one is given time to fill: a commit and an acknowledgement cost the same for
-/// two hundred as for twenty. Below that nothing waits.
-const BUSY: usize = 16;
-const FILL: Duration = Duration::from_millis(5);
 /// All headers of a message have to fit into one frame of 16 KB.
 const REASON_LIMIT: usize = 500;
 
@@ -82,6 +78,7 @@ impl Pump {
         let this = Arc::new(self);
         let mut batches = consumer.ready_chunks(this.subscription.batch);
         let mut running = JoinSet::new();
+        let mut pace = Pace::new();
         loop {
             tokio::select! {
                 () = this.stop.cancelled() => break,
@@ -90,10 +87,10 @@ impl Pump {
                         batch.with_context(|| format!("{queue}: the broker cancelled the consumer"))?
                             .into_iter().collect::<Result<_, _>>()?;
                     if this.subscription.batch > 1 {
-                        let fills = (BUSY..this.subscription.batch).contains(&batch.len());
+                        let full = batch.len() == this.subscription.batch;
                         Arc::clone(&this).settle(batch).await?;
-                        if fills {
-                            tokio::time::sleep(FILL).await;
+                        if !full {
+                            pace.turn().await;
                         }
                     } else {
                         running.spawn(Arc::clone(&this).settle(batch));
