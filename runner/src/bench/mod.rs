@@ -30,7 +30,6 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::faults::programs;
-use crate::local::file::write_whole;
 use crate::local::supervise::say;
 use crate::local::{Mode, state_folder};
 use crate::measure::host::Host;
@@ -129,8 +128,7 @@ pub fn run(args: &BenchArgs, root: &FilePath, port_offset: u16) -> Result<ExitCo
     outcome?;
     lab.stop()?;
     scratch.remove();
-    let page = place.dir.join("PERFORMANCE.md");
-    write_whole(&page, &page::markdown(&record)?)?;
+    let page = page::write(&record, &place.dir)?;
     say(&format!(
         "\n{}\nResults: {}, {}\n",
         table::text(&record),

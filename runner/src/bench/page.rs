@@ -1,10 +1,14 @@
 //! The page for the reader: what docs/PERFORMANCE.md is made from.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use serde::Serialize;
 
+use super::paths;
 use super::record::Record;
 use super::rows::{self, GoalRow, LoadRow};
+use crate::local::file::write_whole;
 use crate::report::page::render;
 
 #[derive(Serialize)]
@@ -18,7 +22,22 @@ struct View<'a> {
     met: usize,
     /// Goals that were missed, as sentences.
     missed: Vec<String>,
+    in_the_way: Vec<InTheWay<'a>>,
     unmeasured: Vec<&'a str>,
+}
+
+/// Of the path of a missed goal.
+#[derive(Serialize)]
+struct InTheWay<'a> {
+    path: &'a str,
+    why: &'static str,
+}
+
+/// `PERFORMANCE.md` beside the record; its path.
+pub fn write(record: &Record, dir: &Path) -> Result<PathBuf> {
+    let page = dir.join("PERFORMANCE.md");
+    write_whole(&page, &markdown(record)?)?;
+    Ok(page)
 }
 
 pub fn markdown(record: &Record) -> Result<String> {
@@ -39,11 +58,20 @@ pub fn markdown(record: &Record) -> Result<String> {
         asked: goals.iter().filter(|row| !row.met.is_empty()).count(),
         met: goals.iter().filter(|row| row.met == "yes").count(),
         missed: missed.map(sentence).collect(),
+        in_the_way: in_the_way(record),
         goals: goals.clone(),
         loads: rows::loads(record),
         unmeasured: record.unmeasured(),
     };
     render("performance.md", include_str!("page.md"), &view)
+}
+
+fn in_the_way(record: &Record) -> Vec<InTheWay<'_>> {
+    let missed = record.verdicts.iter().filter(|verdict| verdict.met == Some(false));
+    let mut paths: Vec<&str> = missed.map(|verdict| verdict.path.as_str()).collect();
+    paths.dedup();
+    let why = |path| Some(InTheWay { path, why: paths::Path::in_the_way(path)? });
+    paths.into_iter().filter_map(why).collect()
 }
 
 fn sentence(row: &GoalRow) -> String {
@@ -67,6 +95,7 @@ mod tests {
         let line = |begin: &str| page.lines().find(|line| line.starts_with(begin)).unwrap_or_default();
         assert!(line("| s6-async* | clicks/s |").ends_with("| ≥ 0.85 | NO |"), "{page}");
         assert!(line("- s6-async: clicks/s").contains("0.79 of 12345 broker, asked for ≥ 0.85"), "{page}");
+        assert!(line("- **s6-async**: each click is a message").contains("*drain*"), "{page}");
         assert!(line("| s6-async, c=256 |").contains("123 ms"), "{page}");
         assert!(!page.contains("{{") && !page.contains("\n\n\n"), "{page}");
     }

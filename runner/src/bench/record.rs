@@ -1,9 +1,9 @@
 //! What is written down: `bench.json`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::goal::{Reading, Verdict};
@@ -12,8 +12,9 @@ use super::paths::Path;
 use super::sample::Sample;
 use crate::local::Mode;
 use crate::measure::host::{Host, Servers};
-use crate::measure::place::{Place, write};
+use crate::measure::place::{Place, read, write};
 
+const FILE: &str = "bench.json";
 /// Of the file.
 const VERSION: u32 = 1;
 
@@ -57,7 +58,16 @@ impl Record {
     }
 
     pub fn path(place: &Place) -> PathBuf {
-        place.dir.join("bench.json")
+        place.dir.join(FILE)
+    }
+
+    /// Of this folder, if it has one.
+    pub fn read(dir: &FilePath) -> Result<Option<Self>> {
+        let record = read::<Self>(&dir.join(FILE))?;
+        if let Some(Self { version, .. }) = record {
+            ensure!(version == VERSION, "{}/{FILE}: version {version}, not {VERSION}", dir.display());
+        }
+        Ok(record)
     }
 
     pub fn write(&self, place: &Place) -> Result<()> {

@@ -9,12 +9,14 @@ use clap::Args;
 
 use super::results::Results;
 use super::{again, two, write};
+use crate::bench::record::Record;
+use crate::bench::{page, table as rows};
 use crate::compare::statistics::Analysis;
 use crate::compare::table;
 
 #[derive(Args)]
 pub struct ReportArgs {
-    /// A folder of results, such as `results/20261121T095042Z`.
+    /// A folder of results, such as `results/20261121T095042Z`, of comparisons, of `bench`, or of both.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 
@@ -36,6 +38,14 @@ fn read(dir: &Path) -> Result<Results> {
 }
 
 pub fn run(args: &ReportArgs) -> Result<()> {
+    if let (Some(record), None) = (Record::read(&args.dir)?, &args.other) {
+        let page = page::write(&record, &args.dir)?;
+        stdout()
+            .write_all(format!("\n{}\nCapacity: {}\n", rows::text(&record), page.display()).as_bytes())?;
+        if !Results::are_in(&args.dir) {
+            return Ok(());
+        }
+    }
     let results = read(&args.dir)?;
     let text = match &args.other {
         Some(other) => {

@@ -23,6 +23,11 @@ pub struct Results {
 }
 
 impl Results {
+    /// Whether a comparison was begun in the folder.
+    pub fn are_in(dir: &Path) -> bool {
+        Plan::path(dir).is_file()
+    }
+
     /// # Errors
     /// When the folder holds no comparison, or one of another version.
     pub fn read(dir: &Path) -> Result<Self> {

@@ -89,6 +89,49 @@ impl Path {
         }
     }
 
+    /// Of the one with this name: where its time goes, and what would be needed for more, as far as profiles have told.
+    pub fn in_the_way(name: &str) -> Option<&'static str> {
+        Some(match Self::from_str(name, false).ok()? {
+            Self::S6Async => {
+                "each click is a message of its own: the broker receives, writes and confirms it (*broker*), delivers it and \
+                 takes its acknowledgement (*drain* has the least that takes); the service serves a request (*http*). Less \
+                 takes several clicks a message (*s6-packed*), or a broker that does less for each."
+            }
+            Self::Body => "the broker writes ten times the bytes and hands them over again.",
+            Self::S6Packed | Self::S6Grouped => {
+                "one thread serves all requests, and is full. Beside the work of the server library (*http*) it checks the \
+                 click, gives it an id and a context, counts and times it, and writes two log lines. More takes a second \
+                 thread, or fewer lines (`RUST_LOG=info,workflow=off`)."
+            }
+            Self::S6Sync => {
+                "the same processors also serve the request, and hand each click to a connection and its answer back. More \
+                 takes a database on a machine of its own."
+            }
+            Self::S1Async => {
+                "the limit is one statement that commits itself. A registration is a transaction of four, a turn of the \
+                 relay, a message, and in the other service a look whether the e-mail was sent and a share of a transaction. \
+                 More takes statements that are sent together: sqlx waits for the answer to each."
+            }
+            Self::S3Async => {
+                "as *s1-async*, with three receivers, two of which store; more updates come in than can be passed on at \
+                 once, so events queue."
+            }
+            Self::S4 => {
+                "the thread sleeps every millisecond, so that nobody waits for its time slice to end; for a while after each \
+                 sleep it hashes slower. A bare thread that sleeps as often is as slow."
+            }
+            Self::S5Async => {
+                "four commits and three confirms follow one another, each a sync of the one disk; at 400/s little waits at \
+                 the same time, so little is shared: a saga costs more than twice as much as at the highest rate, and the \
+                 processors are nearly full."
+            }
+            Self::Resources => {
+                "one program holds both modes and the page that shows the API document. Those in the containers hold one."
+            }
+            _ => return None,
+        })
+    }
+
     /// One round: a reading for each goal, in their order.
     pub fn measure(self, lab: &mut Lab) -> Result<Vec<Reading>> {
         match self {
