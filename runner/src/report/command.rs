@@ -10,7 +10,7 @@ use clap::Args;
 use super::results::Results;
 use super::{again, two, write};
 use crate::bench::record::Record;
-use crate::bench::{page, table as rows};
+use crate::bench::{page, table as capacity};
 use crate::compare::statistics::Analysis;
 use crate::compare::table;
 
@@ -41,7 +41,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     if let (Some(record), None) = (Record::read(&args.dir)?, &args.other) {
         let page = page::write(&record, &args.dir)?;
         stdout()
-            .write_all(format!("\n{}\nCapacity: {}\n", rows::text(&record), page.display()).as_bytes())?;
+            .write_all(format!("\n{}\nCapacity: {}\n", capacity::text(&record), page.display()).as_bytes())?;
         if !Results::are_in(&args.dir) {
             return Ok(());
         }
