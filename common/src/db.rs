@@ -243,6 +243,7 @@ impl Keeper {
         loop {
             tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping()).await??;
             self.requests.trim().await;
+            self.pool.trim().await;
             tokio::time::sleep(PING_EVERY).await;
         }
     }

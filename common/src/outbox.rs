@@ -194,7 +194,7 @@ impl Relay {
         if !self.db.is_ready() {
             return;
         }
-        match waiting(&self.db).await {
+        match backlog(&self.db).await {
             Ok((rows, oldest)) => {
                 let full = rows >= self.max_rows || oldest >= self.max_age.as_secs_f64();
                 if full && !self.outbox.shared.full.swap(full, Ordering::Relaxed) {
@@ -210,7 +210,7 @@ impl Relay {
 }
 
 /// How many events wait, and for how many seconds the oldest one has.
-async fn waiting(db: &Db) -> Result<(i64, f64), sqlx::Error> {
+async fn backlog(db: &Db) -> Result<(i64, f64), sqlx::Error> {
     let mut connection = db.relay().await?;
     let waiting = sqlx::query_as(
         "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM outbox",

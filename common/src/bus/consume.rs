@@ -2,6 +2,7 @@
 //! which event it takes. What does not parse is dead; an error says whether time may heal it; a panic counts as an error;
 //! a database that is away costs no attempt.
 
+use std::any::Any;
 use std::future::Future;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
@@ -75,6 +76,10 @@ impl HandlerError {
 
     pub fn reject(error: impl Into<anyhow::Error>) -> HandlerError {
         HandlerError::Reject(error.into())
+    }
+
+    pub(super) fn panicked(panic: &(dyn Any + Send)) -> HandlerError {
+        HandlerError::Retry(anyhow::anyhow!("the handler panicked: {}", panic_text(panic)))
     }
 
     /// The same for another event.
@@ -282,13 +287,13 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
         Fut: Future<Output = Result<Option<Handled>, HandlerError>> + Send + 'static,
         F: for<'tx> InTransaction<'tx, S, E> + Clone + Send + Sync + 'static,
     {
-        let meeting = Arc::new(Meeting::new(db.clone(), queue.name));
+        let meeting = Arc::new(Meeting::new(db.clone(), queue.name, self.state.clone(), handler));
         self.on(queue, move |state: S, event: Incoming<E>| {
-            let (first, meeting, handler) = (first.clone(), Arc::clone(&meeting), handler.clone());
+            let (first, meeting) = (first.clone(), Arc::clone(&meeting));
             async move {
-                match first(state.clone(), event.clone()).await? {
+                match first(state, event.clone()).await? {
                     Some(handled) => Ok(handled),
-                    None => meeting.join(state, event, &handler).await,
+                    None => meeting.join(event).await,
                 }
             }
         })
@@ -373,19 +378,18 @@ where
         return verdicts;
     }
     let handled = AssertUnwindSafe(handler(state, events)).catch_unwind().await;
-    let failed = match handled {
-        Ok(Ok(handled)) => {
+    let failed = match handled.unwrap_or_else(|panic| Err(HandlerError::panicked(&*panic))) {
+        Ok(handled) => {
             for (place, handled) in places.iter().zip(handled) {
                 verdicts[*place] = Verdict::Done(handled);
             }
             return verdicts;
         }
-        Ok(Err(HandlerError::Retry(error))) => Verdict::Retry(format!("{error:#}")),
+        Err(HandlerError::Retry(error)) => Verdict::Retry(format!("{error:#}")),
         // One of several: which one is found by judging each on its own, as after any other error.
-        Ok(Err(HandlerError::Reject(error))) if places.len() > 1 => Verdict::Retry(format!("{error:#}")),
-        Ok(Err(HandlerError::Reject(error))) => Verdict::Dead(format!("{error:#}")),
-        Ok(Err(HandlerError::Away(error))) => Verdict::Away(format!("{error:#}")),
-        Err(panic) => Verdict::Retry(format!("the handler panicked: {}", panic_text(&*panic))),
+        Err(HandlerError::Reject(error)) if places.len() > 1 => Verdict::Retry(format!("{error:#}")),
+        Err(HandlerError::Reject(error)) => Verdict::Dead(format!("{error:#}")),
+        Err(HandlerError::Away(error)) => Verdict::Away(format!("{error:#}")),
     };
     for place in places {
         verdicts[place] = failed.clone();

@@ -13,7 +13,6 @@ use crate::db::Tx;
 use crate::effects::Effect;
 use crate::failpoint::{self, Sabotage, sabotaged};
 use crate::pace::Pace;
-use crate::tasks::panic_text;
 use crate::{Db, inbox};
 
 /// Events that share a transaction, at most.
@@ -84,9 +83,11 @@ where
 }
 
 /// Where events that each had something to wait for first meet those that are ready, too.
-pub(super) struct Meeting<E> {
+pub(super) struct Meeting<S, E, F> {
     db: Db,
     queue: &'static str,
+    state: S,
+    handler: F,
     ready: Mutex<Vec<Ready<E>>>,
     turn: tokio::sync::Mutex<Pace>,
 }
@@ -97,22 +98,19 @@ struct Ready<E> {
     outcome: oneshot::Sender<Result<Handled, HandlerError>>,
 }
 
-impl<E: Clone> Meeting<E> {
-    pub(super) fn new(db: Db, queue: &'static str) -> Meeting<E> {
-        Meeting { db, queue, ready: Mutex::default(), turn: tokio::sync::Mutex::new(Pace::new()) }
+impl<S, E, F> Meeting<S, E, F>
+where
+    S: Clone,
+    E: Clone,
+    F: for<'tx> InTransaction<'tx, S, E>,
+{
+    pub(super) fn new(db: Db, queue: &'static str, state: S, handler: F) -> Meeting<S, E, F> {
+        let (ready, turn) = (Mutex::default(), tokio::sync::Mutex::new(Pace::new()));
+        Meeting { db, queue, state, handler, ready, turn }
     }
 
     /// Has `event` applied: by whoever of those that are ready takes the turn, for all of them.
-    pub(super) async fn join<S, F>(
-        &self,
-        state: S,
-        event: Incoming<E>,
-        handler: &F,
-    ) -> Result<Handled, HandlerError>
-    where
-        S: Clone,
-        F: for<'tx> InTransaction<'tx, S, E>,
-    {
+    pub(super) async fn join(&self, event: Incoming<E>) -> Result<Handled, HandlerError> {
         let (outcome, mut settled) = oneshot::channel();
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).push(Ready { event, outcome });
         loop {
@@ -121,21 +119,16 @@ impl<E: Clone> Meeting<E> {
                 settled = &mut settled => return settled.unwrap_or_else(|_| Err(left_alone())),
                 mut pace = self.turn.lock() => {
                     pace.turn().await;
-                    self.serve(&state, handler).await;
+                    self.serve().await;
                 }
             }
         }
     }
 
     /// Applies those that have been ready for the longest time.
-    async fn serve<S, F>(&self, state: &S, handler: &F)
-    where
-        S: Clone,
-        F: for<'tx> InTransaction<'tx, S, E>,
-    {
+    async fn serve(&self) {
         let (events, outcomes) = self.take();
-        let together = self.attempt(state, events.clone(), handler).await;
-        match together {
+        match self.attempt(events.clone()).await {
             Ok(handled) => {
                 for (outcome, handled) in outcomes.into_iter().zip(handled) {
                     outcome.send(Ok(handled)).ok();
@@ -144,7 +137,7 @@ impl<E: Clone> Meeting<E> {
             // Which one of them was it? Each on its own, so that its neighbours are served.
             Err(HandlerError::Retry(_) | HandlerError::Reject(_)) if events.len() > 1 => {
                 for (event, outcome) in events.into_iter().zip(outcomes) {
-                    let alone = self.attempt(state, vec![event], handler).await;
+                    let alone = self.attempt(vec![event]).await;
                     outcome.send(alone.map(|mut handled| handled.remove(0))).ok();
                 }
             }
@@ -166,20 +159,10 @@ impl<E: Clone> Meeting<E> {
     }
 
     /// A panic of the handler's is an error like others.
-    async fn attempt<S, F>(
-        &self,
-        state: &S,
-        events: Vec<Incoming<E>>,
-        handler: &F,
-    ) -> Result<Vec<Handled>, HandlerError>
-    where
-        S: Clone,
-        F: for<'tx> InTransaction<'tx, S, E>,
-    {
-        let applying = apply(&self.db, self.queue, state.clone(), events, handler);
-        AssertUnwindSafe(applying).catch_unwind().await.unwrap_or_else(|panic| {
-            Err(HandlerError::Retry(anyhow::anyhow!("the handler panicked: {}", panic_text(&*panic))))
-        })
+    async fn attempt(&self, events: Vec<Incoming<E>>) -> Result<Vec<Handled>, HandlerError> {
+        let applying = apply(&self.db, self.queue, self.state.clone(), events, &self.handler);
+        let attempted = AssertUnwindSafe(applying).catch_unwind().await;
+        attempted.unwrap_or_else(|panic| Err(HandlerError::panicked(&*panic)))
     }
 }
 
