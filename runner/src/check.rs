@@ -5,9 +5,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use contract::Service;
 
 use crate::local::process::{cargo, run_to_end};
-use crate::local::services::SERVICES;
 use crate::local::signals;
 
 pub fn run(root: &Path) -> Result<ExitCode> {
@@ -43,7 +43,7 @@ fn cargo_steps() -> Vec<(String, Vec<&'static str>)> {
     for features in ["sync", "async", "async,otel"] {
         // The runner and `common` have no such features; the ten are named.
         let mut args = vec!["clippy", "--no-default-features", "--features", features];
-        args.extend(SERVICES.iter().flat_map(|service| ["-p", service.name]));
+        args.extend(Service::ALL.iter().flat_map(|service| ["-p", service.name()]));
         args.extend(lint);
         steps.push((format!("lints, {features} alone"), args));
     }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::bench::{self, BenchArgs};
 use crate::breakeven::{self, BreakevenArgs};
 use crate::compare::{self, CompareArgs};
+use crate::contract_command::{self, ContractArgs};
 use crate::dlq::{self, DlqArgs};
 use crate::faults::{self, FaultsArgs};
 use crate::local::commands;
@@ -62,6 +63,8 @@ enum Command {
     Test(test::TestArgs),
     /// What consumers have set aside: list, show, redrive, purge.
     Dlq(DlqArgs),
+    /// What the system is: every service, port, call, event, queue and effect.
+    Contract(ContractArgs),
     /// Formatting, lints for each set of features, dependencies, documentation.
     Check,
 }
@@ -84,6 +87,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Faults(args) => return faults::run(args, &root, cli.port_offset),
         Command::Test(args) => return test::run(&root, &args),
         Command::Dlq(args) => return dlq::run(&args),
+        Command::Contract(args) => contract_command::run(&args)?,
         Command::Check => return check::run(&root),
     }
     Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ pub mod breakeven;
 pub mod check;
 pub mod cli;
 pub mod compare;
+pub mod contract_command;
 pub mod dlq;
 pub mod faults;
 pub mod local;

@@ -7,6 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
+use contract::{DISABLED_PROTECTION, Protection};
 
 use super::ceiling::{Ceiling, Limit};
 use super::child;
@@ -24,7 +26,7 @@ const REPEATS: u32 = 10;
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Whose effects are told one by one: where S5 ends.
-const JOURNALED: [&str; 2] = ["orderservice", "inventoryservice"];
+const JOURNALED: [&str; 2] = [Service::Order.name(), Service::Inventory.name()];
 
 /// How much is done.
 #[derive(Clone, Copy, Debug)]
@@ -100,8 +102,8 @@ impl Setup {
     }
 
     /// Of the build that can do without, and does.
-    pub fn without(sabotage: Option<&str>) -> Self {
-        let env = sabotage.map(|name| ("SABOTAGE".to_owned(), name.to_owned()));
+    pub fn without(disabled: Option<Protection>) -> Self {
+        let env = disabled.map(|protection| (DISABLED_PROTECTION.to_owned(), protection.name().to_owned()));
         Self { env: env.into_iter().collect(), breakable: true }
     }
 }
@@ -147,7 +149,7 @@ impl Lab {
             let options = StackOptions {
                 port_offset,
                 env: delays.environment(),
-                env_of: JOURNALED.map(|service| (service, "JOURNAL_DIR", journal.clone())).into(),
+                env_of: JOURNALED.map(|service| (service, "JOURNAL_DIR".to_owned(), journal.clone())).into(),
                 dir: Some(state_folder()?.join("bench").join(mode.to_string())),
                 fresh: true,
                 programs: Some(tools.programs.plain.clone()),

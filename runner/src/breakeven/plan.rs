@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use contract::events::PRODUCT_RECEIVERS;
+
 use super::grid::Conditions;
 use crate::local::Mode;
 use crate::measure::record::Arm;
-use crate::measure::scenario::RECEIVERS;
 
 pub struct Kind {
     pub name: &'static str,
@@ -41,7 +42,7 @@ impl Plan {
     pub fn full() -> Self {
         Self {
             service_ms: vec![0, 5, 20, 100],
-            widths: vec![1, RECEIVERS.len()],
+            widths: vec![1, PRODUCT_RECEIVERS],
             rates: vec![10, 50, 200],
             payloads: vec![100, 4000],
         }
@@ -50,7 +51,7 @@ impl Plan {
     pub fn quick() -> Self {
         Self {
             service_ms: vec![0, 20],
-            widths: vec![RECEIVERS.len()],
+            widths: vec![PRODUCT_RECEIVERS],
             rates: vec![10, 100],
             payloads: vec![100],
         }

@@ -1,6 +1,7 @@
 //! All rates and payloads on one stack, from its start to its end.
 
 use anyhow::Result;
+use contract::Scenario;
 
 use super::grid::{Conditions, Taken};
 use super::plan::{Plan, Slot};
@@ -9,7 +10,6 @@ use crate::measure::join::Outcome;
 use crate::measure::place::{Place, Scratch};
 use crate::measure::profile::Load;
 use crate::measure::record::Cost;
-use crate::measure::scenario::Scenario;
 use crate::measure::watch::Watched;
 
 /// For connections, caches and query plans.

@@ -16,6 +16,7 @@ use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use contract::Scenario;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -27,7 +28,6 @@ use crate::measure::place::{Place, check_disk, check_room, write};
 use crate::measure::profile::Load;
 use crate::measure::progress;
 use crate::measure::record::{Cost, Plan, Run};
-use crate::measure::scenario::Scenario;
 use crate::report;
 use crate::report::results::Results;
 pub use options::CompareArgs;

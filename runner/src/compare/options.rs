@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use contract::Scenario;
 
 use super::plan::balanced;
 use crate::local::Mode;
@@ -13,7 +14,6 @@ use crate::measure::host::Host;
 use crate::measure::place::Place;
 use crate::measure::profile::{self, Delays, per_second};
 use crate::measure::record::{Arm, Plan, VERSION};
-use crate::measure::scenario::Scenario;
 
 #[derive(Args)]
 pub struct CompareArgs {
@@ -124,7 +124,7 @@ impl CompareArgs {
 }
 
 pub fn scenario(text: &str) -> Result<Scenario> {
-    Scenario::parse(&text.to_lowercase()).with_context(|| format!("there is no scenario {text}: s1 to s6"))
+    Scenario::find(&text.to_lowercase()).with_context(|| format!("there is no scenario {text}: s1 to s6"))
 }
 
 fn rate(text: &str) -> Result<(Scenario, String)> {

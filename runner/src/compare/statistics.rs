@@ -9,12 +9,12 @@
 //! of freedom. Intervals cover 95 %; a difference is called one where its 99 % interval excludes 0, because 36 figures
 //! are looked at together.
 
+use contract::Scenario;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::measure::join::Outcome;
 use crate::measure::record::{Plan, Run, valid};
-use crate::measure::scenario::Scenario;
 use crate::measure::times::{Times, millis, rank};
 
 const DRAWS: usize = 2000;

@@ -2,11 +2,11 @@
 //! scenario, and what is wrong.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use contract::Scenario;
 
 use super::statistics::{Analysis, Percentile, Quantity, Verdict};
 use super::words;
 use crate::measure::record::{self, Plan};
-use crate::measure::scenario::Scenario;
 use crate::measure::times::short;
 use crate::report::results::Results;
 use crate::report::sums::Sums;

@@ -1,9 +1,10 @@
 //! How figures, intervals and differences are said, on the terminal and in the report, and the one sentence per
 //! scenario. What the statistics do not tell apart is never called a difference here.
 
+use contract::Scenario;
+
 use super::statistics::{Analysis, Difference, Estimate, Percentile, Quantity, Verdict};
 use crate::measure::record::Plan;
-use crate::measure::scenario::Scenario;
 use crate::measure::times::short;
 
 /// Below this many samples, p99 is the slowest or nearly so.

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use contract::events::UNROUTED_QUEUE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use super::UNROUTED;
 use super::letter::Letter;
 use crate::local::http;
 
@@ -40,7 +40,8 @@ impl Broker {
         ensure!(status == 200, "RabbitMQ answered {status}: {body}");
         let queues: Vec<Queue> = serde_json::from_str(&body)?;
         let names = queues.into_iter().map(|queue| queue.name);
-        let mut dead: Vec<String> = names.filter(|name| name.ends_with(".dlq") || name == UNROUTED).collect();
+        let mut dead: Vec<String> =
+            names.filter(|name| name.ends_with(".dlq") || name == UNROUTED_QUEUE).collect();
         dead.sort();
         Ok(dead)
     }

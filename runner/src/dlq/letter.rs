@@ -1,13 +1,14 @@
 //! One dead letter as the management API shows it: the properties that a consumer wrote when it set the event aside,
 //! the body as bytes.
 
+use contract::headers::{ATTEMPT, FIRST_FAILED_AT, REASON, REQUEST_ID, TRACEPARENT};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Written by whoever sets an event aside; without them it is as new.
-const NOTES: [&str; 3] = ["x-attempt", "x-reason", "x-first-failed-at"];
+const NOTES: [&str; 3] = [ATTEMPT, REASON, FIRST_FAILED_AT];
 /// Written by the broker: how often it was delivered, and where it died before.
 const BROKERS: [&str; 9] = [
     "x-delivery-count",
@@ -54,12 +55,12 @@ impl Letter {
     }
 
     pub fn attempts(&self) -> Option<&str> {
-        self.header("x-attempt")
+        self.header(ATTEMPT)
     }
 
     /// Microseconds since the Unix epoch.
     pub fn first_failed_us(&self) -> Option<i64> {
-        self.header("x-first-failed-at")?.parse().ok()
+        self.header(FIRST_FAILED_AT)?.parse().ok()
     }
 
     /// RFC 3339, or nothing.
@@ -77,16 +78,16 @@ impl Letter {
             Some(reason) => reason,
             None => "",
         };
-        self.header("x-reason").map_or_else(|| broker().to_owned(), str::to_owned)
+        self.header(REASON).map_or_else(|| broker().to_owned(), str::to_owned)
     }
 
     /// Of the W3C trace that the event belongs to.
     pub fn trace_id(&self) -> Option<&str> {
-        self.header("traceparent")?.split('-').nth(1)
+        self.header(TRACEPARENT)?.split('-').nth(1)
     }
 
     pub fn request_id(&self) -> Option<&str> {
-        self.header("x-request-id").or_else(|| self.property("correlation_id"))
+        self.header(REQUEST_ID).or_else(|| self.property("correlation_id"))
     }
 
     pub fn body(&self) -> Vec<u8> {

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use comfy_table::presets::UTF8_FULL_CONDENSED as STYLE;
 use comfy_table::{CellAlignment, Table};
+use contract::events::{UNROUTED_QUEUE, dead_letters, of_dead_letters};
 
 use crate::local::state::State;
 use crate::local::supervise::say;
@@ -21,8 +22,6 @@ pub use letter::Letter;
 use letter::printable;
 pub use redrive::Redriven;
 
-/// What a fanout exchange had no queue for; it lies here untouched by any consumer.
-const UNROUTED: &str = "unrouted_queue";
 /// Letters that `list` and `show` look at; the oldest are in front.
 const SHOWN: usize = 100;
 
@@ -103,7 +102,11 @@ fn running() -> Result<Option<Broker>> {
 
 /// The dead-letter queue that a person means: never a working queue.
 fn dead_letter_queue(name: &str) -> String {
-    if name == UNROUTED || name.ends_with(".dlq") { name.to_owned() } else { format!("{name}.dlq") }
+    if name == UNROUTED_QUEUE || of_dead_letters(name).is_some() {
+        name.to_owned()
+    } else {
+        dead_letters(name)
+    }
 }
 
 fn list(broker: &Broker) -> Result<()> {

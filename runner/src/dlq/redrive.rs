@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use contract::events::UNROUTED_QUEUE;
 
-use super::UNROUTED;
 use super::broker::Broker;
 use super::letter::Letter;
 use crate::local::signals;
@@ -59,7 +59,9 @@ impl Broker {
         match queue.strip_suffix(".dlq") {
             Some(working) => self.publish("", &letter.publish(working)),
             // It never came to a queue: once more through the exchange that had none for it.
-            None if queue == UNROUTED => self.publish(&letter.exchange, &letter.publish(&letter.routing_key)),
+            None if queue == UNROUTED_QUEUE => {
+                self.publish(&letter.exchange, &letter.publish(&letter.routing_key))
+            }
             None => bail!("{queue} is no dead-letter queue"),
         }
     }

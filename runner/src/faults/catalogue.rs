@@ -1,12 +1,12 @@
-//! What can be broken, and what can be taken away: names as they are typed, and one line on each for `--list`.
+//! The faults, and the protections that can be disabled: names as they are typed, and one line on each for `--list`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use contract::{Failpoint, Mode, Protection};
 
 use super::topology;
-use crate::local::Mode;
 
 /// The doc comments are the explanations that are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
@@ -59,8 +59,7 @@ impl Fault {
     }
 
     pub fn explanation(self) -> String {
-        let help = self.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
-        help.unwrap_or_default()
+        help(self)
     }
 
     /// Where it can happen: without a broker there are no queues.
@@ -93,7 +92,7 @@ impl Fault {
     pub fn weight(self, mode: Mode) -> usize {
         match self {
             Self::Kill => 8,
-            Self::Failpoint => topology::points(mode).len(),
+            Self::Failpoint => topology::failpoints(mode).len(),
             Self::None => 0,
             _ => 1,
         }
@@ -104,7 +103,7 @@ impl Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub fault: Fault,
-    pub point: Option<&'static str>,
+    pub point: Option<Failpoint>,
 }
 
 impl Choice {
@@ -116,8 +115,7 @@ impl Choice {
 
     /// Whether this mode has it.
     pub fn exists_in(&self, mode: Mode) -> bool {
-        self.fault.modes().contains(&mode)
-            && self.point.is_none_or(|point| topology::points(mode).contains(&point))
+        self.fault.modes().contains(&mode) && self.point.is_none_or(|point| point.exists_in(mode))
     }
 }
 
@@ -137,48 +135,37 @@ impl FromStr for Choice {
         let (name, point) = text.split_once(':').map_or((text, None), |(name, point)| (name, Some(point)));
         let fault = Fault::from_str(name, false).map_err(|_| format!("no fault {name}: see --list"))?;
         let Some(point) = point else { return Ok(Self { fault, point: None }) };
-        let all = [Mode::Sync, Mode::Async].map(topology::points).concat();
-        match all.iter().find(|known| **known == point) {
-            Some(point) if fault == Fault::Failpoint => Ok(Self { fault, point: Some(point) }),
+        match Failpoint::from_str(point, false) {
+            Ok(point) if fault == Fault::Failpoint => Ok(Self { fault, point: Some(point) }),
             _ => Err(format!("{name} has no {point}: see --list")),
         }
     }
 }
 
-/// A protection that is taken away from all services, to see that the checker finds out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sabotage {
-    /// A message counts as safe as soon as it is sent
-    NoConfirms,
-    /// An event is acknowledged before it is applied
-    AckBeforeCommit,
-    /// An event is applied each time it is delivered
-    NoInbox,
-    /// An event is published after the commit, without a row that remembers it
-    NoOutbox,
-    /// Publishers share a channel, and each believes the confirm that it gets
-    SharedChannel,
-    /// Reserved stock is not released when the payment fails
-    NoCompensation,
+/// The faults that bring the absence of a protection to light.
+pub fn faults_without(protection: Protection) -> Vec<Choice> {
+    let names: &[&str] = match protection {
+        Protection::Confirms => &["broker-kill", "missing-queue"],
+        Protection::AckAfterCommit => &["kill", "failpoint:before_commit"],
+        Protection::Inbox => &["duplicates", "failpoint:before_ack"],
+        Protection::Outbox => &["failpoint:after_commit", "broker-kill"],
+        Protection::OwnChannel => &["missing-queue"],
+        Protection::Compensation => &["none"],
+        // Its absence breaks nothing.
+        Protection::Metrics => &[],
+    };
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-impl Sabotage {
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-    }
+/// The protections whose absence breaks an invariant.
+pub fn checked_protections() -> impl Iterator<Item = Protection> {
+    Protection::ALL.into_iter().filter(|protection| !faults_without(*protection).is_empty())
+}
 
-    /// The faults that bring it to light.
-    pub fn faults(self) -> Vec<Choice> {
-        let names: &[&str] = match self {
-            Self::NoConfirms => &["broker-kill", "missing-queue"],
-            Self::AckBeforeCommit => &["kill", "failpoint:before_commit"],
-            Self::NoInbox => &["duplicates", "failpoint:before_ack"],
-            Self::NoOutbox => &["failpoint:after_commit", "broker-kill"],
-            Self::SharedChannel => &["missing-queue"],
-            Self::NoCompensation => &["none"],
-        };
-        names.iter().filter_map(|name| name.parse().ok()).collect()
-    }
+/// The doc comment of a value.
+fn help(value: impl ValueEnum) -> String {
+    let help = value.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
+    help.unwrap_or_default()
 }
 
 /// The text of `--list`.
@@ -189,17 +176,15 @@ pub fn list() -> String {
         text += &format!("  {:<20} {} ({})\n", fault.name(), fault.explanation(), modes.join(", "));
     }
     text += "\nPlaces of failpoint:NAME (modes):\n";
-    for (point, explanation) in topology::POINTS {
-        let modes =
-            [Mode::Sync, Mode::Async].into_iter().filter(|mode| topology::points(*mode).contains(&point));
+    for point in Failpoint::ALL {
+        let modes = Mode::ALL.into_iter().filter(|mode| point.exists_in(*mode));
         let modes: Vec<String> = modes.map(|mode| mode.to_string()).collect();
-        text += &format!("  {point:<28} {explanation} ({})\n", modes.join(", "));
+        text += &format!("  {point:<28} {} ({})\n", help(point), modes.join(", "));
     }
-    text += "\nProtections that --sabotage takes away, and the faults that show it:\n";
-    for sabotage in Sabotage::value_variants() {
-        let help = sabotage.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
-        let faults: Vec<String> = sabotage.faults().iter().map(ToString::to_string).collect();
-        text += &format!("  {:<20} {} ({})\n", sabotage.name(), help.unwrap_or_default(), faults.join(", "));
+    text += "\nProtections that --disable takes away, and the faults that show it:\n";
+    for protection in checked_protections() {
+        let faults: Vec<String> = faults_without(protection).iter().map(ToString::to_string).collect();
+        text += &format!("  {protection:<20} {} ({})\n", help(protection), faults.join(", "));
     }
     text
 }
@@ -217,14 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn every_sabotage_has_faults_of_async_mode_that_show_it() {
-        for sabotage in Sabotage::value_variants() {
-            let faults = sabotage.faults();
-            assert!(
-                !faults.is_empty() && faults.iter().all(|choice| choice.exists_in(Mode::Async)),
-                "{sabotage:?}"
-            );
+    fn the_faults_that_show_the_absence_of_a_protection_exist_in_async_mode() {
+        for protection in checked_protections() {
+            let faults = faults_without(protection);
+            assert!(faults.iter().all(|choice| choice.exists_in(Mode::Async)), "{protection}");
         }
+        assert_eq!(checked_protections().count(), 6);
     }
 
     #[test]

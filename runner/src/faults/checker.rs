@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::Result;
+use contract::Protection;
 
 use super::ledger;
 use super::nemesis::FaultRecord;
@@ -47,7 +48,7 @@ pub struct Evidence {
     pub probes: Probes,
     pub last_fault_ended: SystemTime,
     pub faults: Vec<FaultRecord>,
-    pub sabotage: Option<String>,
+    pub disabled: Option<Protection>,
 }
 
 /// What is judged.

@@ -18,10 +18,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
 use serde_json::Value;
 
 use super::ledger::{Kind, Ledger, Line, Operation, Outcome, Verdict, now_ms};
-use crate::local::services::SERVICES;
 use crate::local::{Mode, signals};
 use client::Client;
 use lane::Lane;
@@ -258,7 +258,7 @@ impl Shared {
 
     fn count_duplicates(&self) {
         let mut duplicates = Duplicates::default();
-        let services = SERVICES.map(|service| service.name);
+        let services = Service::ALL.map(Service::name);
         loop {
             let last = self.stop.load(Ordering::Relaxed) || signals::interrupted();
             let more = duplicates.read(&self.client, &services);

@@ -27,13 +27,13 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use contract::{DISABLED_PROTECTION, Protection, Service};
 
 use crate::local::ports::Ports;
-use crate::local::services::SERVICES;
 use crate::local::supervise::say;
 use crate::local::{Mode, Stack, StackOptions, postgres, rabbitmq, services, state_folder};
 use crate::measure::host;
-use catalogue::{Choice, Sabotage};
+use catalogue::Choice;
 use checker::{Evidence, Finding, invariants};
 use generator::{Load, Targets};
 use nemesis::{Deeds, Nemesis};
@@ -54,8 +54,8 @@ const SETTINGS: [(&str, &str); 6] = [
     ("SAGA_RETRY_SECONDS", "15"),
 ];
 const MINUTES: f64 = 10.0;
-/// Of each fault that brings a sabotage to light.
-const SABOTAGE_RUNS: u32 = 3;
+/// Of each fault that shows the absence of a protection.
+const RUNS_WITHOUT_PROTECTION: u32 = 3;
 
 const NO_CRASH: &str = "no service ended by itself";
 const ORDERLY: &str = "a service that is asked to end does so in order";
@@ -82,9 +82,9 @@ pub struct FaultsArgs {
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
 
-    /// Run the services without one of their protections: the checker must find out.
+    /// Run the services without one of their protections: the checker must notice.
     #[arg(long, value_enum, value_name = "NAME")]
-    sabotage: Option<Sabotage>,
+    disable: Option<Protection>,
 
     /// Explain every fault, and end.
     #[arg(long)]
@@ -110,7 +110,7 @@ struct Plan {
     length: Length,
     seed: u64,
     rate: f64,
-    sabotage: Option<Sabotage>,
+    disabled: Option<Protection>,
     port_offset: u16,
 }
 
@@ -135,28 +135,29 @@ pub fn run(args: FaultsArgs, root: &Path, port_offset: u16) -> Result<ExitCode> 
 impl Plan {
     fn of(args: &FaultsArgs, port_offset: u16) -> Result<Self> {
         let mode = args.mode;
-        let choices = match (&args.faults[..], args.sabotage) {
-            ([], Some(sabotage)) => sabotage.faults(),
+        let choices = match (&args.faults[..], args.disable) {
+            ([], Some(protection)) => catalogue::faults_without(protection),
             ([], None) => Choice::all(mode),
             (chosen, _) => chosen.to_vec(),
         };
         if let Some(choice) = choices.iter().find(|choice| !choice.exists_in(mode)) {
             bail!("there is no {choice} in {mode} mode: see --list");
         }
-        let length = match (args.runs, args.minutes, args.sabotage) {
+        let length = match (args.runs, args.minutes, args.disable) {
             (Some(runs), ..) => Length::Runs(runs),
-            (None, None, Some(_)) if args.faults.is_empty() => Length::Runs(SABOTAGE_RUNS),
+            (None, None, Some(_)) if args.faults.is_empty() => Length::Runs(RUNS_WITHOUT_PROTECTION),
             (None, minutes, _) => Length::Minutes(minutes.unwrap_or(MINUTES)),
         };
         let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(Instant::now()) % 1_000_000);
-        let (rate, sabotage) = (args.rate, args.sabotage);
-        Ok(Self { mode, choices, length, seed, rate, sabotage, port_offset })
+        let (rate, disabled) = (args.rate, args.disable);
+        Ok(Self { mode, choices, length, seed, rate, disabled, port_offset })
     }
 
     fn settings(&self) -> Vec<(String, String)> {
         let own = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let sabotage = self.sabotage.map(|sabotage| ("SABOTAGE".to_owned(), sabotage.name()));
-        own.into_iter().chain(sabotage).collect()
+        let disabled =
+            self.disabled.map(|protection| (DISABLED_PROTECTION.to_owned(), protection.name().to_owned()));
+        own.into_iter().chain(disabled).collect()
     }
 
     /// What is printed before anything starts.
@@ -175,9 +176,9 @@ impl Plan {
             faults.join(", "),
             settings.join(" ")
         );
-        if let Some(sabotage) = self.sabotage {
-            let expected = invariants::broken_by(&sabotage.name()).join("\" or \"");
-            text += &format!("\n  without a protection ({}): \"{expected}\" must not hold", sabotage.name());
+        if let Some(protection) = self.disabled {
+            let expected = invariants::broken_without(protection).join("\" or \"");
+            text += &format!("\n  without a protection ({protection}): \"{expected}\" must not hold");
         }
         text
     }
@@ -200,7 +201,7 @@ impl Plan {
         };
         let mut stack = Stack::start(self.mode, &options)?;
         let urls: HashMap<&'static str, String> =
-            SERVICES.iter().map(|service| (service.name, stack.url(service.name))).collect();
+            Service::ALL.iter().map(|service| (service.name(), stack.url(service.name()))).collect();
 
         let began = Instant::now();
         let show = Show::start();
@@ -232,7 +233,7 @@ impl Plan {
             probes: probes.clone(),
             last_fault_ended: deeds.last_ended.unwrap_or_else(SystemTime::now),
             faults: deeds.records.clone(),
-            sabotage: self.sabotage.map(Sabotage::name),
+            disabled: self.disabled,
         };
         show.line("until everything is at rest");
         let settled = checker::settle(&evidence, &|text| show.now(text))?;
@@ -245,7 +246,7 @@ impl Plan {
             mode: self.mode,
             seed: self.seed,
             revision: host::revision().unwrap_or_else(|| "unknown".to_owned()),
-            sabotage: evidence.sabotage,
+            disabled: evidence.disabled,
             settings: self.settings(),
             seconds,
             progress,
@@ -261,20 +262,21 @@ impl Plan {
     fn verdict(&self, result: &RunResult) -> Result<ExitCode> {
         let broken = result.broken();
         let code = if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-        let Some(sabotage) = self.sabotage else {
+        let Some(protection) = self.disabled else {
             say(match broken.len() {
                 0 => "All invariants hold.\n",
                 _ => "Not all invariants hold.\n",
             })?;
             return Ok(code);
         };
-        let expected = invariants::broken_by(&sabotage.name());
+        let expected = invariants::broken_without(protection);
         let caught: Vec<&str> = expected.iter().copied().filter(|wanted| broken.contains(wanted)).collect();
-        let name = sabotage.name();
         say(&match (&caught[..], &broken[..]) {
-            ([], []) => format!("NOT caught: {name} broke nothing that the checker saw\n"),
-            ([], other) => format!("caught: {name}, though by another invariant: {}\n", other.join("; ")),
-            (caught, _) => format!("caught: {name} broke: {}\n", caught.join("; ")),
+            ([], []) => format!("NOT caught: without {protection} the checker saw nothing broken\n"),
+            ([], other) => {
+                format!("caught: {protection}, though by another invariant: {}\n", other.join("; "))
+            }
+            (caught, _) => format!("caught: without {protection} this broke: {}\n", caught.join("; ")),
         })?;
         Ok(code)
     }
@@ -292,10 +294,10 @@ fn proxy_for(mode: Mode, ports: &Ports) -> Result<Proxy> {
     let port_of = |name: &str| match (name, &ports.rabbitmq) {
         (DATABASE, _) => Some(ports.postgres),
         (BROKER, Some(rabbitmq)) => Some(rabbitmq.amqp),
-        _ => SERVICES
+        _ => Service::ALL
             .iter()
             .zip(&ports.services)
-            .find(|(service, _)| service.name == name)
+            .find(|(service, _)| service.name() == name)
             .map(|(_, port)| *port),
     };
     let links = topology::links(mode).into_iter();
@@ -304,13 +306,15 @@ fn proxy_for(mode: Mode, ports: &Ports) -> Result<Proxy> {
 }
 
 /// The services' settings that lead them through the proxy.
-fn by_way_of(proxy: &Proxy, mode: Mode) -> Vec<(&'static str, &'static str, String)> {
+fn by_way_of(proxy: &Proxy, mode: Mode) -> Vec<(&'static str, String, String)> {
     let setting = |link: Link| {
         let (port, from) = (proxy.port(link)?, link.from);
         Some(match link.to {
-            DATABASE => (from, "DATABASE_URL", postgres::url(from, from, port, postgres::DATABASE)),
-            BROKER => (from, "AMQP_URL", rabbitmq::url(port)),
-            peer => (from, services::find(peer).ok()?.peer, format!("http://127.0.0.1:{port}")),
+            DATABASE => {
+                (from, "DATABASE_URL".to_owned(), postgres::url(from, from, port, postgres::DATABASE))
+            }
+            BROKER => (from, "AMQP_URL".to_owned(), rabbitmq::url(port)),
+            peer => (from, services::find(peer).ok()?.url_variable(), format!("http://127.0.0.1:{port}")),
         })
     };
     topology::links(mode).into_iter().filter_map(setting).collect()
@@ -319,7 +323,7 @@ fn by_way_of(proxy: &Proxy, mode: Mode) -> Vec<(&'static str, &'static str, Stri
 /// What was seen of the processes themselves.
 fn own_findings(deeds: &Deeds) -> [Finding; 2] {
     let mut crashes = Finding::of(NO_CRASH);
-    crashes.n = SERVICES.len() as u64;
+    crashes.n = Service::ALL.len() as u64;
     deeds.crashes.iter().for_each(|crash| crashes.broke(crash));
     let mut orderly = Finding::of(ORDERLY);
     orderly.n = deeds.stops;

@@ -11,6 +11,7 @@ mod servers;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
+use contract::Service;
 use serde::Serialize;
 
 use super::generator::{Load, Random};
@@ -19,7 +20,6 @@ use super::proxy::{Condition, Proxy};
 use super::schedule::{Action, Planned};
 use super::show::Show;
 use super::topology::{BROKER, DATABASE};
-use crate::local::services::SERVICES;
 use crate::local::{Stack, signals};
 use management::Management;
 
@@ -111,8 +111,8 @@ impl<'a> Nemesis<'a> {
         let deeds = Deeds::default();
         let mut nemesis =
             Self { stack, load, proxy, prober, show, management, random, began, current, deeds };
-        for service in SERVICES {
-            nemesis.lives(service.name)?;
+        for service in Service::ALL {
+            nemesis.lives(service.name())?;
         }
         Ok(nemesis)
     }
@@ -252,7 +252,7 @@ fn line(record: &FaultRecord) -> String {
 
 /// What a fault aims at, and the services that feel it.
 fn aim(action: &Action) -> (String, Vec<&'static str>) {
-    let all = || SERVICES.map(|service| service.name).to_vec();
+    let all = || Service::ALL.map(Service::name).to_vec();
     match *action {
         Action::Kill { service, .. }
         | Action::Failpoint { service, .. }

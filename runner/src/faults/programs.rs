@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
 
-use crate::local::services::SERVICES;
 use crate::local::{process, state_folder};
 
 /// Builds them, and copies them to where the next ordinary build does not overwrite them; that folder.
@@ -21,11 +21,11 @@ pub fn build(root: &Path) -> Result<PathBuf> {
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
     let folder = state_folder()?.join("faults").join("programs");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for service in SERVICES {
-        let (from, new) = (target.join("release").join(service.name), folder.join("new"));
+    for service in Service::ALL {
+        let (from, new) = (target.join("release").join(service.name()), folder.join("new"));
         // Renamed: another run may have the old one open.
         fs::copy(&from, &new)
-            .and_then(|_| fs::rename(&new, folder.join(service.name)))
+            .and_then(|_| fs::rename(&new, folder.join(service.name())))
             .with_context(|| format!("cannot copy {}", from.display()))?;
     }
     Ok(folder)

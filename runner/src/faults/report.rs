@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use contract::Protection;
 use serde::Serialize;
 
 use super::checker::{Finding, Settled};
@@ -24,7 +25,7 @@ pub struct RunResult {
     pub seed: u64,
     /// Short hash; `+` if files differ from it.
     pub revision: String,
-    pub sabotage: Option<String>,
+    pub disabled: Option<Protection>,
     /// Environment of the services.
     pub settings: Vec<(String, String)>,
     /// From the first operation to the last fault.
@@ -223,7 +224,7 @@ mod tests {
             mode: Mode::Async,
             seed: u64::MAX,
             revision: "abcdef0+".into(),
-            sabotage: None,
+            disabled: None,
             settings: vec![("EMAIL_DELAY_MS".into(), "100".into())],
             seconds: 601.5,
             progress: Progress { offered: 40_000, accepted: 39_000, ..Progress::default() },

@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 
+use contract::events::queues;
+use contract::{Failpoint, Mode, Service};
+
 use super::catalogue::{Choice, Fault};
 use super::generator::Random;
 use super::topology::{self, Link, Queue};
-use crate::local::Mode;
-use crate::local::services::SERVICES;
 
 /// One fault, drawn.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +27,7 @@ pub enum Action {
     },
     Failpoint {
         service: &'static str,
-        point: &'static str,
+        point: Failpoint,
         passing: u64,
     },
     Pause {
@@ -113,7 +114,7 @@ pub struct Schedule {
     drawn: bool,
     /// What comes next of what must come evenly.
     services: VecDeque<&'static str>,
-    points: VecDeque<&'static str>,
+    points: VecDeque<Failpoint>,
     /// Queues that were planned to be missing.
     missing: u32,
 }
@@ -138,7 +139,7 @@ impl Schedule {
         for choice in &self.choices {
             let times = match (self.length, choice) {
                 (Length::Runs(runs), Choice { fault: Fault::Failpoint, point: None }) => {
-                    topology::points(self.mode).len() * runs as usize
+                    topology::failpoints(self.mode).len() * runs as usize
                 }
                 (Length::Runs(runs), _) => runs as usize,
                 // One place comes as often as one of many would.
@@ -164,18 +165,18 @@ impl Schedule {
     /// All ten come before one comes again.
     fn service(&mut self) -> &'static str {
         if self.services.is_empty() {
-            let mut names = SERVICES.map(|service| service.name);
+            let mut names = Service::ALL.map(Service::name);
             shuffle(&mut self.random, &mut names);
             self.services.extend(names);
         }
-        self.services.pop_front().unwrap_or(SERVICES[0].name)
+        self.services.pop_front().unwrap_or(Service::ALL[0].name())
     }
 
-    fn point(&mut self) -> &'static str {
+    fn point(&mut self) -> Failpoint {
         if self.points.is_empty() {
-            self.points.extend(topology::points(self.mode));
+            self.points.extend(topology::failpoints(self.mode));
         }
-        self.points.pop_front().unwrap_or("before_commit")
+        self.points.pop_front().unwrap_or(Failpoint::BeforeCommit)
     }
 
     fn link(&mut self) -> Link {
@@ -185,8 +186,9 @@ impl Schedule {
     /// Every second one is one beside whose events others are published that do find their queue: the harder case.
     fn missing_queue(&mut self) -> Queue {
         self.missing += 1;
-        let beside = topology::missable().into_iter().find(|queue| queue.name == "stock_rejected_queue");
-        let any = self.one_of(&topology::missable());
+        let beside =
+            topology::can_be_missing().into_iter().find(|queue| queue.name == queues::STOCK_REJECTED.name);
+        let any = self.one_of(&topology::can_be_missing());
         beside.filter(|_| self.missing % 2 == 1).unwrap_or(any)
     }
 
@@ -196,10 +198,10 @@ impl Schedule {
             Fault::Kill => Action::Kill { service: self.service(), down: self.seconds(0.0, 2.0) },
             Fault::Failpoint => {
                 let point = choice.point.unwrap_or_else(|| self.point());
-                let service = self.one_of(&topology::passers(self.mode, point));
+                let service = self.one_of(&topology::passing(self.mode, point));
                 // What is rare must be met soon.
-                let rare =
-                    service == "reportservice" || matches!(point, "mid_batch" | "after_aside_before_ack");
+                let rare = service == Service::Report.name()
+                    || matches!(point, Failpoint::MidBatch | Failpoint::AfterAsideBeforeAck);
                 let passing = if rare { 1 } else { 1 + self.random.below(6) };
                 Action::Failpoint { service, point, passing }
             }
@@ -220,7 +222,7 @@ impl Schedule {
             Fault::DatabaseKill => Action::DatabaseKill,
             Fault::BackendsTerminated => {
                 let all = self.random.below(3) == 0;
-                let with_database = topology::passers(self.mode, "before_commit");
+                let with_database: Vec<_> = topology::with_database().map(Service::name).collect();
                 let service = (!all).then(|| self.one_of(&with_database));
                 Action::BackendsTerminated { service }
             }
@@ -236,9 +238,7 @@ impl Schedule {
             Fault::Duplicates => Action::Duplicates { seconds: self.seconds(5.0, 10.0) },
             Fault::Poison => Action::Poison,
             Fault::Backlog => {
-                let piling =
-                    topology::QUEUES.into_iter().filter(|queue| topology::PILING.contains(&queue.name));
-                let queue = self.one_of(&piling.collect::<Vec<_>>());
+                let queue = self.one_of(&topology::backlog_targets());
                 Action::Backlog { queue, seconds: if long { 60.0 } else { 10.0 } }
             }
             Fault::None => Action::None { seconds: 20.0 },
@@ -297,9 +297,9 @@ mod tests {
                     "{fault:?}"
                 );
             }
-            for wanted in topology::points(mode) {
+            for wanted in topology::failpoints(mode) {
                 let met =
-                    |p: &Planned| matches!(p.action, Action::Failpoint { point, .. } if point == *wanted);
+                    |p: &Planned| matches!(p.action, Action::Failpoint { point, .. } if point == wanted);
                 assert_eq!(planned.iter().filter(|p| met(p)).count(), 1, "{wanted}");
             }
             assert!(planned.iter().all(|p| p.fault.modes().contains(&mode)));
@@ -311,7 +311,7 @@ mod tests {
         let choices = ["kill", "failpoint", "failpoint:before_ack"].map(|name| name.parse().unwrap());
         let planned: Vec<Planned> = Schedule::new(1, Mode::Async, &choices, Length::Runs(3)).collect();
         assert_eq!(planned.len(), 3 + 3 * 8 + 3);
-        let met = |p: &&Planned| matches!(p.action, Action::Failpoint { point, .. } if point == "before_ack");
+        let met = |p: &&Planned| matches!(p.action, Action::Failpoint { point, .. } if point == Failpoint::BeforeAck);
         assert_eq!(planned.iter().filter(met).count(), 6);
     }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use comfy_table::presets::UTF8_FULL_CONDENSED as STYLE;
 use comfy_table::{CellAlignment, Table};
+use contract::Monitoring;
+use contract::Service;
 use rustix::process::Signal;
 
 use super::compose::Compose;
-use super::ports::MONITORING;
 use super::progress::Step;
 use super::state::{self, Entry, Identity, State, outlives};
 use super::supervise::say;
@@ -222,7 +223,7 @@ pub fn overview(states: &[State]) -> String {
         let processes = state.processes.iter().map(|entry| (entry.name.as_str(), entry.port));
         let ports = containers.map(|(name, port)| (name.as_str(), *port)).chain(processes);
         let monitoring: Vec<String> = ports
-            .filter(|(name, _)| MONITORING.iter().any(|(known, _)| known == name))
+            .filter(|(name, _)| Monitoring::ALL.iter().any(|known| known.name() == *name))
             .map(|(name, port)| format!("{name} http://127.0.0.1:{port}"))
             .collect();
         if !monitoring.is_empty() {
@@ -241,12 +242,12 @@ pub fn overview(states: &[State]) -> String {
         let json = "-H 'content-type: application/json'";
         text += &format!(
             "  curl -i http://127.0.0.1:{}/register {json} -d '{{\"email\":\"ada@example.com\"}}'   # {}\n",
-            port("userservice"),
+            port(Service::User.name()),
             state.mode
         );
         text += &format!(
             "  curl -i http://127.0.0.1:{}/create_order {json} -d '{{\"product_id\":1,\"quantity\":1}}'   # {}\n",
-            port("orderservice"),
+            port(Service::Order.name()),
             state.mode
         );
     }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,6 @@ pub use watch::Container;
 
 use super::account::Account;
 use super::process::{on_path, run_to_end, signal_group};
-use super::services::SERVICES;
 use super::{Mode, StackOptions, not_ours, project_root, signals};
 use config::Effective;
 
@@ -58,7 +58,7 @@ impl Compose {
             services.extend((mode == Mode::Async).then(|| "rabbitmq".to_owned()));
         }
         if options.fresh && !options.servers_only {
-            services.extend(SERVICES.iter().map(|service| service.name.to_owned()));
+            services.extend(Service::ALL.iter().map(|service| service.name().to_owned()));
             services.push("gateway".to_owned());
         }
         let env = environment::of(mode, options)?;
@@ -215,7 +215,7 @@ fn journal_override(journal: &Path) -> String {
         "environment": { "JOURNAL_DIR": JOURNAL },
         "volumes": [{ "type": "bind", "source": source, "target": JOURNAL }],
     });
-    let services = SERVICES.iter().map(|of| (of.name.to_owned(), service.clone()));
+    let services = Service::ALL.iter().map(|of| (of.name().to_owned(), service.clone()));
     serde_json::json!({ "services": serde_json::Map::from_iter(services) }).to_string()
 }
 
@@ -227,7 +227,7 @@ mod tests {
     fn every_service_gets_the_journal_and_a_dollar_sign_is_no_variable() {
         let text = journal_override(Path::new("/a $b/journal"));
         let file: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(file["services"].as_object().unwrap().len(), SERVICES.len());
+        assert_eq!(file["services"].as_object().unwrap().len(), Service::ALL.len());
         assert_eq!(file["services"]["cacheservice"]["volumes"][0]["source"], "/a $$b/journal");
         assert_eq!(file["services"]["cacheservice"]["environment"]["JOURNAL_DIR"], JOURNAL);
     }

@@ -116,8 +116,8 @@ fn names(service: Option<&str>) -> Result<Vec<&str>> {
         Some(other @ ("rabbitmq" | "epmd" | "gateway" | "prometheus" | "grafana" | "cadvisor")) => {
             vec![other]
         }
-        Some(service) => vec![services::find(service)?.name],
-        None => services::SERVICES.map(|service| service.name).to_vec(),
+        Some(service) => vec![services::find(service)?.name()],
+        None => contract::Service::ALL.map(contract::Service::name).to_vec(),
     })
 }
 

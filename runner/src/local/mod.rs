@@ -26,32 +26,12 @@ pub mod stack;
 pub mod state;
 pub mod supervise;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
-
+pub use contract::Mode;
 pub use options::{Given, StackOptions};
 pub use stack::{Stack, start_all};
-
-/// The architecture: HTTP calls or RabbitMQ events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    Sync,
-    Async,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Sync => "sync",
-            Self::Async => "async",
-        })
-    }
-}
 
 /// The checkout: the nearest folder above the current one that holds the entrance.
 pub fn project_root() -> Result<PathBuf> {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
 use rustix::process::Signal;
 
 use super::account::Account;
 use super::ports::Ports;
 use super::process::{self, Process};
-use super::services::SERVICES;
 use super::{Mode, project_root};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -88,10 +88,10 @@ fn configuration(committed: &str, mode: Mode, ports: &Ports, own: u16) -> Result
 
 fn services(mode: Mode, ports: &Ports) -> String {
     let mut job = "services\n    static_configs:\n".to_owned();
-    for (service, port) in SERVICES.iter().zip(&ports.services) {
+    for (service, port) in Service::ALL.iter().zip(&ports.services) {
         job += &format!(
             "      - {{ targets: [\"127.0.0.1:{port}\"], labels: {{ service: {}, mode: {mode} }} }}\n",
-            service.name
+            service.name()
         );
     }
     job

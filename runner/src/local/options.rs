@@ -16,7 +16,7 @@ pub struct StackOptions {
     pub env: Vec<(String, String)>,
     /// The same for one service: its name, variable, value. Wins over `env`: how a service reaches its servers and its
     /// peers through a proxy.
-    pub env_of: Vec<(&'static str, &'static str, String)>,
+    pub env_of: Vec<(&'static str, String, String)>,
     /// Where the services write their final effects (JOURNAL_DIR).
     pub journal: Option<PathBuf>,
     /// Data, logs and state; `.study/<mode>` if not said.

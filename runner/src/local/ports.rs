@@ -7,22 +7,19 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use contract::{BrokerPorts, Monitoring, Service};
 
 use super::Mode;
-use super::services::SERVICES;
 
 #[derive(Clone, Debug)]
 pub struct Ports {
     pub postgres: u16,
     pub rabbitmq: Option<RabbitPorts>,
-    /// In the order of [`SERVICES`].
+    /// In the order of [`Service::ALL`].
     pub services: Vec<u16>,
-    /// In the order of [`MONITORING`], as far as there is any.
+    /// In the order of [`Monitoring::ALL`], as far as there is any.
     pub monitoring: Vec<u16>,
 }
-
-/// What can watch a stack, with its port in a container. That of the host is the same, in async mode the next.
-pub const MONITORING: [(&str, u16); 3] = [("prometheus", 9090), ("grafana", 3000), ("cadvisor", 8080)];
 
 #[derive(Clone, Debug)]
 pub struct RabbitPorts {
@@ -35,38 +32,41 @@ pub struct RabbitPorts {
 }
 
 impl Ports {
-    /// CONTRACT section 1, plus the two that Erlang needs.
+    /// Those of the contract, plus the two that Erlang needs.
     pub fn contract(mode: Mode, offset: u16) -> Result<Self> {
         let at = |port| moved(port, offset);
-        let (postgres, first) = match mode {
-            Mode::Sync => (5432, 8001),
-            Mode::Async => (5433, 8101),
-        };
-        let rabbitmq = match mode {
-            Mode::Sync => None,
-            Mode::Async => Some(RabbitPorts {
-                amqp: at(5672)?,
-                management: at(15672)?,
-                prometheus: at(15692)?,
+        let ports = mode.ports();
+        let broker = |broker: BrokerPorts| {
+            Ok::<_, anyhow::Error>(RabbitPorts {
+                amqp: at(broker.amqp)?,
+                management: at(broker.management)?,
+                prometheus: at(broker.metrics)?,
                 epmd: at(25673)?,
                 node: at(25674)?,
-            }),
+            })
         };
-        let services = (first..).take(SERVICES.len()).map(at).collect::<Result<_>>()?;
-        Ok(Self { postgres: at(postgres)?, rabbitmq, services, monitoring: Vec::new() })
+        Ok(Self {
+            postgres: at(ports.postgres)?,
+            rabbitmq: ports.broker.map(broker).transpose()?,
+            services: Service::ALL
+                .into_iter()
+                .map(|service| at(ports.service(service)))
+                .collect::<Result<_>>()?,
+            monitoring: Vec::new(),
+        })
     }
 
-    /// With those of the first `count` of [`MONITORING`], too.
+    /// With those of the first `count` of [`Monitoring::ALL`], too.
     pub fn with_monitoring(mode: Mode, offset: u16, count: usize) -> Result<Self> {
-        let at = |(_, port): (&str, u16)| moved(port + u16::from(mode == Mode::Async), offset);
-        let monitoring = MONITORING.into_iter().take(count).map(at).collect::<Result<_>>()?;
+        let ports = mode.ports().monitoring.into_iter().take(count);
+        let monitoring = ports.map(|port| moved(port, offset)).collect::<Result<_>>()?;
         Ok(Self { monitoring, ..Self::contract(mode, offset)? })
     }
 
     /// Ports that nobody has now: for tests, which run beside whatever else is running.
     pub fn free(mode: Mode) -> Result<Self> {
         let free = unused(16)?;
-        let rabbitmq = (mode == Mode::Async).then(|| RabbitPorts {
+        let rabbitmq = mode.ports().broker.map(|_| RabbitPorts {
             amqp: free[1],
             management: free[2],
             prometheus: free[3],
@@ -89,8 +89,9 @@ impl Ports {
                 (rabbitmq.node, "RabbitMQ (Erlang node)"),
             ]);
         }
-        named.extend(self.services.iter().zip(SERVICES).map(|(port, service)| (*port, service.name)));
-        named.extend(self.monitoring.iter().zip(MONITORING).map(|(port, (name, _))| (*port, name)));
+        named.extend(self.services.iter().zip(Service::ALL).map(|(port, service)| (*port, service.name())));
+        named
+            .extend(self.monitoring.iter().zip(Monitoring::ALL).map(|(port, server)| (*port, server.name())));
         named
     }
 

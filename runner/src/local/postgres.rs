@@ -8,12 +8,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
 use rustix::process::Signal;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::account::Account;
 use super::process::{self, Process};
-use super::services::SERVICES;
 use super::signals;
 
 pub const DATABASE: &str = "microservices_db";
@@ -151,12 +151,12 @@ pub fn prepare(server: &str, database: &str) -> Result<()> {
         let mut connection = PgConnection::connect(&format!("{server}/postgres")).await?;
         // Logins belong to the server, not to the database: two stacks on one server must not make them at once.
         connection.execute("SELECT pg_advisory_lock(20260101)").await?;
-        for service in SERVICES {
-            let sql = format!("SELECT 1 FROM pg_roles WHERE rolname = '{0}'", service.name);
+        for service in Service::ALL {
+            let sql = format!("SELECT 1 FROM pg_roles WHERE rolname = '{0}'", service.name());
             let found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut connection).await?;
             // A server in a container has them with passwords of its own.
             let verb = if found.is_some() { "ALTER" } else { "CREATE" };
-            let sql = format!("{verb} ROLE {0} LOGIN PASSWORD '{0}'", service.name);
+            let sql = format!("{verb} ROLE {0} LOGIN PASSWORD '{0}'", service.name());
             connection.execute(sqlx::AssertSqlSafe(sql)).await?;
         }
         let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{database}'");
@@ -169,8 +169,8 @@ pub fn prepare(server: &str, database: &str) -> Result<()> {
         let mut sql = format!(
             "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE CREATE, TEMPORARY ON DATABASE {database} FROM PUBLIC;"
         );
-        for service in SERVICES {
-            sql += &format!("CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0};", service.name);
+        for service in Service::ALL {
+            sql += &format!("CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0};", service.name());
         }
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
         connection.close().await
@@ -180,7 +180,7 @@ pub fn prepare(server: &str, database: &str) -> Result<()> {
 
 /// Ends the connections of one login, or of all ten services.
 pub fn terminate_backends(server: &str, login: Option<&str>) -> Result<u64> {
-    let logins = login.map_or_else(|| SERVICES.map(|service| service.name).to_vec(), |login| vec![login]);
+    let logins = login.map_or_else(|| Service::ALL.map(Service::name).to_vec(), |login| vec![login]);
     let logins: Vec<String> = logins.into_iter().map(ToOwned::to_owned).collect();
     runtime()?.block_on(async {
         let mut connection = PgConnection::connect(&format!("{server}/postgres")).await?;

@@ -5,31 +5,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
 use rustix::process::Signal;
 
 use super::account::Account;
 use super::process::{self, Process};
 use super::{Mode, http, signals};
-
-pub struct Service {
-    pub name: &'static str,
-    /// The variable by which its peers know its address in sync mode.
-    pub peer: &'static str,
-}
-
-/// In the order of the contract's ports.
-pub const SERVICES: [Service; 10] = [
-    Service { name: "userservice", peer: "USER_SERVICE_URL" },
-    Service { name: "paymentservice", peer: "PAYMENT_SERVICE_URL" },
-    Service { name: "productservice", peer: "PRODUCT_SERVICE_URL" },
-    Service { name: "reportservice", peer: "REPORT_SERVICE_URL" },
-    Service { name: "orderservice", peer: "ORDER_SERVICE_URL" },
-    Service { name: "analyticsservice", peer: "ANALYTICS_SERVICE_URL" },
-    Service { name: "emailservice", peer: "EMAIL_SERVICE_URL" },
-    Service { name: "searchservice", peer: "SEARCH_SERVICE_URL" },
-    Service { name: "cacheservice", peer: "CACHE_SERVICE_URL" },
-    Service { name: "inventoryservice", peer: "INVENTORY_SERVICE_URL" },
-];
 
 /// What all ten are told.
 pub struct Setting<'a> {
@@ -41,7 +22,7 @@ pub struct Setting<'a> {
     pub amqp_url: Option<&'a str>,
     pub journal: Option<&'a Path>,
     pub env: &'a [(String, String)],
-    pub env_of: &'a [(&'static str, &'static str, String)],
+    pub env_of: &'a [(&'static str, String, String)],
     pub ports: &'a [u16],
 }
 
@@ -66,12 +47,12 @@ const NOT_INHERITED: [&str; 15] = [
 
 /// `more` environment is for this start alone, and wins.
 pub fn start(
-    service: &Service,
+    service: Service,
     port: u16,
     setting: &Setting<'_>,
     more: &[(String, String)],
 ) -> Result<Process> {
-    let program = setting.programs.join(service.name);
+    let program = setting.programs.join(service.name());
     if !program.is_file() {
         bail!("{} is not built: run `cargo build --workspace`", program.display());
     }
@@ -79,28 +60,31 @@ pub fn start(
     tell(&mut command, service, port, setting);
     command.envs(more.iter().map(|(name, value)| (name, value)));
     Process::spawn(
-        service.name,
+        service.name(),
         port,
-        setting.logs.join(format!("{}.log", service.name)),
+        setting.logs.join(format!("{}.log", service.name())),
         Signal::TERM,
         &mut command,
     )
 }
 
-fn tell(command: &mut Command, service: &Service, port: u16, setting: &Setting<'_>) {
-    for name in NOT_INHERITED.iter().chain(SERVICES.iter().map(|service| &service.peer)) {
+fn tell(command: &mut Command, service: Service, port: u16, setting: &Setting<'_>) {
+    for name in NOT_INHERITED {
         command.env_remove(name);
+    }
+    for service in Service::ALL {
+        command.env_remove(service.url_variable());
     }
     command
         .env("COMM_MODE", setting.mode.to_string())
         .env("LISTEN_ADDR", format!("127.0.0.1:{port}"))
-        .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service.name, setting.database))
+        .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service, setting.database))
         // A colour code in a log file helps nobody.
         .env("NO_COLOR", "1");
     match setting.mode {
         Mode::Sync => {
-            for (peer, port) in SERVICES.iter().zip(setting.ports) {
-                command.env(peer.peer, format!("http://127.0.0.1:{port}"));
+            for (peer, port) in Service::ALL.into_iter().zip(setting.ports) {
+                command.env(peer.url_variable(), format!("http://127.0.0.1:{port}"));
             }
         }
         Mode::Async => {
@@ -109,7 +93,7 @@ fn tell(command: &mut Command, service: &Service, port: u16, setting: &Setting<'
     }
     command.envs(setting.journal.map(|dir| ("JOURNAL_DIR", dir)));
     command.envs(setting.env.iter().map(|(name, value)| (name, value)));
-    let own = setting.env_of.iter().filter(|(of, ..)| *of == service.name);
+    let own = setting.env_of.iter().filter(|(of, ..)| *of == service.name());
     command.envs(own.map(|(_, name, value)| (name, value)));
 }
 
@@ -144,11 +128,8 @@ pub fn wait(services: &mut [Process], limit: Duration) -> Result<()> {
 }
 
 /// The service that `name` means; `user` means `userservice`.
-pub fn find(name: &str) -> Result<&'static Service> {
-    SERVICES
-        .iter()
-        .find(|service| service.name == name || service.name.strip_suffix("service") == Some(name))
-        .with_context(|| {
-            format!("there is no service {name}: {}", SERVICES.map(|service| service.name).join(", "))
-        })
+pub fn find(name: &str) -> Result<Service> {
+    Service::find(name).with_context(|| {
+        format!("there is no service {name}: {}", Service::ALL.map(Service::name).join(", "))
+    })
 }

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
 
 use super::compose::{Compose, Containers};
 use super::options::{StackOptions, empty_logs, remove_data, without_path};
 use super::ports::Ports;
 use super::process::Process;
 use super::progress::Step;
-use super::services::{self, SERVICES, Service};
+
+use super::services;
 use super::state::{Entry, Identity, State};
 use super::{Mode, monitoring, not_ours, postgres, rabbitmq, state_folder};
 
@@ -158,7 +160,7 @@ impl Stack {
     }
 
     fn start_services(&mut self) -> Result<()> {
-        for service in &SERVICES {
+        for service in Service::ALL {
             let started = self.start_service(service, &[])?;
             self.services.push(started);
         }
@@ -166,7 +168,7 @@ impl Stack {
     }
 
     /// A service as all are told, and `more`. It is not yet one of this stack's.
-    pub(super) fn start_service(&self, service: &Service, more: &[(String, String)]) -> Result<Process> {
+    pub(super) fn start_service(&self, service: Service, more: &[(String, String)]) -> Result<Process> {
         let server = self.database_server();
         let host = server.rsplit_once('@').context("the database URL names no user")?.1;
         let amqp_url = self.amqp_url();
@@ -182,8 +184,8 @@ impl Stack {
             env_of: &self.options.env_of,
             ports: &self.ports.services,
         };
-        let port = SERVICES.iter().zip(&self.ports.services).find(|(known, _)| known.name == service.name);
-        let (_, port) = port.with_context(|| format!("no port for {}", service.name))?;
+        let port =
+            self.ports.services.get(service as usize).with_context(|| format!("no port for {service}"))?;
         services::start(service, *port, &setting, more)
     }
 
@@ -205,8 +207,8 @@ impl Stack {
 
     /// `http://127.0.0.1:PORT` of a service by its full name.
     pub fn url(&self, service: &str) -> String {
-        let port = SERVICES.iter().zip(&self.ports.services).find(|(known, _)| known.name == service);
-        format!("http://127.0.0.1:{}", port.map_or(0, |(_, port)| *port))
+        let port = Service::find(service).and_then(|service| self.ports.services.get(service as usize));
+        format!("http://127.0.0.1:{}", port.copied().unwrap_or(0))
     }
 
     /// The superuser's, for whoever checks what all ten stored.
@@ -271,7 +273,8 @@ impl Stack {
 
     /// Where the ten services, the database and the broker listen, by the name of each.
     pub fn server_ports(&self) -> Vec<(&'static str, u16)> {
-        let services = SERVICES.iter().map(|service| service.name).zip(self.ports.services.iter().copied());
+        let services =
+            Service::ALL.iter().map(|service| service.name()).zip(self.ports.services.iter().copied());
         let broker = self.ports.rabbitmq.iter().map(|ports| ("rabbitmq", ports.amqp));
         services.chain([("postgresql", self.ports.postgres)]).chain(broker).collect()
     }

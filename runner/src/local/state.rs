@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use contract::Service;
 use serde::{Deserialize, Serialize};
 
 use super::compose::Compose;
 use super::file::write_whole;
-use super::services::SERVICES;
 use super::{Mode, signals};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -151,7 +151,7 @@ impl State {
         let ports = self.compose.iter().flat_map(|compose| &compose.ports);
         services.extend(
             ports
-                .filter(|(name, _)| SERVICES.iter().any(|service| service.name == name))
+                .filter(|(name, _)| Service::ALL.iter().any(|service| service.name() == name))
                 .map(|(name, port)| (name.as_str(), *port)),
         );
         services

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use contract::Scenario;
+use contract::events::{Destination, PRODUCT_UPDATED, Queue};
 
 use super::crosscheck::{Before, CrossCheck, Stores};
 use super::drain::{self, Drain};
@@ -18,7 +20,6 @@ use super::profile::{Delays, Load};
 use super::progress::Phase;
 use super::record::Arm;
 use super::samples::Answer;
-use super::scenario::{RECEIVERS, Scenario};
 use super::watch::{Watch, Watched};
 use crate::local::{Mode, Stack, StackOptions, state_folder};
 
@@ -202,12 +203,12 @@ impl<'a> Bench<'a> {
 fn narrow(stack: &Stack, width: usize) -> Result<()> {
     let Some(management) = stack.management_url() else { return Ok(()) };
     let agent = crate::local::http::agent(Duration::from_secs(10));
-    for receiver in RECEIVERS.iter().skip(width) {
-        let queue = format!("{receiver}_product_updates_queue");
-        let binding = format!("{management}/api/bindings/{}/e/product_updates/q/{queue}/~", stack.vhost());
+    let Destination::Fanout { exchange, queues } = PRODUCT_UPDATED.destination else { return Ok(()) };
+    for Queue { name: queue, .. } in queues.iter().skip(width) {
+        let binding = format!("{management}/api/bindings/{}/e/{exchange}/q/{queue}/~", stack.vhost());
         let (status, _) = crate::local::http::get(&agent, &binding)?;
         if status != 200 {
-            bail!("the exchange product_updates has no binding to {queue}");
+            bail!("the exchange {exchange} has no binding to {queue}");
         }
         crate::local::http::delete(&agent, &binding)?;
     }

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use contract::Scenario;
+use contract::Service;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use ureq::Agent;
 
 use super::journal::Entry;
 use super::samples::Answer;
-use super::scenario::Scenario;
 use crate::local::metrics::{label, series};
-use crate::local::services::SERVICES;
 use crate::local::{Stack, http};
 
 /// The longest list a service gives (CONTRACT section 2). A longer run is not checked by lists.
@@ -81,11 +81,15 @@ impl<'a> Stores<'a> {
     }
 
     fn reserved(&self) -> Result<i64> {
-        Ok(self.get::<Vec<Stock>>("inventoryservice", "/inventory")?.iter().map(|stock| stock.reserved).sum())
+        Ok(self
+            .get::<Vec<Stock>>(Service::Inventory.name(), "/inventory")?
+            .iter()
+            .map(|stock| stock.reserved)
+            .sum())
     }
 
     fn clicks(&self) -> Result<u64> {
-        Ok(self.get::<Count>("analyticsservice", "/clicks/count")?.count)
+        Ok(self.get::<Count>(Service::Analytics.name(), "/clicks/count")?.count)
     }
 
     pub fn before(&self) -> Result<Before> {
@@ -95,8 +99,8 @@ impl<'a> Stores<'a> {
     /// The histograms that the services show to Prometheus, against the journals: as many effects, as long.
     pub fn metrics_against(&self, entries: &[Entry]) -> Result<Vec<CrossCheck>> {
         let mut shown = Effects::new();
-        for service in &SERVICES {
-            let url = format!("{}/metrics", self.stack.url(service.name));
+        for service in &Service::ALL {
+            let url = format!("{}/metrics", self.stack.url(service.name()));
             let (_, text) = http::get(&self.agent, &url).with_context(|| format!("{url} does not answer"))?;
             read_metrics(&text, &mut shown);
         }
@@ -114,19 +118,19 @@ impl<'a> Stores<'a> {
             tally(Scenario::S6).against("clicks stored", self.clicks()? - before.clicks),
             same("stock reserved when all orders have ended", before.reserved, self.reserved()?),
         ];
-        let users: Vec<User> = self.list("userservice", "/users")?;
+        let users: Vec<User> = self.list(Service::User.name(), "/users")?;
         if users.len() < LONGEST_LIST {
             checks.push(tally(Scenario::S1).against("users stored", users.len() as u64));
-            let emails: Vec<Email> = self.list("emailservice", "/emails")?;
+            let emails: Vec<Email> = self.list(Service::Email.name(), "/emails")?;
             checks.push(same("users without exactly one e-mail", 0, not_once(&users, &emails)));
         }
-        let orders: Vec<Order> = self.list("orderservice", "/orders")?;
+        let orders: Vec<Order> = self.list(Service::Order.name(), "/orders")?;
         if orders.len() < LONGEST_LIST {
             checks.push(tally(Scenario::S5).against("orders stored", orders.len() as u64));
             let pending = orders.iter().filter(|order| order.status == "pending").count();
             checks.push(same("orders still pending", 0, pending as u64));
         }
-        let updates: Vec<serde_json::Value> = self.list("analyticsservice", "/product_updates")?;
+        let updates: Vec<serde_json::Value> = self.list(Service::Analytics.name(), "/product_updates")?;
         if updates.len() < LONGEST_LIST {
             checks.push(tally(Scenario::S3).against("product updates recorded", updates.len() as u64));
         }

@@ -5,21 +5,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use contract::Scenario;
+use contract::events::queues;
 use ureq::Agent;
 
 use super::drain::{self, Queue};
-use super::scenario::Scenario;
 use crate::local::metrics::{label, series};
 use crate::local::{Mode, Stack, http};
 
 /// The first workflows are on their way, and the broker counts its queues every five seconds.
 const SETTLED: Duration = Duration::from_secs(8);
 
-/// Scenario, service, route, queue.
-const PLACES: [(Scenario, &str, &str, &str); 3] = [
-    (Scenario::S1, "userservice", "/register", "user_registered_queue"),
-    (Scenario::S2, "paymentservice", "/process_payment", "payment_initiated_queue"),
-    (Scenario::S4, "reportservice", "/generate_report", "report_jobs_queue"),
+/// Each with the queue in which its workflows wait.
+const PLACES: [(Scenario, &str); 3] = [
+    (Scenario::S1, queues::USER_REGISTERED.name),
+    (Scenario::S2, queues::PAYMENT_INITIATED.name),
+    (Scenario::S4, queues::REPORT_JOBS.name),
 ];
 
 pub struct Gauges {
@@ -41,8 +42,9 @@ impl Gauges {
             (Mode::Async, Some(url)) => Place::Queues(url),
             _ => Place::Services(
                 PLACES
-                    .map(|(scenario, service, route, _)| {
-                        (scenario, format!("{}/metrics", stack.url(service)), route)
+                    .map(|(scenario, _)| {
+                        let (service, _, route) = scenario.entrance();
+                        (scenario, format!("{}/metrics", stack.url(service.name())), route)
                     })
                     .into(),
             ),

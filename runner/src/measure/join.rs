@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use contract::Scenario;
 use serde::{Deserialize, Serialize};
 
 use super::backlog::Backlog;
 use super::journal::Entry;
 use super::load::Samples;
 use super::samples::Answer;
-use super::scenario::Scenario;
 use super::times::Times;
 
 /// How many cases of a kind are named in the results.
@@ -69,12 +69,9 @@ enum Fate {
 
 impl Seen<'_> {
     fn fate(&self, scenario: Scenario, width: usize) -> Fate {
-        let missing: Vec<&str> = scenario
-            .final_effects(width)
-            .iter()
-            .filter(|effect| !self.done_us.contains_key(**effect))
-            .copied()
-            .collect();
+        let count = if scenario == Scenario::S3 { width } else { usize::MAX };
+        let expected = scenario.final_effects().map(|effect| effect.name).take(count);
+        let missing: Vec<&str> = expected.filter(|effect| !self.done_us.contains_key(effect)).collect();
         if !missing.is_empty() {
             return Fate::Open { why: format!("lacks {}", missing.join(", ")) };
         }
@@ -165,7 +162,7 @@ pub fn join(prefix: &str, samples: &Samples, entries: &[Entry], width: usize) ->
         let scenario =
             entries.iter().find(|entry| entry.workflow == **workflow).map(|entry| entry.scenario.as_str());
         let Some(outcome) =
-            scenario.and_then(Scenario::parse).and_then(|scenario| outcomes.get_mut(&scenario))
+            scenario.and_then(Scenario::find).and_then(|scenario| outcomes.get_mut(&scenario))
         else {
             continue;
         };

@@ -11,13 +11,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use contract::Scenario;
 use serde::Deserialize;
 
 use super::bench::Kind;
 use super::profile::{Delays, Load};
 use super::progress::Phase;
 use super::samples::{Answer, Sample, parse};
-use super::scenario::Scenario;
 use super::watch::Watch;
 use crate::local::account::Account;
 use crate::local::process::{on_path, signal_group};

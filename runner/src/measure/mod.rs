@@ -19,6 +19,5 @@ pub mod profile;
 pub mod progress;
 pub mod record;
 pub mod samples;
-pub mod scenario;
 pub mod times;
 pub mod watch;

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
+use contract::Scenario;
+use contract::events::PRODUCT_RECEIVERS;
 use serde::{Deserialize, Serialize};
-
-use super::scenario::{RECEIVERS, Scenario};
 
 const PROFILES: &str = include_str!("../../../k6-tests/profiles.json");
 pub const DEFAULT: &str = "quick";
@@ -147,7 +147,7 @@ impl Delays {
 
     /// Receivers that S3 tells.
     pub fn width(&self) -> usize {
-        self.0.get("FANOUT_WIDTH").and_then(|width| width.parse().ok()).unwrap_or(RECEIVERS.len())
+        self.0.get("FANOUT_WIDTH").and_then(|width| width.parse().ok()).unwrap_or(PRODUCT_RECEIVERS)
     }
 
     pub fn environment(&self) -> Vec<(String, String)> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use contract::Scenario;
 use serde::{Deserialize, Serialize};
 
 use super::crosscheck::CrossCheck;
@@ -13,7 +14,6 @@ use super::host::{Host, Servers};
 use super::join::Outcome;
 use super::place::read;
 use super::profile::{Delays, Load};
-use super::scenario::Scenario;
 use super::watch::Watched;
 use crate::local::Mode;
 

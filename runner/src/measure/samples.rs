@@ -1,9 +1,8 @@
 //! k6's raw output, line by line: the answers to the requests that started workflows, the checks that failed, and
 //! the iterations that k6 could not start. Everything else is passed over unread: it is nine lines of ten.
 
+use contract::Scenario;
 use serde::{Deserialize, Serialize};
-
-use super::scenario::Scenario;
 
 /// The answer to one request that started a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,7 +87,7 @@ pub fn parse(line: &str) -> Option<Sample> {
         return None;
     }
     let Data { value, tags, metadata } = serde_json::from_str::<Line>(line).ok()?.data;
-    let scenario = Scenario::parse(&tags.scenario)?;
+    let scenario = Scenario::find(&tags.scenario)?;
     if line.starts_with(DROPPED) {
         return Some(Sample::Dropped { scenario, count: value as u64 });
     }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use contract::Scenario;
+use contract::Service;
 use serde::{Deserialize, Serialize};
 
 use crate::local::Mode;
@@ -21,12 +23,11 @@ use crate::measure::load::K6;
 use crate::measure::place::{Place, Scratch, write};
 use crate::measure::profile::Load;
 use crate::measure::record::Arm;
-use crate::measure::scenario::Scenario;
 use crate::measure::times::Times;
 use stall::Stall;
 
 /// It takes the clicks of S6 in both modes.
-const STALLED: &str = "analyticsservice";
+const STALLED: &str = Service::Analytics.name();
 const STALL: Duration = Duration::from_secs(1);
 /// Users that pause: without it they would go as fast as the machine, and no open load could be as fast.
 const USERS: u32 = 10;

@@ -1,8 +1,8 @@
 //! Latency against arrival rate, for one scenario in one arm.
 
+use contract::Scenario;
 use serde::{Deserialize, Serialize};
 
-use crate::measure::scenario::Scenario;
 use crate::measure::times::Times;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

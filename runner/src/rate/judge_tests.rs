@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use contract::Scenario;
+
 use super::*;
 use crate::measure::drain::Drain;
 use crate::measure::load::Samples;
 use crate::measure::record::Parts;
-use crate::measure::scenario::Scenario;
 use crate::measure::times::Times;
 
 /// Workflows that arrive evenly for 8 s, each with the time that it is open.

@@ -13,11 +13,11 @@ pub mod trial;
 use std::io::{Write, stdout};
 
 use anyhow::Result;
+use contract::Scenario;
 
 use crate::measure::host::Host;
 use crate::measure::load::K6;
 use crate::measure::place::{Place, read, write};
-use crate::measure::scenario::Scenario;
 use curve::Curve;
 pub use options::RateArgs;
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use contract::Scenario;
 
 use super::Question;
 use super::search::{Range, neat};
 use crate::compare::options::scenario;
 use crate::local::Mode;
 use crate::measure::profile::{Delays, per_second};
-use crate::measure::scenario::Scenario;
 
 /// What a workflow may wait, beyond its own work, before a rate counts as too high.
 const PATIENCE_MS: f64 = 250.0;

@@ -67,8 +67,8 @@ fn first_failing(curve: &Curve) -> Option<&Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::scenario::Scenario;
     use crate::measure::times::Times;
+    use contract::Scenario;
 
     fn point(rate: f64, why_not: Option<&str>) -> Point {
         Point {

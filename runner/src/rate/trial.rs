@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use contract::Scenario;
 
 use super::Question;
 use super::curve::{Curve, Point};
@@ -14,7 +15,6 @@ use crate::measure::bench::{Bench, Kind, Lab};
 use crate::measure::place::{Place, Scratch};
 use crate::measure::profile::Load;
 use crate::measure::record::Arm;
-use crate::measure::scenario::Scenario;
 use crate::measure::times::short;
 use crate::measure::watch::{Watch, Watched};
 

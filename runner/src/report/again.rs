@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use contract::Scenario;
 
 use super::results::Results;
 use crate::measure::join::{self, Outcome};
@@ -15,7 +16,6 @@ use crate::measure::load::Samples;
 use crate::measure::place::read;
 use crate::measure::record::{Plan, Run};
 use crate::measure::samples::Answer;
-use crate::measure::scenario::Scenario;
 
 /// Replaces what was stored wherever the raw data is there; the runs (from 1 on) in which that says something else.
 pub fn join_anew(results: &mut Results, dir: &Path) -> Result<Vec<usize>> {

@@ -1,6 +1,7 @@
 //! The figures that readers of such comparisons look for, each per scenario and with what it usually gets wrong.
 
 use anyhow::Result;
+use contract::Scenario;
 use plotters::style::RGBColor;
 use serde::Serialize;
 
@@ -12,7 +13,6 @@ use super::results::Results;
 use super::sums::Sums;
 use crate::compare::statistics::{Analysis, Percentile, Quantity, Verdict};
 use crate::compare::words;
-use crate::measure::scenario::Scenario;
 use crate::measure::times::short;
 
 #[derive(Serialize)]

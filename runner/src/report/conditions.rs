@@ -1,9 +1,10 @@
 //! Under which conditions the figures were measured, in words.
 
+use contract::Scenario;
+
 use super::results::Results;
 use crate::compare::statistics::Analysis;
 use crate::measure::record::Run;
-use crate::measure::scenario::Scenario;
 
 /// Share of all processors that other programs may take before it is mentioned.
 const QUIET: f64 = 0.05;

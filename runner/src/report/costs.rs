@@ -1,10 +1,10 @@
 //! What an arm takes: per 1000 workflows of a scenario, and as a whole while the load runs. Means over the valid
 //! runs, with the lowest and the highest of them: these are sums over many requests, not times of single ones.
 
+use contract::Scenario;
 use serde::Serialize;
 
 use crate::measure::record::{Cost, Parts, Run, valid};
-use crate::measure::scenario::Scenario;
 
 /// Over runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

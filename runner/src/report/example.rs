@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use contract::Scenario;
+
 use super::results::Results;
 use crate::breakeven::grid::{Cell, Conditions, Grid, Taken};
 use crate::compare::plan::balanced;
@@ -14,7 +16,6 @@ use crate::measure::host::{Host, Servers};
 use crate::measure::join::Outcome;
 use crate::measure::profile::{self, Delays};
 use crate::measure::record::{Arm, Cost, Parts, Plan, Run, VERSION};
-use crate::measure::scenario::Scenario;
 use crate::measure::times::Times;
 use crate::measure::watch::Watched;
 use crate::omission::Omission;

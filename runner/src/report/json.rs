@@ -1,6 +1,7 @@
 //! The report for programs: the figures of `report.html` without the words.
 
 use anyhow::Result;
+use contract::Scenario;
 use serde_json::{Value, json};
 
 use super::costs::{Costs, Stack, Waiting};
@@ -10,7 +11,6 @@ use super::{checks, little};
 use crate::breakeven::winner::Judged;
 use crate::compare::statistics::Analysis;
 use crate::measure::record;
-use crate::measure::scenario::Scenario;
 
 /// Of this file.
 pub const VERSION: u32 = 1;

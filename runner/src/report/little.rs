@@ -1,13 +1,13 @@
 //! Little's law: the mean number in progress is the arrival rate times the mean time in the system. The times come
 //! from k6 (sync) and the journals (async), the number from gauges and queues, so each checks the other.
 
+use contract::Scenario;
 use serde::Serialize;
 
 use super::costs::Span;
 use crate::local::Mode;
 use crate::measure::profile::per_second;
 use crate::measure::record::{Arm, Plan, Run, valid};
-use crate::measure::scenario::Scenario;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Little {

@@ -1,3 +1,5 @@
+use contract::Scenario;
+
 use super::super::example;
 use super::super::results::Results;
 use super::super::view::view;
@@ -5,7 +7,6 @@ use super::*;
 use crate::breakeven::winner::judge;
 use crate::compare::statistics::Analysis;
 use crate::local::Mode;
-use crate::measure::scenario::Scenario;
 
 fn of(results: &Results) -> (String, String) {
     let analysis = Analysis::of(&results.plan, &results.runs);

@@ -1,6 +1,7 @@
 //! The charts of one scenario: distributions of both times, what was in progress, and each run.
 
 use anyhow::Result;
+use contract::Scenario;
 
 use super::chart::axis::{Axis, plain, time};
 use super::chart::colours;
@@ -10,7 +11,6 @@ use super::sums::Sums;
 use crate::compare::statistics::Quantity;
 use crate::compare::words;
 use crate::measure::record::{Arm, Run, valid};
-use crate::measure::scenario::Scenario;
 
 pub fn distribution(
     arms: &[Arm],

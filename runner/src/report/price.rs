@@ -1,6 +1,7 @@
 //! The cost of 1000 workflows as a chart for each scenario.
 
 use anyhow::Result;
+use contract::Scenario;
 
 use super::chart::bars::{self, Bar, Group};
 use super::chart::colours;
@@ -8,7 +9,6 @@ use super::costs::{Costs, Taken};
 use super::numbers::{bytes, seconds};
 use super::results::Results;
 use crate::measure::record::Parts;
-use crate::measure::scenario::Scenario;
 
 /// Title and chart of each scenario whose cost was measured.
 pub fn charts(results: &Results) -> Result<Vec<(String, String)>> {

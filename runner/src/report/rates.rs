@@ -1,6 +1,7 @@
 //! Latency under growing load, from `rate-sN.json`: the curves, what is sustained, and how latency degrades.
 
 use anyhow::Result;
+use contract::Scenario;
 use serde::Serialize;
 
 use super::chart::axis::{Axis, plain, time};
@@ -8,7 +9,6 @@ use super::chart::colour;
 use super::chart::lines::{Lines, Mark, Series};
 use super::numbers::digits;
 use super::results::Results;
-use crate::measure::scenario::Scenario;
 use crate::measure::times::short;
 use crate::rate::curve::{Curve, Point};
 

@@ -37,7 +37,7 @@ impl Results {
             runs.extend(read(&plan.folder(dir, slot).join("run.json"))?);
         }
         let mut curves = Vec::new();
-        for scenario in crate::measure::scenario::Scenario::ALL {
+        for scenario in contract::Scenario::ALL {
             curves.extend(
                 read::<Vec<Curve>>(&dir.join(format!("rate-{}.json", scenario.key())))?.unwrap_or_default(),
             );

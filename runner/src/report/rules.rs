@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::Scenario;
 use serde::Serialize;
 
 use super::cells::anchor;
@@ -14,7 +15,6 @@ use crate::breakeven::winner::{Judged, Measure, Winner};
 use crate::compare::statistics::{Analysis, Percentile, Quantity, Verdict};
 use crate::compare::words;
 use crate::local::Mode;
-use crate::measure::scenario::Scenario;
 use crate::measure::times::short;
 
 #[derive(Debug, Serialize)]

@@ -1,6 +1,7 @@
 //! One scenario in the report: its sentence, its charts, its tables.
 
 use anyhow::Result;
+use contract::Scenario;
 use serde::Serialize;
 
 use super::chart::{class, colours};
@@ -12,7 +13,6 @@ use super::sums::Sums;
 use crate::compare::statistics::{Analysis, Percentile, Quantity, Verdict};
 use crate::compare::words;
 use crate::measure::record::{Arm, Parts, Run, valid};
-use crate::measure::scenario::{RECEIVERS, Scenario};
 
 #[derive(Serialize)]
 pub struct Section {
@@ -75,7 +75,7 @@ pub fn section(results: &Results, analysis: &Analysis, scenario: Scenario) -> Re
         key: scenario.key(),
         name: scenario.to_string(),
         title: scenario.title(),
-        effects: scenario.final_effects(RECEIVERS.len()).join(", "),
+        effects: scenario.final_effects().map(|effect| effect.name).collect::<Vec<_>>().join(", "),
         sentence: words::sentence(&results.plan, analysis, scenario, fewest),
         acknowledge: pictures::distribution(arms, &all, scenario, Quantity::Acknowledge)?,
         complete: pictures::distribution(arms, &all, scenario, Quantity::Complete)?,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use contract::Scenario;
 use serde::Serialize;
 
 use crate::measure::record::{Run, valid};
-use crate::measure::scenario::Scenario;
 use crate::measure::times::Times;
 
 #[derive(Debug, Default, Serialize)]

@@ -156,7 +156,7 @@ mod tests {
     use super::super::example;
     use super::*;
     use crate::local::Mode;
-    use crate::measure::scenario::Scenario;
+    use contract::Scenario;
 
     #[test]
     fn each_common_arm_is_compared_with_itself() {

@@ -1,6 +1,7 @@
 //! Everything that the page and the Markdown show, in words already: both are templates over this.
 
 use anyhow::Result;
+use contract::Scenario;
 use serde::Serialize;
 
 use super::cells::{self, Block};
@@ -18,7 +19,6 @@ use crate::breakeven::winner::Judged;
 use crate::compare::statistics::Analysis;
 use crate::compare::table;
 use crate::measure::record::{self, Parts, Run};
-use crate::measure::scenario::Scenario;
 
 #[derive(Serialize)]
 pub struct View {

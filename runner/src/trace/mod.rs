@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use comfy_table::Table;
+use contract::Service;
 use rustix::process::Signal;
 
 pub use timeline::{Hop, Line, Timeline, What};
@@ -22,7 +23,6 @@ use crate::local::Mode;
 use crate::local::compose::{Compose, plain};
 use crate::local::logs::{self, Sources};
 use crate::local::process::signal_group;
-use crate::local::services::SERVICES;
 use crate::local::signals::{self, Interrupted};
 use crate::local::supervise::say;
 
@@ -80,7 +80,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode> {
 
 /// What of `./study logs` can be traced: the services of each mode.
 fn logs(mode: Option<Mode>) -> Result<Vec<Logs>> {
-    let names = SERVICES.map(|service| service.name);
+    let names = Service::ALL.map(Service::name);
     let Sources { files, containers } = logs::sources(mode, &names)?;
     let mut of: Vec<Logs> = Vec::new();
     for (mode, name, file) in files {
@@ -132,7 +132,8 @@ impl Logs {
     /// Of the processes that write into `folder`.
     pub fn of_processes(mode: Mode, folder: &Path) -> Self {
         let file = |name: &str| (name.to_owned(), folder.join(format!("{name}.log")));
-        let files = SERVICES.iter().map(|service| file(service.name)).filter(|(_, file)| file.is_file());
+        let files =
+            Service::ALL.iter().map(|service| file(service.name())).filter(|(_, file)| file.is_file());
         Self { mode, source: Source::Files(files.collect()) }
     }
 
@@ -266,7 +267,7 @@ fn each_line_of_containers(
     compose: &Compose,
     look: &mut (dyn FnMut(&str, &str) -> Result<()> + Send),
 ) -> Result<()> {
-    let names = SERVICES.map(|service| service.name);
+    let names = Service::ALL.map(Service::name);
     let mut command = compose.logs(&names, None, false);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run docker compose logs")?;
     let output = child.stdout.take().context("docker compose logs has no standard output")?;
@@ -302,7 +303,7 @@ fn each_line_of_containers(
 fn of_container(text: &str) -> Option<(&'static str, &str)> {
     let (name, line) = plain(text).split_once("| ")?;
     let name = name.trim_end().rsplit_once('-')?.0;
-    Some((SERVICES.iter().find(|service| service.name == name)?.name, line))
+    Some((Service::ALL.iter().find(|service| service.name() == name)?.name(), line))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use contract::calls;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,8 +14,6 @@ use crate::local::Mode;
 /// A line is written shortly after its duration was taken, on a busy machine not quite as shortly: a call may seem to begin
 /// this much before its caller.
 const SLACK: i64 = 1_000;
-/// Who calls others in sync mode: of two calls at the same time the shorter one is not part of the longer one.
-const CALLERS: [&str; 3] = ["userservice", "productservice", "orderservice"];
 /// What is said of every line, or has its place elsewhere.
 const NOT_SAID: [&str; 8] =
     ["timestamp", "level", "target", "message", "span", "spans", "request_id", "traceparent"];
@@ -141,7 +140,8 @@ impl Hop {
             (What::Request { .. }, What::Request { .. }) => {
                 mode == Mode::Sync
                     && self.service != inner.service
-                    && CALLERS.contains(&self.service.as_str())
+                    // Of two calls at the same time the shorter one is not part of the longer one.
+                    && calls::ALL.iter().any(|call| call.caller.name() == self.service)
                     && self.took() > inner.took()
                     && self.start - SLACK <= inner.start
                     && inner.end <= self.end + SLACK

@@ -1,7 +1,7 @@
 //! Ten logins on one database: each uses its own schema, none can look into another's or become more than it is.
 
+use contract::Service;
 use runner::local::Mode;
-use runner::local::services::SERVICES;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -32,11 +32,12 @@ async fn look_around(superuser: PgConnectOptions) {
     .fetch_all(&mut root)
     .await
     .unwrap();
-    let owners = SERVICES.iter().filter(|service| tables.iter().any(|(schema, _)| schema == service.name));
+    let owners =
+        Service::ALL.iter().filter(|service| tables.iter().any(|(schema, _)| schema == service.name()));
     assert_eq!(owners.count(), 9, "all but the cache store something: {tables:?}");
 
-    for service in SERVICES {
-        let name = service.name;
+    for service in Service::ALL {
+        let name = service.name();
         let login = superuser.clone().username(name).password(name);
         let mut own = PgConnection::connect_with(&login).await.unwrap();
         for (schema, table) in &tables {

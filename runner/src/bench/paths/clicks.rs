@@ -1,6 +1,7 @@
 //! S6: clicks against the broker, the bare server and the database; the same over more connections and with larger bodies.
 
 use anyhow::Result;
+use contract::Service;
 
 use crate::bench::goal::Bound::{AtLeast, AtMost};
 use crate::bench::goal::Unit::{Ms, PerSecond, Us};
@@ -11,7 +12,7 @@ use crate::bench::store::SETTLED_WITHIN;
 use crate::bench::wrk::{Script, Shot};
 use crate::local::Mode;
 
-pub const SERVICE: &str = "analyticsservice";
+pub const SERVICE: &str = Service::Analytics.name();
 
 pub const ASYNC: [Goal; 3] = [
     Goal::share("clicks/s", PerSecond, "broker", AtLeast(0.85)),

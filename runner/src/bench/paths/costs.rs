@@ -2,6 +2,7 @@
 //! build that can do without.
 
 use anyhow::Result;
+use contract::Protection;
 
 use super::clicks::{self, Clicks};
 use super::users;
@@ -27,12 +28,12 @@ pub const GOALS: [Goal; 10] = [
 pub fn measure(lab: &mut Lab) -> Result<Vec<Reading>> {
     let mut readings = Vec::new();
     let all = click(lab, None)?;
-    for sabotage in ["no-confirms", "no-metrics"] {
-        readings.extend(beside(&click(lab, Some(sabotage))?, &all));
+    for protection in [Protection::Confirms, Protection::Metrics] {
+        readings.extend(beside(&click(lab, Some(protection))?, &all));
     }
     let all = user(lab, None)?;
-    for sabotage in ["no-outbox", "no-inbox", "no-metrics"] {
-        readings.extend(beside(&user(lab, Some(sabotage))?, &all));
+    for protection in [Protection::Outbox, Protection::Inbox, Protection::Metrics] {
+        readings.extend(beside(&user(lab, Some(protection))?, &all));
     }
     for service in users::SERVICES.into_iter().chain([clicks::SERVICE]) {
         lab.setup(Mode::Async, service, &Setup::default())?;
@@ -48,18 +49,18 @@ fn beside(without: &Sample, with: &Sample) -> [Reading; 2] {
     [Reading::of(without.per_second, with.per_second), Reading::of(cpu(without), cpu(with))]
 }
 
-fn click(lab: &mut Lab, sabotage: Option<&str>) -> Result<Sample> {
-    lab.setup(Mode::Async, clicks::SERVICE, &Setup::without(sabotage))?;
+fn click(lab: &mut Lab, disabled: Option<Protection>) -> Result<Sample> {
+    lab.setup(Mode::Async, clicks::SERVICE, &Setup::without(disabled))?;
     let clicks = Clicks { seconds: seconds(lab), ..Clicks::of(lab, Mode::Async, 64) };
-    lab.sample(&name("clicks", sabotage), |lab| clicks.load(lab))
+    lab.sample(&name("clicks", disabled), |lab| clicks.load(lab))
 }
 
-fn user(lab: &mut Lab, sabotage: Option<&str>) -> Result<Sample> {
+fn user(lab: &mut Lab, disabled: Option<Protection>) -> Result<Sample> {
     for service in users::SERVICES {
-        lab.setup(Mode::Async, service, &Setup::without(sabotage))?;
+        lab.setup(Mode::Async, service, &Setup::without(disabled))?;
     }
     let seconds = seconds(lab);
-    lab.sample(&name("users", sabotage), |lab| users::load(lab, seconds))
+    lab.sample(&name("users", disabled), |lab| users::load(lab, seconds))
 }
 
 /// Many loads, none of which is judged.
@@ -67,6 +68,6 @@ fn seconds(lab: &Lab) -> u64 {
     (lab.plan.seconds - 1).max(1)
 }
 
-fn name(what: &str, sabotage: Option<&str>) -> String {
-    format!("{what}, {}", sabotage.unwrap_or("all there").replace('-', " "))
+fn name(what: &str, disabled: Option<Protection>) -> String {
+    disabled.map_or_else(|| format!("{what}, all there"), |protection| format!("{what}, no {protection}"))
 }

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
+use contract::events::{PRODUCT_UPDATED, Queue};
 
 use crate::bench::goal::Bound::{AtLeast, AtMost};
 use crate::bench::goal::Unit::{Ms, PerSecond};
@@ -19,13 +21,9 @@ pub const GOALS: [Goal; 2] = [
     Goal::plain("p99 age of an event", Ms, AtMost(100.0)),
 ];
 
-const SERVICES: [&str; 4] = ["productservice", "searchservice", "cacheservice", "analyticsservice"];
-/// Who is told, and through which queue.
-const RECEIVERS: [(&str, &str); 3] = [
-    ("searchservice", "search_product_updates_queue"),
-    ("cacheservice", "cache_product_updates_queue"),
-    ("analyticsservice", "analytics_product_updates_queue"),
-];
+/// The writer, then the readers.
+const SERVICES: [&str; 4] =
+    [Service::Product.name(), Service::Search.name(), Service::Cache.name(), Service::Analytics.name()];
 const CONNECTIONS: u32 = 16;
 /// So many that no update waits for another of the same product.
 const PRODUCTS: u64 = 200;
@@ -61,7 +59,7 @@ fn products(lab: &mut Lab) -> Result<u64> {
         return Ok(known);
     }
     let (agent, url) =
-        (http::agent(Duration::from_secs(5)), lab.url(Mode::Async, "productservice", "/products"));
+        (http::agent(Duration::from_secs(5)), lab.url(Mode::Async, Service::Product.name(), "/products"));
     for number in 0..PRODUCTS {
         http::post(&agent, &url, &format!(r#"{{"name":"Part {number}","stock":1}}"#))?;
     }
@@ -103,12 +101,13 @@ fn load(lab: &mut Lab, first: &str) -> Result<(Sample, f64)> {
 
 fn receivers(lab: &Lab) -> Result<Vec<Seen>> {
     let agent = http::agent(Duration::from_secs(5));
-    let of = |(service, queue): (&str, &str)| {
-        let (_, text) = http::get_once(&agent, &lab.url(Mode::Async, service, "/metrics"))?;
-        let label = format!("queue=\"{queue}\"");
+    let of = |queue: &Queue| {
+        let service = queue.reader;
+        let (_, text) = http::get_once(&agent, &lab.url(Mode::Async, service.name(), "/metrics"))?;
+        let label = format!("queue=\"{}\"", queue.name);
         let ages = Histogram::read(&text, "event_age_seconds", &label);
         let applied = metrics::sum(&text, "events_consumed_total", &label);
         anyhow::Ok(Seen { applied, ages: ages.with_context(|| format!("{service} tells no ages"))? })
     };
-    RECEIVERS.into_iter().map(of).collect()
+    PRODUCT_UPDATED.destination.queues().iter().map(of).collect()
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use contract::Service;
 use serde::Deserialize;
 
 use crate::bench::goal::Bound::{AtLeast, AtMost};
@@ -20,7 +21,7 @@ pub const GOALS: [Goal; 3] = [
     Goal::share("/health, busy", PerSecond, "idle", AtLeast(0.6)),
 ];
 
-const SERVICE: &str = "reportservice";
+const SERVICE: &str = Service::Report.name();
 const CONNECTIONS: u32 = 16;
 
 #[derive(Deserialize)]

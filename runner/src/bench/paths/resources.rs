@@ -3,13 +3,13 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use contract::Service;
 
 use crate::bench::goal::Bound::AtMost;
 use crate::bench::goal::Unit::{Mb, MiB, Ms};
 use crate::bench::goal::{Goal, Reading};
 use crate::bench::lab::{Lab, Setup};
 use crate::local::Mode;
-use crate::local::services::SERVICES;
 
 pub const GOALS: [Goal; 7] = [
     Goal::plain("async, after start", MiB, AtMost(100.0)),
@@ -27,8 +27,8 @@ pub fn measure(lab: &mut Lab) -> Result<Vec<Reading>> {
         let (after_start, after_load) = (lab.side(mode)?.memory_after_start, lab.memory(mode)?);
         found.extend([after_start, after_load, slowest_start(lab, mode)?]);
     }
-    let sizes = SERVICES.iter().map(|service| {
-        let program = lab.tools.programs.plain.join(service.name);
+    let sizes = Service::ALL.iter().map(|service| {
+        let program = lab.tools.programs.plain.join(service.name());
         fs::metadata(&program).with_context(|| format!("cannot read {}", program.display()))
     });
     let largest = sizes.map(|found| Ok(found?.len())).collect::<Result<Vec<u64>>>()?.into_iter().max();
@@ -40,9 +40,9 @@ pub fn measure(lab: &mut Lab) -> Result<Vec<Reading>> {
 /// other's processor time.
 fn slowest_start(lab: &mut Lab, mode: Mode) -> Result<f64> {
     let mut slowest = 0.0_f64;
-    for service in &SERVICES {
-        lab.stop_service(mode, service.name)?;
-        let took = lab.start_service(mode, service.name, &Setup::default())?;
+    for service in &Service::ALL {
+        lab.stop_service(mode, service.name())?;
+        let took = lab.start_service(mode, service.name(), &Setup::default())?;
         slowest = slowest.max(took.as_secs_f64() * 1000.0);
     }
     Ok(slowest)

@@ -6,6 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use contract::Service;
 
 use crate::bench::goal::Bound::{AtLeast, AtMost, Exactly};
 use crate::bench::goal::Unit::{Count, Ms, PerSecond};
@@ -26,7 +27,7 @@ pub const ASYNC: [Goal; 4] = [
 ];
 pub const SYNC: [Goal; 1] = [Goal::share("sagas/s", PerSecond, "c / sleeps", AtLeast(0.9))];
 
-const SERVICES: [&str; 3] = ["orderservice", "inventoryservice", "paymentservice"];
+const SERVICES: [&str; 3] = [Service::Order.name(), Service::Inventory.name(), Service::Payment.name()];
 const SYNC_CONNECTIONS: u32 = 100;
 const ASYNC_CONNECTIONS: u32 = 16;
 const ARRIVALS: &str = "400";

@@ -1,6 +1,7 @@
 //! S1: registrations, each an insert with an event in the outbox, and the welcome e-mail that follows.
 
 use anyhow::Result;
+use contract::Service;
 
 use crate::bench::goal::Bound::AtLeast;
 use crate::bench::goal::Unit::PerSecond;
@@ -13,7 +14,7 @@ use crate::local::Mode;
 
 pub const GOALS: [Goal; 1] = [Goal::share("users/s", PerSecond, "commit", AtLeast(0.25))];
 
-pub const SERVICES: [&str; 2] = ["userservice", "emailservice"];
+pub const SERVICES: [&str; 2] = [Service::User.name(), Service::Email.name()];
 const CONNECTIONS: u32 = 16;
 const EMAILS: &str = "SELECT count(*) FROM emailservice.emails";
 

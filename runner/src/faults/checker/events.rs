@@ -3,13 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
+use contract::events::{of_dead_letters, queues};
+
 use super::Case;
 use super::finding::Finding;
 use super::invariants::*;
 use super::stores::counted;
 
 /// Read by a service without a database, which leaves no witness: the last version is looked at instead.
-const UNWITNESSED: &str = "cache_product_updates_queue";
+const UNWITNESSED: &str = queues::CACHE_PRODUCT_UPDATES.name;
 
 /// By message and queue: how often it was applied.
 fn applied<'a>(case: &Case<'a>) -> HashMap<(&'a str, &'a str), i64> {
@@ -70,7 +72,7 @@ pub fn empty(case: &Case<'_>) -> Finding {
     for (service, rows) in &case.stores.outboxes {
         finding.look(*rows == 0, || format!("outbox of {service}: {rows} events"));
     }
-    for (queue, messages) in case.stores.queues.iter().filter(|(queue, _)| !queue.ends_with(".dlq")) {
+    for (queue, messages) in case.stores.queues.iter().filter(|(queue, _)| of_dead_letters(queue).is_none()) {
         finding.look(*messages == 0, || format!("{queue}: {messages} messages"));
     }
     finding

@@ -1,5 +1,7 @@
 //! The invariants by name, in the order of the table, and which of them a build without a protection must break.
 
+use contract::Protection;
+
 pub const LOST: [&str; 6] = [
     "S1 accepted and lost: user and e-mail",
     "S2 accepted and lost: payment taken",
@@ -39,13 +41,15 @@ pub const STILL_MISSING: &str = "of those: its effect is missing for good";
 pub const PAYMENT_CUT_OFF: &str = "answered as failed: a payment that was cut off";
 
 /// What must not hold when this protection is taken away: at least one of these.
-pub fn broken_by(sabotage: &str) -> &'static [&'static str] {
-    match sabotage {
-        "no-inbox" => &[EVENTS_TWICE, EFFECTS_TWICE],
-        "no-compensation" => &[RESERVED],
-        "no-outbox" => &[EVENTS_APPLIED],
+pub fn broken_without(protection: Protection) -> &'static [&'static str] {
+    match protection {
+        Protection::Inbox => &[EVENTS_TWICE, EFFECTS_TWICE],
+        Protection::Compensation => &[RESERVED],
+        Protection::Outbox => &[EVENTS_APPLIED],
         // Clicks are published without an outbox, and leave no witness.
-        "no-confirms" | "ack-before-commit" | "shared-channel" => &[EVENTS_APPLIED, CLICK_LOST],
-        _ => &[],
+        Protection::Confirms | Protection::AckAfterCommit | Protection::OwnChannel => {
+            &[EVENTS_APPLIED, CLICK_LOST]
+        }
+        Protection::Metrics => &[],
     }
 }

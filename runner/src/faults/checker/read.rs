@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use contract::Service;
+use contract::events::of_dead_letters;
 use serde::Deserialize;
 use serde_json::json;
 use sqlx::postgres::PgRow;
@@ -13,11 +15,9 @@ use ureq::Agent;
 
 use super::Evidence;
 use super::stores::*;
+use crate::faults::topology;
 use crate::local::http;
-use crate::local::services::SERVICES;
 
-/// It has no database.
-const WITHOUT_SCHEMA: &str = "cacheservice";
 /// More dead letters than this are not told apart.
 const DEAD_LETTERS: u32 = 100_000;
 
@@ -28,7 +28,7 @@ pub struct Databases {
 }
 
 fn schemas() -> impl Iterator<Item = &'static str> {
-    SERVICES.iter().map(|service| service.name).filter(|name| *name != WITHOUT_SCHEMA)
+    topology::with_database().map(Service::name)
 }
 
 impl Databases {
@@ -206,7 +206,7 @@ struct Cached {
 /// What is not in the cache is not there; anything but an answer is an error.
 fn cache(evidence: &Evidence, products: impl Iterator<Item = i64>) -> Result<HashMap<i64, Version>> {
     let agent = http::agent(Duration::from_secs(5));
-    let base = evidence.urls.get(WITHOUT_SCHEMA).context("nobody said where cacheservice is")?;
+    let base = evidence.urls.get(Service::Cache.name()).context("the address of cacheservice is unknown")?;
     let mut cached = HashMap::new();
     for id in products {
         let url = format!("{base}/cache/products/{id}");
@@ -280,7 +280,7 @@ impl Queues {
         let Some(url) = &self.url else { return Ok(Vec::new()) };
         let mut dead = Vec::new();
         for (name, _) in queues {
-            let Some(queue) = name.strip_suffix(".dlq") else { continue };
+            let Some(queue) = of_dead_letters(name) else { continue };
             let body = json!({"count": DEAD_LETTERS, "ackmode": "ack_requeue_true", "encoding": "auto", "truncate": 1});
             let mut response = self
                 .agent

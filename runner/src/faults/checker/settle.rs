@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use contract::events::{UNROUTED_QUEUE, of_dead_letters};
 use serde::Serialize;
 
 use super::read::{Databases, Queues};
@@ -71,7 +72,7 @@ pub fn settle(evidence: &Evidence, on_progress: &dyn Fn(&str)) -> Result<Settled
 
 /// Nobody reads these.
 fn set_aside(queue: &str) -> bool {
-    queue.ends_with(".dlq") || queue == "unrouted_queue"
+    of_dead_letters(queue).is_some() || queue == UNROUTED_QUEUE
 }
 
 impl Queues {

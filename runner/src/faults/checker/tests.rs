@@ -6,6 +6,7 @@ use super::example::{Example, answered, operation, run};
 use super::invariants::*;
 use super::judge;
 use super::stores::{Payment, User};
+use crate::faults::catalogue::checked_protections;
 use crate::faults::ledger::{Kind, Line, Outcome};
 use crate::local::Mode;
 
@@ -191,10 +192,8 @@ fn in_sync_mode_a_missing_effect_that_the_answer_admits_is_counted_and_not_hidde
 }
 
 #[test]
-fn every_sabotage_has_an_invariant_that_must_break() {
-    for name in
-        ["no-confirms", "ack-before-commit", "no-inbox", "no-outbox", "shared-channel", "no-compensation"]
-    {
-        assert!(!broken_by(name).is_empty(), "{name}");
+fn the_absence_of_every_checked_protection_breaks_an_invariant() {
+    for protection in checked_protections() {
+        assert!(!broken_without(protection).is_empty(), "{protection}");
     }
 }

@@ -1,6 +1,7 @@
 //! Which operation comes when: a function of the seed and the number of the operation, so that a seed repeats a run.
 //! Everything carries a value of its own by which its effect, or its trace, is found in the stores.
 
+use contract::Service;
 use serde_json::{Value, json};
 
 use crate::faults::ledger::{Kind, Operation};
@@ -71,7 +72,7 @@ pub fn operation(seed: u64, id: u64, products: &[i64]) -> Operation {
 pub fn preparation() -> Vec<Operation> {
     let products = (1..=PRODUCTS).map(|n| {
         let body = json!({"name": format!("Faults product {n}"), "stock": n});
-        make(n, Kind::CreateProduct, "productservice", "/products", body)
+        make(n, Kind::CreateProduct, Service::Product.name(), "/products", body)
     });
     let users = (1..=KNOWN_ADDRESSES).map(|n| register(100 + n, &known_address(n)));
     let mut payment = pay(200, 100);
@@ -82,7 +83,7 @@ pub fn preparation() -> Vec<Operation> {
 /// The stock is the operation's number: no two updates say the same.
 pub fn update(id: u64, product: i64) -> Operation {
     let path = format!("/products/{product}");
-    Operation { put: true, ..make(id, Kind::Update, "productservice", &path, json!({"stock": id})) }
+    Operation { put: true, ..make(id, Kind::Update, Service::Product.name(), &path, json!({"stock": id})) }
 }
 
 fn make(id: u64, kind: Kind, service: &str, path: &str, body: Value) -> Operation {
@@ -98,19 +99,19 @@ fn known_address(n: u64) -> String {
 }
 
 fn register(id: u64, address: &str) -> Operation {
-    keyed(id, Kind::Register, "userservice", "/register", json!({"email": address}))
+    keyed(id, Kind::Register, Service::User.name(), "/register", json!({"email": address}))
 }
 
 fn pay(id: u64, cents: u64) -> Operation {
     let body = json!({"amount": cents as f64 / 100.0, "order_id": NUMBERS + id});
-    keyed(id, Kind::Pay, "paymentservice", "/process_payment", body)
+    keyed(id, Kind::Pay, Service::Payment.name(), "/process_payment", body)
 }
 
 fn report(id: u64) -> Operation {
     keyed(
         id,
         Kind::Report,
-        "reportservice",
+        Service::Report.name(),
         "/generate_report",
         json!({"report_type": format!("faults-{id}")}),
     )
@@ -121,41 +122,47 @@ fn order(id: u64, random: &mut Random) -> Operation {
     let known = random.below(5) > 0;
     let product = if known { 1 + random.below(3) } else { NUMBERS + id };
     let body = json!({"product_id": product, "quantity": 1 + random.below(3)});
-    keyed(id, Kind::Order, "orderservice", "/create_order", body)
+    keyed(id, Kind::Order, Service::Order.name(), "/create_order", body)
 }
 
 fn click(id: u64, user: u64) -> Operation {
     let body = json!({"user_id": user, "page": format!("/faults/{id}")});
-    make(id, Kind::Click, "analyticsservice", "/track_click", body)
+    make(id, Kind::Click, Service::Analytics.name(), "/track_click", body)
 }
 
 /// Each kind of request that must be answered 4xx.
 fn invalid(id: u64, random: &mut Random) -> Operation {
     let number = NUMBERS + id;
     let (service, path, body) = match random.below(9) {
-        0 => ("userservice", "/register", json!({"email": format!("no address {id}")})),
+        0 => (Service::User.name(), "/register", json!({"email": format!("no address {id}")})),
         // The same address as one that is registered, in other letters.
         1 => {
             let mut address = known_address(1 + random.below(KNOWN_ADDRESSES)).to_uppercase();
             let letter = (id % 5) as usize;
             address.replace_range(letter..=letter, &address[letter..=letter].to_lowercase());
-            ("userservice", "/register", json!({"email": address}))
+            (Service::User.name(), "/register", json!({"email": address}))
         }
-        2 => ("paymentservice", "/process_payment", json!({"amount": -5, "order_id": number})),
-        3 => ("paymentservice", "/process_payment_fail", json!({"order_id": number})),
-        4 => {
-            ("reportservice", "/generate_report", json!({"report_type": format!("{id}-{}", "x".repeat(100))}))
-        }
-        5 => ("analyticsservice", "/track_click", json!({"user_id": 0, "page": format!("/faults/{id}")})),
-        6 => ("orderservice", "/create_order", json!({"product_id": number, "quantity": 0})),
+        2 => (Service::Payment.name(), "/process_payment", json!({"amount": -5, "order_id": number})),
+        3 => (Service::Payment.name(), "/process_payment_fail", json!({"order_id": number})),
+        4 => (
+            Service::Report.name(),
+            "/generate_report",
+            json!({"report_type": format!("{id}-{}", "x".repeat(100))}),
+        ),
+        5 => (
+            Service::Analytics.name(),
+            "/track_click",
+            json!({"user_id": 0, "page": format!("/faults/{id}")}),
+        ),
+        6 => (Service::Order.name(), "/create_order", json!({"product_id": number, "quantity": 0})),
         7 => {
             let path = format!("/products/{number}");
-            let put = make(id, Kind::Invalid, "productservice", &path, json!({"stock": id}));
+            let put = make(id, Kind::Invalid, Service::Product.name(), &path, json!({"stock": id}));
             return Operation { put: true, ..put };
         }
         _ => {
             let body = json!({"amount": 1.0, "order_id": number});
-            let reused = make(id, Kind::Invalid, "paymentservice", "/process_payment", body);
+            let reused = make(id, Kind::Invalid, Service::Payment.name(), "/process_payment", body);
             return Operation { key: Some(KNOWN_KEY.into()), ..reused };
         }
     };

@@ -50,7 +50,7 @@ fn answer(mut stream: TcpStream, n: u64, seen: &Seen) {
 fn what_was_not_answered_is_asked_again_with_its_key_and_body_until_it_is_and_a_click_is_not() {
     let (url, seen) = server();
     let urls: HashMap<&'static str, String> =
-        SERVICES.iter().map(|service| (service.name, url.clone())).collect();
+        Service::ALL.iter().map(|service| (service.name(), url.clone())).collect();
     let path = std::env::temp_dir().join(format!("faults-ledger-{}", std::process::id()));
     let load = Load::start(Targets { mode: Mode::Sync, urls }, 7, 200.0, &path).unwrap();
     load.note_fault("none");

@@ -4,10 +4,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use contract::events::queues;
+use contract::{DELIVER_TWICE, FAILPOINT, Failpoint, Service};
 
 use super::{Felt, Nemesis, POLL};
-use crate::faults::topology::QUEUES;
-use crate::local::services::SERVICES;
 
 /// A failpoint that is not met by then is not met.
 const REACH_LIMIT: Duration = Duration::from_secs(20);
@@ -53,14 +53,14 @@ impl Nemesis<'_> {
         Ok(Felt::killed(format!("down {down:.1} s")))
     }
 
-    pub(super) fn failpoint(&mut self, service: &str, point: &str, passing: u64) -> Result<Felt> {
+    pub(super) fn failpoint(&mut self, service: &str, point: Failpoint, passing: u64) -> Result<Felt> {
         self.stop(service)?;
-        if point == "mid_batch" {
+        if point == Failpoint::MidBatch {
             self.wait(PILE_SECONDS)?;
         }
-        self.stack.start_again(service, &[("FAILPOINT".to_owned(), format!("{point}:{passing}"))])?;
-        if point == "after_aside_before_ack"
-            && let Some(queue) = QUEUES.iter().find(|queue| queue.reader == service)
+        self.stack.start_again(service, &[(FAILPOINT.to_owned(), format!("{point}:{passing}"))])?;
+        if point == Failpoint::AfterAsideBeforeAck
+            && let Some(queue) = queues::ALL.iter().find(|queue| queue.reader.name() == service)
         {
             self.publish_poison(queue.name)?;
         }
@@ -111,13 +111,13 @@ impl Nemesis<'_> {
     }
 
     pub(super) fn duplicates(&mut self, seconds: f64) -> Result<Felt> {
-        for service in SERVICES {
-            self.stop(service.name)?;
-            self.start(service.name, &[("DELIVER_TWICE".to_owned(), "true".to_owned())])?;
+        for service in Service::ALL {
+            self.stop(service.name())?;
+            self.start(service.name(), &[(DELIVER_TWICE.to_owned(), "true".to_owned())])?;
         }
         self.wait(seconds)?;
-        for service in SERVICES {
-            self.restart(service.name)?;
+        for service in Service::ALL {
+            self.restart(service.name())?;
         }
         Ok(Felt::of(format!("{seconds:.1} s")))
     }

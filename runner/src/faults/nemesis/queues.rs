@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use contract::events::{RETRY_DELAYS, queues, retry_queue};
 
 use super::management::Management;
 use super::{Felt, Nemesis, POLL};
 use crate::faults::proxy::Condition;
-use crate::faults::topology::{BROKER, Link, QUEUES, Queue};
+use crate::faults::topology::{BROKER, Link, Queue};
 use crate::local::http;
 use crate::local::metrics::sum;
 
@@ -34,10 +35,9 @@ impl Nemesis<'_> {
         let began = Instant::now();
         let mut empty_since = None;
         loop {
-            let names = [queue.name, "retry_1s_queue", "retry_10s_queue", "retry_60s_queue"];
             let mut waiting = 0;
-            for name in names {
-                waiting += self.management()?.messages(name)?.unwrap_or(0);
+            for name in RETRY_DELAYS.map(retry_queue).into_iter().chain([queue.name.to_owned()]) {
+                waiting += self.management()?.messages(&name)?.unwrap_or(0);
             }
             if waiting > 0 {
                 empty_since = None;
@@ -99,11 +99,11 @@ impl Nemesis<'_> {
 
     /// Two for each queue: no JSON at all, and JSON of another kind.
     pub(super) fn poison(&mut self) -> Result<Felt> {
-        for queue in QUEUES {
+        for queue in queues::ALL {
             self.publish_poison(queue.name)?;
             self.publish_poison(queue.name)?;
         }
-        Ok(Felt::of(format!("{} messages in {} queues", 2 * QUEUES.len(), QUEUES.len())))
+        Ok(Felt::of(format!("{} messages in {} queues", 2 * queues::ALL.len(), queues::ALL.len())))
     }
 
     pub(super) fn publish_poison(&mut self, queue: &str) -> Result<()> {

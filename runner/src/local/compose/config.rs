@@ -1,11 +1,12 @@
 //! What the compose files amount to with this user's `.env`, asked of `docker compose config` itself.
 
 use anyhow::{Context, Result};
+use contract::Monitoring;
+use contract::Service;
 use serde_json::Value;
 
 use crate::local::Mode;
-use crate::local::ports::{MONITORING, Ports, RabbitPorts};
-use crate::local::services::SERVICES;
+use crate::local::ports::{Ports, RabbitPorts};
 
 /// The port of every service in its own container; those behind the gateway have theirs of the contract there.
 const SERVICE: u16 = 8000;
@@ -54,13 +55,15 @@ impl Effective {
             services: Vec::new(),
             monitoring: Vec::new(),
         };
-        for (service, at_gateway) in SERVICES.iter().zip(SERVICE + 1..) {
-            let own = published(&services[service.name], SERVICE);
+        for (service, at_gateway) in Service::ALL.iter().zip(SERVICE + 1..) {
+            let own = published(&services[service.name()], SERVICE);
             ports.services.push(own.map_or_else(|| port("gateway", at_gateway), Ok)?);
         }
         if monitoring {
-            ports.monitoring =
-                MONITORING.map(|(name, target)| port(name, target)).into_iter().collect::<Result<_>>()?;
+            ports.monitoring = Monitoring::ALL
+                .map(|server| port(server.name(), server.container_port()))
+                .into_iter()
+                .collect::<Result<_>>()?;
         }
         let mut rabbitmq = None;
         if mode == Mode::Async {
@@ -110,9 +113,10 @@ mod tests {
         let port = |target: u16, published: Value| json!({"target": target, "published": published});
         let mut services = serde_json::Map::new();
         let behind = ["emailservice", "searchservice", "inventoryservice"];
-        for (service, published) in SERVICES.iter().zip(9101..) {
-            let ports = (!behind.contains(&service.name)).then(|| [port(8000, json!(published.to_string()))]);
-            services.insert(service.name.to_owned(), json!({ "ports": ports }));
+        for (service, published) in Service::ALL.iter().zip(9101..) {
+            let ports =
+                (!behind.contains(&service.name())).then(|| [port(8000, json!(published.to_string()))]);
+            services.insert(service.name().to_owned(), json!({ "ports": ports }));
         }
         let text = |target: u16, published: &str| port(target, json!(published));
         let gateway = [text(8007, "9107"), text(8008, "9108"), text(8010, "9110")];

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use contract::Monitoring;
+use contract::Service;
 
 use super::config::Login;
 use super::watch::{Death, Watch};
 use super::{Compose, answer, engine};
-use crate::local::ports::{MONITORING, Ports};
-use crate::local::services::SERVICES;
+use crate::local::ports::Ports;
 use crate::local::{Mode, StackOptions, http, signals};
 
 /// After they are healthy: only the gateway has still to find them.
@@ -36,8 +37,8 @@ impl Containers {
         compose.claim()?;
         let effective = compose.config(mode)?;
         let ports = effective.ports;
-        let services = SERVICES.iter().map(|service| service.name).zip(&ports.services);
-        let monitoring = MONITORING.iter().map(|(name, _)| *name).zip(&ports.monitoring);
+        let services = Service::ALL.iter().map(|service| service.name()).zip(&ports.services);
+        let monitoring = Monitoring::ALL.map(Monitoring::name).into_iter().zip(&ports.monitoring);
         let servers = [("postgres", &ports.postgres)].into_iter();
         let broker = ports.rabbitmq.iter().map(|ports| ("rabbitmq", &ports.amqp));
         compose.ports = services
@@ -65,7 +66,7 @@ impl Containers {
     pub fn wait(&mut self, services: &[u16]) -> Result<()> {
         let agent = http::agent(Duration::from_secs(2));
         let deadline = Instant::now() + READY_LIMIT;
-        for (service, port) in SERVICES.iter().zip(services) {
+        for (service, port) in Service::ALL.iter().zip(services) {
             loop {
                 let answer = match http::get(&agent, &format!("http://127.0.0.1:{port}/ready")) {
                     Ok((200, _)) => break,
@@ -74,7 +75,7 @@ impl Containers {
                 };
                 self.check()?;
                 if Instant::now() > deadline {
-                    bail!("{} is healthy, but not ready on port {port}: {answer}", service.name);
+                    bail!("{} is healthy, but not ready on port {port}: {answer}", service.name());
                 }
                 signals::pause(Duration::from_millis(100))?;
             }

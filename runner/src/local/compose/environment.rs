@@ -1,9 +1,9 @@
 //! What a compose file is filled in with for a stack: its host ports, and what its options say.
 
 use anyhow::Result;
+use contract::{Monitoring, Service};
 
-use crate::local::ports::{MONITORING, Ports};
-use crate::local::services::SERVICES;
+use crate::local::ports::Ports;
 use crate::local::{Mode, StackOptions, postgres, rabbitmq};
 
 /// Nothing about the ports for `up` without an offset: then they are what the user's `.env` says.
@@ -15,7 +15,7 @@ pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, Stri
         // k6 knows the contract's ports.
         env.extend(ports(mode, &Ports::contract(mode, options.port_offset)?));
     } else if options.port_offset > 0 {
-        env.extend(ports(mode, &Ports::with_monitoring(mode, options.port_offset, MONITORING.len())?));
+        env.extend(ports(mode, &Ports::with_monitoring(mode, options.port_offset, Monitoring::ALL.len())?));
     }
     if options.fresh {
         // Nobody's data and gone soon: as the local servers have it.
@@ -36,8 +36,12 @@ pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, Stri
 fn ports(mode: Mode, ports: &Ports) -> Vec<(String, String)> {
     let of_mode = |name: &str| format!("{}_{}_PORT", name.to_uppercase(), mode.to_string().to_uppercase());
     let mut all = vec![(of_mode("postgres"), ports.postgres)];
-    all.extend(SERVICES.iter().zip(&ports.services).map(|(service, port)| (of_mode(service.name), *port)));
-    all.extend(MONITORING.iter().zip(&ports.monitoring).map(|((name, _), port)| (of_mode(name), *port)));
+    all.extend(
+        Service::ALL.iter().zip(&ports.services).map(|(service, port)| (of_mode(service.name()), *port)),
+    );
+    all.extend(
+        Monitoring::ALL.iter().zip(&ports.monitoring).map(|(server, port)| (of_mode(server.name()), *port)),
+    );
     if let Some(rabbitmq) = &ports.rabbitmq {
         all.push(("RABBITMQ_PORT".to_owned(), rabbitmq.amqp));
         all.push(("RABBITMQ_MANAGEMENT_PORT".to_owned(), rabbitmq.management));

@@ -1,0 +1,19 @@
+//! What the system is, as typed data: services, ports, modes, scenarios and their final effects, headers, failpoints,
+//! protections. Services, `common`, the tools and the tests read these facts here; files that are not Rust are
+//! checked against `./study contract --json`. This crate knows no HTTP server, no database and no broker client.
+
+mod document;
+mod faults;
+mod mode;
+mod scenario;
+mod service;
+
+pub mod calls;
+pub mod events;
+pub mod headers;
+
+pub use document::{Document, document};
+pub use faults::{DELIVER_TWICE, DISABLED_PROTECTION, FAILPOINT, Failpoint, Protection};
+pub use mode::{BrokerPorts, Mode, Monitoring, Ports};
+pub use scenario::{Effect, Scenario, effects};
+pub use service::Service;

@@ -1,0 +1,122 @@
+//! The six scenarios and their final effects: a workflow is complete when each of its final effects has happened once.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Service;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scenario {
+    S1,
+    S2,
+    S3,
+    S4,
+    S5,
+    S6,
+}
+
+impl Scenario {
+    pub const ALL: [Scenario; 6] =
+        [Scenario::S1, Scenario::S2, Scenario::S3, Scenario::S4, Scenario::S5, Scenario::S6];
+
+    /// The word in metrics, in the journals and in k6's tags.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Scenario::S1 => "s1",
+            Scenario::S2 => "s2",
+            Scenario::S3 => "s3",
+            Scenario::S4 => "s4",
+            Scenario::S5 => "s5",
+            Scenario::S6 => "s6",
+        }
+    }
+
+    pub const fn title(self) -> &'static str {
+        match self {
+            Scenario::S1 => "register, welcome e-mail",
+            Scenario::S2 => "payment",
+            Scenario::S3 => "product update, fan-out to three",
+            Scenario::S4 => "report, CPU-bound",
+            Scenario::S5 => "order saga, payment fails",
+            Scenario::S6 => "click tracking",
+        }
+    }
+
+    /// The service, the method and the route of the request that starts it.
+    pub const fn entrance(self) -> (Service, &'static str, &'static str) {
+        match self {
+            Scenario::S1 => (Service::User, "POST", "/register"),
+            Scenario::S2 => (Service::Payment, "POST", "/process_payment"),
+            Scenario::S3 => (Service::Product, "PUT", "/products/{id}"),
+            Scenario::S4 => (Service::Report, "POST", "/generate_report"),
+            Scenario::S5 => (Service::Order, "POST", "/create_order"),
+            Scenario::S6 => (Service::Analytics, "POST", "/track_click"),
+        }
+    }
+
+    pub fn find(key: &str) -> Option<Scenario> {
+        Scenario::ALL.into_iter().find(|scenario| scenario.key() == key)
+    }
+
+    /// All of them must happen, each once.
+    pub fn final_effects(self) -> impl Iterator<Item = Effect> {
+        effects::ALL.into_iter().filter(move |effect| effect.scenario == self)
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.key().to_uppercase())
+    }
+}
+
+/// One final effect of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    pub scenario: Scenario,
+    /// The word in metrics and journals.
+    pub name: &'static str,
+    /// Where it happens.
+    pub service: Service,
+    /// How it can end.
+    pub outcomes: &'static [&'static str],
+}
+
+/// Every final effect of the system.
+pub mod effects {
+    use super::{Effect, Scenario, Service};
+
+    const fn effect(
+        scenario: Scenario,
+        name: &'static str,
+        service: Service,
+        outcomes: &'static [&'static str],
+    ) -> Effect {
+        Effect { scenario, name, service, outcomes }
+    }
+
+    /// The welcome e-mail was sent.
+    pub const EMAIL: Effect = effect(Scenario::S1, "email", Service::Email, &["sent"]);
+    /// The payment was taken.
+    pub const PAYMENT: Effect = effect(Scenario::S2, "payment", Service::Payment, &["success"]);
+    /// The product index has the change.
+    pub const SEARCH: Effect = effect(Scenario::S3, "search", Service::Search, &["indexed", "outdated"]);
+    /// The product cache has the change.
+    pub const CACHE: Effect = effect(Scenario::S3, "cache", Service::Cache, &["cached", "outdated"]);
+    /// The change is recorded.
+    pub const ANALYTICS: Effect = effect(Scenario::S3, "analytics", Service::Analytics, &["recorded"]);
+    /// The report was computed.
+    pub const REPORT: Effect = effect(Scenario::S4, "report", Service::Report, &["completed"]);
+    /// The order has ended.
+    pub const ORDER: Effect =
+        effect(Scenario::S5, "order", Service::Order, &["completed", "failed", "cancelled"]);
+    /// The reservation has ended: sold, released, or refused.
+    pub const STOCK: Effect =
+        effect(Scenario::S5, "stock", Service::Inventory, &["sold", "released", "refused"]);
+    /// The click is stored.
+    pub const CLICK: Effect = effect(Scenario::S6, "click", Service::Analytics, &["stored"]);
+
+    pub const ALL: [Effect; 9] = [EMAIL, PAYMENT, SEARCH, CACHE, ANALYTICS, REPORT, ORDER, STOCK, CLICK];
+}
