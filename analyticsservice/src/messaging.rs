@@ -104,13 +104,13 @@ async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Han
     let mut connection = db.acquire().await?;
     for (n, chunk) in clicks.chunks(CHUNK).enumerate() {
         if n > 0 {
-            failpoint::pass("mid_batch");
+            failpoint::pass(failpoint::Failpoint::MidBatch);
         }
         let events: Vec<&ClickTracked> = chunk.iter().map(|arrived| arrived.click).collect();
         let mut stored = analytics::store(&mut connection, &events).await?;
         for Arrived { place, context, click } in chunk {
             if stored.remove(&click.event_id) {
-                effects::CLICK.completed_in(context, "stored");
+                effects::completed_in(effects::CLICK, context, "stored");
                 handled[*place] = Handled::Applied;
             }
         }

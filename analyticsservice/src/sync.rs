@@ -62,7 +62,7 @@ async fn track_click(
         Way::Alone(db) => store(&db, &[&click]).await?,
         Way::Packed(packer) => packer.send(click).await?,
     }
-    effects::CLICK.completed("stored");
+    effects::completed(effects::CLICK, "stored");
     Ok(axum::Json(Done { status: "tracked".into() }))
 }
 
@@ -123,7 +123,7 @@ async fn log_update(
     let first = analytics::record(&mut tx, &change).await?;
     tx.commit().await?;
     if first {
-        effects::ANALYTICS.completed("recorded");
+        effects::completed(effects::ANALYTICS, "recorded");
     }
     Ok(axum::Json(Done::ok()))
 }

@@ -38,8 +38,8 @@ async fn invalidate_cache(app: App, product: Incoming<ProductUpdated>) -> Result
         return Ok(Handled::Duplicate);
     }
     match app.products.apply(&(&product.event).into()).await {
-        Applied::Now => effects::CACHE.completed("cached"),
-        Applied::Outdated => effects::CACHE.completed("outdated"),
+        Applied::Now => effects::completed(effects::CACHE, "cached"),
+        Applied::Outdated => effects::completed(effects::CACHE, "outdated"),
         Applied::Before => return Ok(Handled::Duplicate),
     }
     Ok(Handled::Applied)

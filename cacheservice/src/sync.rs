@@ -33,8 +33,8 @@ async fn invalidate_cache(
 ) -> Result<axum::Json<Done>, ApiError> {
     app.settings.take_time().await;
     match app.products.apply(&change).await {
-        Applied::Now => effects::CACHE.completed("cached"),
-        Applied::Outdated => effects::CACHE.completed("outdated"),
+        Applied::Now => effects::completed(effects::CACHE, "cached"),
+        Applied::Outdated => effects::completed(effects::CACHE, "outdated"),
         Applied::Before => {}
     }
     Ok(axum::Json(Done::ok()))

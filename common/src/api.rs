@@ -1,6 +1,7 @@
 //! THE SYNC CONTRACT: one type per request from one service to another, with its path and its reply.
 //! Its twin is [`events`](crate::events): what is asked here is announced there.
 
+use contract::calls;
 use garde::Validate;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,34 +9,10 @@ use utoipa::ToSchema;
 
 use crate::web::{is_email, no_nul, no_nul_opt};
 
-/// A service that is called by another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Peer {
-    Payment,
-    Analytics,
-    Email,
-    Search,
-    Cache,
-    Inventory,
-}
-
-impl Peer {
-    pub fn name(self) -> &'static str {
-        match self {
-            Peer::Payment => "paymentservice",
-            Peer::Analytics => "analyticsservice",
-            Peer::Email => "emailservice",
-            Peer::Search => "searchservice",
-            Peer::Cache => "cacheservice",
-            Peer::Inventory => "inventoryservice",
-        }
-    }
-}
-
 /// A request to a peer: `POST` of this type as JSON.
 pub trait Call: Serialize + Sync {
-    const PEER: Peer;
-    const PATH: &'static str;
+    const CALL: calls::Call;
+    const PATH: &'static str = Self::CALL.path;
     type Reply: DeserializeOwned;
 }
 
@@ -63,8 +40,7 @@ pub struct SendWelcomeEmail {
     pub user_id: i64,
 }
 impl Call for SendWelcomeEmail {
-    const PEER: Peer = Peer::Email;
-    const PATH: &'static str = "/send_welcome_email";
+    const CALL: calls::Call = calls::SEND_WELCOME_EMAIL;
     type Reply = Done;
 }
 
@@ -94,8 +70,7 @@ pub struct ProductChange {
 #[serde(transparent)]
 pub struct Reindex(pub ProductChange);
 impl Call for Reindex {
-    const PEER: Peer = Peer::Search;
-    const PATH: &'static str = "/reindex";
+    const CALL: calls::Call = calls::REINDEX;
     type Reply = Done;
 }
 
@@ -104,8 +79,7 @@ impl Call for Reindex {
 #[serde(transparent)]
 pub struct InvalidateCache(pub ProductChange);
 impl Call for InvalidateCache {
-    const PEER: Peer = Peer::Cache;
-    const PATH: &'static str = "/invalidate_cache";
+    const CALL: calls::Call = calls::INVALIDATE_CACHE;
     type Reply = Done;
 }
 
@@ -114,8 +88,7 @@ impl Call for InvalidateCache {
 #[serde(transparent)]
 pub struct LogUpdate(pub ProductChange);
 impl Call for LogUpdate {
-    const PEER: Peer = Peer::Analytics;
-    const PATH: &'static str = "/log_update";
+    const CALL: calls::Call = calls::LOG_UPDATE;
     type Reply = Done;
 }
 
@@ -150,8 +123,7 @@ pub struct StockReply {
 #[serde(transparent)]
 pub struct ReserveStock(pub StockRequest);
 impl Call for ReserveStock {
-    const PEER: Peer = Peer::Inventory;
-    const PATH: &'static str = "/reserve_stock";
+    const CALL: calls::Call = calls::RESERVE_STOCK;
     type Reply = StockReply;
 }
 
@@ -160,8 +132,7 @@ impl Call for ReserveStock {
 #[serde(transparent)]
 pub struct CompensateStock(pub StockRequest);
 impl Call for CompensateStock {
-    const PEER: Peer = Peer::Inventory;
-    const PATH: &'static str = "/compensate_stock";
+    const CALL: calls::Call = calls::COMPENSATE_STOCK;
     type Reply = StockReply;
 }
 
@@ -170,8 +141,7 @@ impl Call for CompensateStock {
 #[serde(transparent)]
 pub struct CommitStock(pub StockRequest);
 impl Call for CommitStock {
-    const PEER: Peer = Peer::Inventory;
-    const PATH: &'static str = "/commit_stock";
+    const CALL: calls::Call = calls::COMMIT_STOCK;
     type Reply = StockReply;
 }
 
@@ -181,8 +151,7 @@ pub struct RefusePayment {
     pub order_id: i64,
 }
 impl Call for RefusePayment {
-    const PEER: Peer = Peer::Payment;
-    const PATH: &'static str = "/process_payment_fail";
+    const CALL: calls::Call = calls::REFUSE_PAYMENT;
     type Reply = Done;
 }
 
@@ -194,8 +163,7 @@ pub struct PayOrder {
     pub order_id: i64,
 }
 impl Call for PayOrder {
-    const PEER: Peer = Peer::Payment;
-    const PATH: &'static str = "/pay_order";
+    const CALL: calls::Call = calls::PAY_ORDER;
     type Reply = OrderPaid;
 }
 
@@ -217,7 +185,6 @@ pub struct CancelPayment {
     pub reason: String,
 }
 impl Call for CancelPayment {
-    const PEER: Peer = Peer::Payment;
-    const PATH: &'static str = "/cancel_payment";
+    const CALL: calls::Call = calls::CANCEL_PAYMENT;
     type Reply = Done;
 }

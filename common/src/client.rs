@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use contract::{Failpoint, Service};
 use serde_json::Value;
 
-use crate::api::{Call, Peer};
+use crate::api::Call;
 use crate::config::PeerSettings;
 use crate::context::{ACCEPTED_AT, Context, REQUEST_ID, TRACEPARENT};
 use crate::otel::Spans;
@@ -20,7 +21,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct Http {
     client: reqwest::Client,
-    peers: HashMap<Peer, String>,
+    peers: HashMap<Service, String>,
     spans: Spans,
 }
 
@@ -49,12 +50,12 @@ impl Http {
             .no_proxy()
             .build()?;
         let urls = [
-            (Peer::Payment, &peers.payment_service_url),
-            (Peer::Analytics, &peers.analytics_service_url),
-            (Peer::Email, &peers.email_service_url),
-            (Peer::Search, &peers.search_service_url),
-            (Peer::Cache, &peers.cache_service_url),
-            (Peer::Inventory, &peers.inventory_service_url),
+            (Service::Payment, &peers.payment_service_url),
+            (Service::Analytics, &peers.analytics_service_url),
+            (Service::Email, &peers.email_service_url),
+            (Service::Search, &peers.search_service_url),
+            (Service::Cache, &peers.cache_service_url),
+            (Service::Inventory, &peers.inventory_service_url),
         ];
         let peers =
             urls.into_iter().map(|(peer, url)| (peer, url.trim_end_matches('/').to_owned())).collect();
@@ -66,7 +67,7 @@ impl Http {
     /// # Errors
     /// [`CallError`]; after a timeout it is not known whether the call took effect.
     pub async fn call<C: Call>(&self, request: &C) -> Result<C::Reply, CallError> {
-        let peer = C::PEER.name();
+        let peer = C::CALL.peer.name();
         let failed = |error: reqwest::Error| {
             if error.is_timeout() && !error.is_connect() {
                 CallError::Timeout { peer }
@@ -75,9 +76,9 @@ impl Http {
             }
         };
         let mut context = Context::current();
-        let url = format!("{}{}", self.peers[&C::PEER], C::PATH);
+        let url = format!("{}{}", self.peers[&C::CALL.peer], C::PATH);
         let hop = self.spans.calling(&url, C::PATH, &mut context);
-        failpoint::pass("before_call");
+        failpoint::pass(Failpoint::BeforeCall);
         let answer = self
             .client
             .post(url)
@@ -93,7 +94,7 @@ impl Http {
             Err(_) => Err("connection"),
         });
         let response = answer.map_err(failed)?;
-        failpoint::pass("after_call");
+        failpoint::pass(Failpoint::AfterCall);
         match response.status() {
             status if status.is_success() => response.json().await.map_err(failed),
             status if status.is_client_error() => {

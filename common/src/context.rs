@@ -7,12 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-/// The id of the workflow, kept from the client or made here.
-pub const REQUEST_ID: &str = "x-request-id";
-/// W3C Trace Context, <https://www.w3.org/TR/trace-context/>.
-pub const TRACEPARENT: &str = "traceparent";
-/// When the first service accepted the workflow, in microseconds since the Unix epoch.
-pub const ACCEPTED_AT: &str = "x-accepted-at";
+pub use contract::headers::{ACCEPTED_AT, REQUEST_ID, TRACEPARENT};
 
 tokio::task_local! {
     static CURRENT: Context;

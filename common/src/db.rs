@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use contract::Failpoint;
 use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
@@ -37,11 +38,11 @@ impl Tx {
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         #[cfg(feature = "amqp")]
         self.events.write(&mut self.connection).await?;
-        failpoint::pass("before_commit");
+        failpoint::pass(Failpoint::BeforeCommit);
         self.connection.commit().await?;
         self.connection.release();
         metrics::get().db_transaction.observe(self.begun.elapsed().as_secs_f64());
-        failpoint::pass("after_commit");
+        failpoint::pass(Failpoint::AfterCommit);
         #[cfg(feature = "amqp")]
         self.events.committed().await;
         Ok(())

@@ -1,4 +1,4 @@
-//! Places where a process can be made to die, protections that can be taken away, and witnesses of what was done: for
+//! Failpoints where a process can be made to abort, protections that can be disabled, and witnesses of what was done: for
 //! `./study faults` and the crash tests. Compiled in with the cargo feature `failpoints`; without it every function here is
 //! empty, and no setting is read.
 
@@ -6,70 +6,41 @@ use std::fmt::Display;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use contract::{Failpoint, Protection};
 use sqlx::PgConnection;
 
 /// The compiler leaves out what stands behind it.
 pub(crate) const COMPILED_IN: bool = cfg!(feature = "failpoints");
 
-/// Where a process can die, in the order in which an event passes them.
-pub const POINTS: [(&str, &str); 10] = [
-    ("before_call", "sync: a peer is about to be called"),
-    ("after_call", "sync: a peer has answered"),
-    ("before_commit", "a transaction is about to be committed"),
-    ("after_commit", "a transaction is committed, and nothing has happened since"),
-    ("before_reply", "a request has been worked on and is not answered"),
-    ("mid_batch", "half of several messages are published, or half of several are settled"),
-    ("after_publish_before_confirm", "messages are with the broker and not confirmed"),
-    ("after_confirm_before_delete", "messages are confirmed and still stand in the outbox"),
-    ("after_aside_before_ack", "a copy is in a delay or dead-letter queue, the original is not acknowledged"),
-    ("before_ack", "an event is applied and not acknowledged"),
-];
-
-/// A protection that can be taken away, to see that its absence is found out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Sabotage {
-    /// A message counts as safe as soon as it is sent.
-    NoConfirms,
-    /// An event is acknowledged before it is applied.
-    AckBeforeCommit,
-    /// An event is applied each time it is delivered.
-    NoInbox,
-    /// An event is published after the commit, without a row that remembers it.
-    NoOutbox,
-    /// Publishers share a channel, and each believes the confirm that it gets.
-    SharedChannel,
-    /// Reserved stock is not released when the payment fails.
-    NoCompensation,
-    /// Nothing that happens is counted or timed: no protection, but its cost is measured in the same way.
-    NoMetrics,
-}
-
-/// What a process is told; see `--help` of a service that is built with the feature.
+/// Settings of a service that is built with the feature; see its `--help`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct FailpointSettings {
-    /// Die at the n-th passing of a point, as `before_ack:3`
-    #[arg(long, env, value_parser = point)]
-    failpoint: Option<Point>,
-    /// Take a protection away
-    #[arg(long, env)]
-    sabotage: Option<Sabotage>,
+    /// Abort at the n-th passing of a failpoint, as `before_ack:3`
+    #[arg(long, env = contract::FAILPOINT, value_parser = armed)]
+    failpoint: Option<Armed>,
+    /// Disable a protection
+    #[arg(long, env = contract::DISABLED_PROTECTION)]
+    disabled_protection: Option<Protection>,
     /// Publish every message twice
-    #[arg(long, env)]
+    #[arg(long, env = contract::DELIVER_TWICE)]
     deliver_twice: bool,
 }
 
+/// A failpoint, and at which of its passings the process aborts.
 #[derive(Clone, Copy, Debug)]
-struct Point {
-    name: &'static str,
+struct Armed {
+    point: Failpoint,
     passing: u64,
 }
 
-fn point(text: &str) -> Result<Point, String> {
+fn armed(text: &str) -> Result<Armed, String> {
     let (name, passing) = text.split_once(':').unwrap_or((text, "1"));
     let passing = passing.parse().map_err(|_| format!("{passing} is no number of passings"))?;
-    match POINTS.iter().find(|(known, _)| *known == name) {
-        Some((name, _)) => Ok(Point { name, passing }),
-        None => Err(format!("no point {name}; there are: {}", POINTS.map(|(known, _)| known).join(", "))),
+    match Failpoint::ALL.into_iter().find(|known| known.name() == name) {
+        Some(point) => Ok(Armed { point, passing }),
+        None => {
+            Err(format!("no point {name}; there are: {}", Failpoint::ALL.map(Failpoint::name).join(", ")))
+        }
     }
 }
 
@@ -79,36 +50,36 @@ static PASSED: AtomicU64 = AtomicU64::new(0);
 /// The first start in a process decides.
 #[cfg(feature = "failpoints")]
 pub(crate) fn arm(settings: &FailpointSettings) {
-    if settings.failpoint.is_some() || settings.sabotage.is_some() || settings.deliver_twice {
+    if settings.failpoint.is_some() || settings.disabled_protection.is_some() || settings.deliver_twice {
         tracing::warn!(?settings, "made to fail");
     }
     ARMED.get_or_init(|| settings.clone());
 }
 
 /// Dies here, as a crash does, if it is this point's turn: no destructor runs, no buffer is written.
-pub fn pass(name: &str) {
-    if fires(name) {
+pub fn pass(point: Failpoint) {
+    if fires(point) {
         std::process::abort();
     }
 }
 
 /// [`pass`], when `sending` has had the time to leave.
 #[cfg(feature = "amqp")]
-pub(crate) async fn pass_when_sent<T>(name: &str, sending: impl Future<Output = T>) {
-    if fires(name) {
+pub(crate) async fn pass_when_sent<T>(point: Failpoint, sending: impl Future<Output = T>) {
+    if fires(point) {
         tokio::time::timeout(std::time::Duration::from_millis(50), sending).await.ok();
         std::process::abort();
     }
 }
 
-fn fires(name: &str) -> bool {
-    let armed = || ARMED.get()?.failpoint.filter(|point| point.name == name);
-    COMPILED_IN && armed().is_some_and(|point| PASSED.fetch_add(1, Ordering::Relaxed) + 1 == point.passing)
+fn fires(point: Failpoint) -> bool {
+    let armed = || ARMED.get()?.failpoint.filter(|armed| armed.point == point);
+    COMPILED_IN && armed().is_some_and(|armed| PASSED.fetch_add(1, Ordering::Relaxed) + 1 == armed.passing)
 }
 
-/// Whether this protection is taken away.
-pub fn sabotaged(protection: Sabotage) -> bool {
-    COMPILED_IN && ARMED.get().is_some_and(|settings| settings.sabotage == Some(protection))
+/// Whether this protection is disabled.
+pub fn disabled(protection: Protection) -> bool {
+    COMPILED_IN && ARMED.get().is_some_and(|settings| settings.disabled_protection == Some(protection))
 }
 
 /// Whether every message is published twice.

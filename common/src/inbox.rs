@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::bus::Incoming;
 use crate::db::{Db, Tx};
-use crate::failpoint::{self, Sabotage, sabotaged};
+use crate::failpoint::{self, Protection, disabled};
 
 /// Opens the transaction in which an event is applied; `None` if it was applied before.
 ///
@@ -18,7 +18,7 @@ pub async fn begin<E>(db: &Db, event: &Incoming<E>) -> Result<Option<Tx>, sqlx::
         .bind(&event.message_id)
         .execute(&mut *tx)
         .await?;
-    if first.rows_affected() == 0 && !sabotaged(Sabotage::NoInbox) {
+    if first.rows_affected() == 0 && !disabled(Protection::Inbox) {
         return Ok(None);
     }
     failpoint::applied(&mut tx, event.queue, &event.message_id).await?;

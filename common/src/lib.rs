@@ -1,6 +1,7 @@
 //! What the ten services share. In reading order:
 //!
-//! 1. the two contracts: [`api`] (calls, sync mode) and [`events`] (events, async mode);
+//! 1. the bodies of the contract: [`api`] (calls, sync mode) and [`events`] (events, async mode). What else the contract
+//!    says stands in the crate `contract`;
 //! 2. what a service uses to talk: [`client`] and [`bus`], [`outbox`], [`inbox`];
 //! 3. what stands around a service: [`service`], [`web`], [`idempotency`], [`db`], [`config`];
 //! 4. what is measured and told: [`effects`], [`metrics`], [`journal`], [`telemetry`], with the [`context`] that travels along;
@@ -23,7 +24,7 @@ pub mod db;
 pub mod error;
 pub mod fanout;
 pub mod idempotency;
-pub mod mode;
+mod mode;
 #[cfg(feature = "amqp")]
 mod pace;
 pub mod pack;
@@ -44,7 +45,7 @@ pub mod failpoint;
 pub mod testing;
 
 pub use context::Context;
+pub use contract::Mode;
 pub use db::{Db, Tx};
 pub use error::ApiError;
-pub use mode::Mode;
 pub use service::{About, Deps, Service};

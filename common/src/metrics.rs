@@ -10,7 +10,7 @@ use prometheus::{
 };
 
 use crate::Mode;
-use crate::failpoint::{Sabotage, sabotaged};
+use crate::failpoint::{Protection, disabled};
 
 /// Upper bounds in seconds: fine below 10 ms, and close above the waits that the scenarios contain (0.5, 2, 10 s).
 const HTTP_BUCKETS: &[f64] = &[
@@ -37,7 +37,7 @@ pub fn get() -> &'static Metrics {
 
 /// Whether what happens is counted and timed.
 pub(crate) fn counting() -> bool {
-    !sabotaged(Sabotage::NoMetrics)
+    !disabled(Protection::Metrics)
 }
 
 /// Handles to every metric; labels in the order of the contract.

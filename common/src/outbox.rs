@@ -17,7 +17,7 @@ use crate::config::BrokerSettings;
 use crate::context::{Context, now_us};
 use crate::db::Tx;
 use crate::events::{Event, Route};
-use crate::failpoint::{self, Sabotage, sabotaged};
+use crate::failpoint::{self, Failpoint, Protection, disabled};
 use crate::pace::Pace;
 use crate::{ApiError, Db, metrics, telemetry};
 
@@ -96,7 +96,7 @@ impl Events {
         for (message, route) in &self.messages {
             failpoint::written(tx, &message.id, route.queues()).await?;
         }
-        if sabotaged(Sabotage::NoOutbox) {
+        if disabled(Protection::Outbox) {
             return Ok(());
         }
         match &self.messages[..] {
@@ -110,7 +110,7 @@ impl Events {
         let Some(Outbox { shared }) = self.outbox else { return };
         shared.wake.notify_one();
         // Without the outbox: published after the commit, come what may.
-        if sabotaged(Sabotage::NoOutbox) {
+        if disabled(Protection::Outbox) {
             join_all(self.messages.into_iter().map(|(message, _)| shared.bus.send(message))).await;
         }
     }
@@ -264,7 +264,7 @@ async fn send_batch(db: &Db, bus: &Bus, waiting: Waiting) -> anyhow::Result<usiz
         (seq, sent)
     }))
     .await;
-    failpoint::pass("after_confirm_before_delete");
+    failpoint::pass(Failpoint::AfterConfirmBeforeDelete);
     let Some(error) = sent.iter().find_map(|(_, sent)| sent.clone().err()) else {
         tx.commit().await?;
         tx.release();

@@ -11,19 +11,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use contract::Effect;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::Mode;
 use crate::config::{self, Command, Settings};
 use crate::db::{Db, Keeper};
-use crate::effects::Effect;
-use crate::mode::Mode;
 use crate::otel::Spans;
 use crate::tasks::{Tasks, every};
-use crate::{idempotency, journal, metrics, telemetry};
+use crate::{effects, idempotency, journal, metrics, telemetry};
 
 /// Longest wait for running requests and events at shutdown: more than the longest job.
 const GRACE: Duration = Duration::from_secs(60);
@@ -225,7 +225,7 @@ pub async fn start(
     #[cfg(feature = "failpoints")]
     crate::failpoint::arm(&settings.failpoint);
     metrics::get().set_build(about.version, mode);
-    about.effects.iter().for_each(|effect| effect.announce());
+    about.effects.iter().copied().for_each(effects::announce);
     if let Some(dir) = &settings.journal_dir {
         journal::open(dir, about.name).with_context(|| format!("JOURNAL_DIR={}", dir.display()))?;
     }

@@ -36,7 +36,7 @@ async fn send_welcome_email(
         let first = emails::record(&mut tx, user.user_id, &user.email).await?;
         tx.commit().await?;
         if first {
-            effects::EMAIL.completed("sent");
+            effects::completed(effects::EMAIL, "sent");
         }
     }
     Ok(axum::Json(Done::ok()))

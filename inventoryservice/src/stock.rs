@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
-use common::failpoint::{Sabotage, sabotaged, witness};
+use common::failpoint::{Protection, disabled, witness};
 use common::metrics::{self, Gauges};
 use common::saga::{INSUFFICIENT_STOCK, UNKNOWN_PRODUCT};
 use common::web::{Page, Path, Query};
@@ -111,7 +111,7 @@ pub enum End {
 /// # Errors
 /// As the database.
 pub async fn end(tx: &mut PgConnection, order_id: i64, end: End) -> Result<bool, sqlx::Error> {
-    if end == End::Released && sabotaged(Sabotage::NoCompensation) {
+    if end == End::Released && disabled(Protection::Compensation) {
         return Ok(true);
     }
     let mut ended = close(tx, order_id, end).await?;

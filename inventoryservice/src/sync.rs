@@ -55,7 +55,7 @@ async fn reserve_stock(
                 tx.commit().await?;
             }
             if first && order_id.is_some() {
-                effects::STOCK.completed("refused");
+                effects::completed(effects::STOCK, "refused");
             }
             let unknown = reason == UNKNOWN_PRODUCT;
             Err(if unknown { ApiError::NotFound(reason.into()) } else { ApiError::Conflict(reason.into()) })
@@ -81,7 +81,7 @@ async fn compensate_stock(
     let reply = reply(&mut tx, product_id, quantity).await?;
     tx.commit().await?;
     if released {
-        effects::STOCK.completed("released");
+        effects::completed(effects::STOCK, "released");
     }
     Ok(reply)
 }
@@ -100,7 +100,7 @@ async fn commit_stock(
     let reply = reply(&mut tx, product_id, quantity).await?;
     tx.commit().await?;
     if committed {
-        effects::STOCK.completed("sold");
+        effects::completed(effects::STOCK, "sold");
     }
     Ok(reply)
 }

@@ -119,7 +119,7 @@ async fn sweep(app: App) -> Result<(), ApiError> {
     }
     tx.commit().await?;
     for context in cancelled {
-        effects::ORDER.completed_in(&context, "cancelled");
+        effects::completed_in(effects::ORDER, &context, "cancelled");
     }
     Ok(())
 }

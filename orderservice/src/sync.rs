@@ -153,7 +153,10 @@ async fn end(app: &App, order: &Order, end: End<'_>) -> Result<(), ApiError> {
     let first = orders::end(&mut tx, order.id, end).await?;
     tx.commit().await?;
     if first {
-        effects::ORDER.completed(if matches!(end, End::Completed) { "completed" } else { "failed" });
+        effects::completed(
+            effects::ORDER,
+            if matches!(end, End::Completed) { "completed" } else { "failed" },
+        );
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ async fn process_payment(
     ticket.answered_in(&mut tx, &answer).await?;
     tx.commit().await?;
     if taken {
-        effects::PAYMENT.completed("success");
+        effects::completed(effects::PAYMENT, "success");
     }
     Ok(answer)
 }

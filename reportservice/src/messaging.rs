@@ -72,6 +72,6 @@ async fn compute_report(app: App, job: Incoming<GenerateReportJob>) -> Result<Ha
     if !first {
         return Ok(Handled::Duplicate);
     }
-    effects::REPORT.completed("completed");
+    effects::completed(effects::REPORT, "completed");
     Ok(Handled::Applied)
 }

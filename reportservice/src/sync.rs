@@ -77,7 +77,7 @@ async fn compute_report(db: &Db, worker: Worker, job: Job) -> Result<Job, ApiErr
         let first = reports::complete(&mut tx, &job.job_id, &report).await?;
         tx.commit().await?;
         if first {
-            effects::REPORT.completed("completed");
+            effects::completed(effects::REPORT, "completed");
         }
     }
     reports::find(&mut *db.acquire().await?, &job.job_id).await

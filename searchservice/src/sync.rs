@@ -34,6 +34,6 @@ async fn reindex(
     let mut tx = app.db.begin().await?;
     let applied = index::reindex(&mut tx, &change).await?;
     tx.commit().await?;
-    effects::SEARCH.completed(if applied { "indexed" } else { "outdated" });
+    effects::completed(effects::SEARCH, if applied { "indexed" } else { "outdated" });
     Ok(axum::Json(Done::ok()))
 }

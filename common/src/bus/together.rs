@@ -4,16 +4,16 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, PoisonError};
 
+use contract::Effect;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::consume::{Handled, HandlerError, Incoming};
 use crate::db::Tx;
-use crate::effects::Effect;
-use crate::failpoint::{self, Sabotage, sabotaged};
+use crate::failpoint::{self, Protection, disabled};
 use crate::pace::Pace;
-use crate::{Db, inbox};
+use crate::{Db, effects, inbox};
 
 /// Events that share a transaction, at most.
 pub(super) const TOGETHER: usize = 64;
@@ -60,7 +60,7 @@ where
     let (mut tx, mut new) = inbox::begin_together(db, queue, &events).await?;
     let mut outcomes = Vec::with_capacity(events.len());
     for event in events {
-        if !new.remove(&event.message_id) && !sabotaged(Sabotage::NoInbox) {
+        if !new.remove(&event.message_id) && !disabled(Protection::Inbox) {
             outcomes.push((event.context, Outcome::Duplicate));
             continue;
         }
@@ -74,7 +74,7 @@ where
     let handled = outcomes.iter().map(|(context, outcome)| match outcome {
         Outcome::Applied => Handled::Applied,
         Outcome::Completed(effect, how) => {
-            effect.completed_in(context, how);
+            effects::completed_in(*effect, context, how);
             Handled::Applied
         }
         Outcome::Duplicate => Handled::Duplicate,

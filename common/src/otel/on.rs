@@ -14,11 +14,11 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{self, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 
+use crate::Mode;
 #[cfg(feature = "amqp")]
 use crate::bus::Message;
 use crate::config::Settings;
 use crate::context::Context;
-use crate::mode::Mode;
 use crate::service::About;
 
 /// Longest wait at shutdown for a collector to take the last spans.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Service, Stages};
+use crate::Mode;
 use crate::bus::amqp::Amqp;
 use crate::bus::consume::{Consumers, Subscription};
 use crate::bus::{Bus, Line};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::events::{Event, Route};
-use crate::mode::Mode;
 use crate::otel::Spans;
 use crate::outbox::{Outbox, Relay};
 use crate::tasks::every;

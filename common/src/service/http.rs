@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use contract::Failpoint;
 use futures_util::FutureExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -194,7 +195,7 @@ async fn way_of_a_request(
         Err(_) => ApiError::Unavailable("the request took longer than 30 s".into()).into_response(),
     });
     if ["POST", "PUT"].contains(&method) {
-        failpoint::pass("before_reply");
+        failpoint::pass(Failpoint::BeforeReply);
     }
 
     counted.status = response.status().as_u16();

@@ -49,7 +49,7 @@ impl Sandbox {
             .env("AMQP_URL", format!("{}/{}", self.amqp_base, self.vhost))
             .env("LOG_FORMAT", "json")
             .env("JOURNAL_DIR", journal_dir())
-            .envs(std::env::vars().filter(|(n, _)| n == "SABOTAGE"))
+            .envs(std::env::vars().filter(|(n, _)| n == contract::DISABLED_PROTECTION))
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle"))

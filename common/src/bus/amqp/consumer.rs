@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use contract::headers::{ATTEMPT, FIRST_FAILED_AT, PUBLISHED_AT, REASON};
 use futures_util::stream::StreamExt;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -14,17 +15,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::topology::{DELAYS, dead_letters, declare, delay_exchange};
-use super::{Amqp, PUBLISHED_AT, pause};
+use super::{Amqp, pause};
 use crate::bus::consume::{MAX_ATTEMPTS, Raw, Subscription, Verdict};
 use crate::bus::{Bus, Message, PublishError};
 use crate::context::{Context, REQUEST_ID, now_us};
-use crate::failpoint::{self, Sabotage, sabotaged};
+use crate::failpoint::{self, Failpoint, Protection, disabled};
 use crate::metrics;
 use crate::pace::Pace;
 
-const ATTEMPT: &str = "x-attempt";
-const REASON: &str = "x-reason";
-const FIRST_FAILED_AT: &str = "x-first-failed-at";
 /// All headers of a message have to fit into one frame of 16 KB.
 const REASON_LIMIT: usize = 500;
 
@@ -111,7 +109,7 @@ impl Pump {
         let raw: Arc<[Raw]> = batch.iter_mut().map(raw).collect();
         let Some(last) = batch.last().map(|delivery| delivery.acker.clone()) else { return Ok(()) };
         let several = batch.len() > 1;
-        if sabotaged(Sabotage::AckBeforeCommit) {
+        if disabled(Protection::AckAfterCommit) {
             last.ack(BasicAckOptions { multiple: several }).await?;
         }
         let mut verdicts = self.judge(&raw).await?;
@@ -127,7 +125,7 @@ impl Pump {
         let half = batch.len() / 2;
         for (place, (delivery, verdict)) in batch.into_iter().zip(verdicts).enumerate() {
             if several && place == half {
-                failpoint::pass("mid_batch");
+                failpoint::pass(Failpoint::MidBatch);
             }
             let outcome = match verdict {
                 Verdict::Done(handled) => handled.as_str(),
@@ -140,8 +138,8 @@ impl Pump {
             }
         }
         // Batches are settled one after the other on a channel of their own: everything up to the last one is done.
-        failpoint::pass("before_ack");
-        if sabotaged(Sabotage::AckBeforeCommit) {
+        failpoint::pass(Failpoint::BeforeAck);
+        if disabled(Protection::AckAfterCommit) {
             return Ok(());
         }
         let acknowledged = last.ack(BasicAckOptions { multiple: several }).await?;
@@ -211,7 +209,7 @@ impl Pump {
             notes: vec![(ATTEMPT, attempt.to_string()), (REASON, reason), (FIRST_FAILED_AT, first_failed)],
         };
         self.publish(message).await.with_context(|| format!("{queue}: an event could not be set aside"))?;
-        failpoint::pass("after_aside_before_ack");
+        failpoint::pass(Failpoint::AfterAsideBeforeAck);
         Ok(if retry { "retry" } else { "dead" })
     }
 

@@ -19,7 +19,6 @@ use crate::Db;
 use crate::events::Route;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const PUBLISHED_AT: &str = "x-published-at";
 
 /// What one process needs of the broker.
 #[derive(Clone)]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
+use contract::headers::PUBLISHED_AT;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -14,11 +15,11 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::Amqp;
 use super::topology::declare;
-use super::{Amqp, PUBLISHED_AT};
 use crate::bus::{CONFIRM_TIMEOUT, Line, Message, Publish, PublishError};
 use crate::context::{ACCEPTED_AT, TRACEPARENT};
-use crate::failpoint::{self, Sabotage, sabotaged};
+use crate::failpoint::{self, Failpoint, Protection, disabled};
 
 /// Messages that may be unconfirmed at any time: 35 times the throughput of one at a time.
 const IN_FLIGHT: usize = 256;
@@ -34,7 +35,7 @@ impl Amqp {
     ) -> anyhow::Result<()> {
         let channel = connection.create_channel().await?;
         declare(&channel, &self.publishes, &self.subscriptions).await?;
-        if !sabotaged(Sabotage::NoConfirms) {
+        if !disabled(Protection::Confirms) {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
         }
         ask_for_alarms(connection, &channel).await?;
@@ -43,7 +44,7 @@ impl Amqp {
         tracing::info!("publisher is connected to RabbitMQ");
         let cut = AtomicBool::new(false);
         let work = async {
-            if sabotaged(Sabotage::SharedChannel) {
+            if disabled(Protection::OwnChannel) {
                 share(&channel, requests).await;
                 return Ok(());
             }
@@ -160,7 +161,7 @@ async fn publish_all(
                 }
                 for (place, Publish { message, outcome }) in taken.drain(..).enumerate() {
                     if place == 1 {
-                        failpoint::pass_when_sent("mid_batch", confirms.next()).await;
+                        failpoint::pass_when_sent(Failpoint::MidBatch, confirms.next()).await;
                     }
                     if outcome.is_closed() {
                         continue;
@@ -176,7 +177,7 @@ async fn publish_all(
                     // Not awaited here: that would be a turn of lapin's thread for each message.
                     confirms.push(async move { (number, confirmed(channel, message).await.ok()) });
                 }
-                failpoint::pass_when_sent("after_publish_before_confirm", confirms.next()).await;
+                failpoint::pass_when_sent(Failpoint::AfterPublishBeforeConfirm, confirms.next()).await;
             }
             () = patience.over(connection, oldest), if !confirms.is_empty() => {
                 confirms.clear();
@@ -204,7 +205,7 @@ fn settle(
             None => Err(PublishError::Unconfirmed),
             Some(_) if returned.contains(&id) => Err(PublishError::Unroutable),
             Some(Confirmation::Ack(_)) => Ok(()),
-            Some(Confirmation::NotRequested) if sabotaged(Sabotage::NoConfirms) => Ok(()),
+            Some(Confirmation::NotRequested) if disabled(Protection::Confirms) => Ok(()),
             Some(Confirmation::Nack(_) | Confirmation::NotRequested) => Err(PublishError::Refused),
         };
         unconfirmed |= settled == Err(PublishError::Unconfirmed);
@@ -217,7 +218,7 @@ fn settle(
     unconfirmed
 }
 
-/// What [`Sabotage::SharedChannel`] does instead: publishers on one channel, each of which takes the confirm that
+/// What [`Protection::OwnChannel`] does instead: publishers on one channel, each of which takes the confirm that
 /// comes next for its own.
 async fn share(channel: &Channel, mut requests: mpsc::Receiver<Publish>) {
     let mut publishers = VecDeque::new();
