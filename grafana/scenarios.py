@@ -1,10 +1,15 @@
-"""What the boards need to know about the study: who starts a scenario, who takes part, and what ends it."""
+"""What the boards need to know about the study: who starts a scenario, who takes part, and what ends it. From the contract."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Mode = Literal["sync", "async"]
 MODES: tuple[Mode, ...] = ("sync", "async")
+CONTRACT = json.loads((Path(__file__).parent.parent / "k6-tests/contract.json").read_text())
+# Started so rarely that a figure needs a longer look back.
+RARE = ("s4",)
 
 
 @dataclass(frozen=True)
@@ -27,70 +32,19 @@ class Scenario:
         return self.key.upper()
 
 
-SCENARIOS = (
-    Scenario(
-        "s1",
-        "non-critical task: register, send a welcome e-mail",
-        "POST",
-        "/register",
-        effects=("email",),
-        calls=("/send_welcome_email",),
-        queues=("user_registered_queue",),
-    ),
-    Scenario(
-        "s2",
-        "long-running process: take a payment",
-        "POST",
-        "/process_payment",
-        effects=("payment",),
-        calls=(),
-        queues=("payment_initiated_queue", "payment_completed_queue"),
-    ),
-    Scenario(
-        "s3",
-        "fan-out: update a product",
-        "PUT",
-        "/products/{id}",
-        effects=("search", "cache", "analytics"),
-        calls=("/reindex", "/invalidate_cache", "/log_update"),
-        queues=("search_product_updates_queue", "cache_product_updates_queue", "analytics_product_updates_queue"),
-    ),
-    Scenario(
-        "s4",
-        "processor-bound work: compute a report",
-        "POST",
-        "/generate_report",
-        effects=("report",),
-        calls=(),
-        queues=("report_jobs_queue",),
-        rare=True,
-    ),
-    Scenario(
-        "s5",
-        "saga: an order whose payment fails",
-        "POST",
-        "/create_order",
-        effects=("order", "stock"),
-        calls=("/reserve_stock", "/process_payment_fail", "/pay_order", "/cancel_payment", "/compensate_stock", "/commit_stock"),
-        queues=(
-            "order_created_queue",
-            "stock_reserved_queue",
-            "stock_rejected_queue",
-            "inventory_payment_failed_queue",
-            "order_payment_failed_queue",
-            "inventory_payment_succeeded_queue",
-            "order_payment_succeeded_queue",
-            "inventory_order_cancelled_queue",
-            "payment_order_cancelled_queue",
-        ),
-    ),
-    Scenario(
-        "s6",
-        "high-throughput ingestion: track clicks",
-        "POST",
-        "/track_click",
-        effects=("click",),
-        calls=(),
-        queues=("click_tracked_queue",),
-    ),
-)
+def _of(facts: dict) -> Scenario:
+    key = facts["key"]
+    events = {event["name"] for event in CONTRACT["events"] if event["scenario"] == key}
+    return Scenario(
+        key,
+        facts["description"],
+        facts["method"],
+        facts["path"],
+        effects=tuple(effect["name"] for effect in CONTRACT["effects"] if effect["scenario"] == key),
+        calls=tuple(call["path"] for call in CONTRACT["calls"] if call["scenario"] == key),
+        queues=tuple(queue["name"] for queue in CONTRACT["queues"] if queue["event"] in events),
+        rare=key in RARE,
+    )
+
+
+SCENARIOS = tuple(_of(facts) for facts in CONTRACT["scenarios"])

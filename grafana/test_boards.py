@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 import boards
-from scenarios import SCENARIOS
 
 FOLDER = Path(__file__).parent / "dashboards"
-REPOSITORY = FOLDER.parent.parent
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 UIDS = {mode: f"{mode}-microservices-dashboard" for mode in ("sync", "async", "compare")}
 # As the study calls them.
@@ -156,20 +154,6 @@ def test_a_board_shows_its_own_stack():
                         assert f'mode="{mode}"' in selector, (name, panel["title"], selector)
                     if selector.startswith("container_"):
                         assert f'container_label_com_docker_compose_project="microservices-{mode}"' in selector
-
-
-def test_names_are_those_of_the_services():
-    """Names of the boards and of Prometheus' rules against the source: one that load never uses would not be missed."""
-    source = {name: (REPOSITORY / f"common/src/{name}.rs").read_text() for name in ("events", "api", "effects")}
-    queues = set(re.findall(r': \w+ = "(\w+_queue)";', source["events"]))
-    paths = set(re.findall(r'const PATH: &\'static str = "([^"]+)"', source["api"]))
-    effects = set(re.findall(r'Effect::new\("(\w+)", "(\w+)", ', source["effects"]))
-    assert queues == {queue for scenario in SCENARIOS for queue in scenario.queues}
-    assert paths == {path for scenario in SCENARIOS for path in scenario.calls}
-    assert effects == {(scenario.key, effect) for scenario in SCENARIOS for effect in scenario.effects}
-    rules = (REPOSITORY / "prometheus/rules.yml").read_text()
-    for scenario in SCENARIOS:
-        assert f'{{method="{scenario.method}", handler="{scenario.handler}"}}' in rules, scenario.key
 
 
 def without_strings(expr):

@@ -38,14 +38,14 @@ calls! {
     LOG_UPDATE: S3 Product => Analytics "/log_update";
     /// Hold stock for an order.
     RESERVE_STOCK: S5 Order => Inventory "/reserve_stock";
-    /// Release the stock of an order: the compensation.
-    COMPENSATE_STOCK: S5 Order => Inventory "/compensate_stock";
-    /// Sell the stock of an order.
-    COMMIT_STOCK: S5 Order => Inventory "/commit_stock";
     /// Refuse the payment of an order: always 400.
     REFUSE_PAYMENT: S5 Order => Payment "/process_payment_fail";
     /// Take the payment of an order.
     PAY_ORDER: S5 Order => Payment "/pay_order";
     /// Give up the payment of an order; a payment that was taken is given back.
     CANCEL_PAYMENT: S5 Order => Payment "/cancel_payment";
+    /// Release the stock of an order: the compensation.
+    COMPENSATE_STOCK: S5 Order => Inventory "/compensate_stock";
+    /// Sell the stock of an order.
+    COMMIT_STOCK: S5 Order => Inventory "/commit_stock";
 }

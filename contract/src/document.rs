@@ -57,6 +57,7 @@ struct MonitoringPort {
 struct ScenarioFacts {
     key: Scenario,
     title: &'static str,
+    description: &'static str,
     service: Service,
     method: &'static str,
     path: &'static str,
@@ -120,7 +121,7 @@ fn mode(mode: Mode) -> ModeFacts {
 
 fn scenario(key: Scenario) -> ScenarioFacts {
     let (service, method, path) = key.entrance();
-    ScenarioFacts { key, title: key.title(), service, method, path }
+    ScenarioFacts { key, title: key.title(), description: key.description(), service, method, path }
 }
 
 fn queues(event: &'static Event) -> impl Iterator<Item = QueueFacts> {

@@ -44,6 +44,18 @@ impl Scenario {
         }
     }
 
+    /// What kind of work it stands for, and what happens.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Scenario::S1 => "non-critical task: register, send a welcome e-mail",
+            Scenario::S2 => "long-running process: take a payment",
+            Scenario::S3 => "fan-out: update a product",
+            Scenario::S4 => "processor-bound work: compute a report",
+            Scenario::S5 => "saga: an order whose payment fails",
+            Scenario::S6 => "high-throughput ingestion: track clicks",
+        }
+    }
+
     /// The service, the method and the route of the request that starts it.
     pub const fn entrance(self) -> (Service, &'static str, &'static str) {
         match self {

@@ -1,10 +1,12 @@
 // What a run is made of, read from the environment once: where the services are, how hard they are
 // loaded and for how long. Both scripts read the same variables; README.md lists them.
 
-const names = ['user', 'payment', 'product', 'report', 'order', 'analytics', 'email', 'search', 'cache', 'inventory'];
-const firstPort = { sync: 8001, async: 8101 };
+// Written by `./study contract --json`.
+const CONTRACT = JSON.parse(open('../contract.json'));
+const names = CONTRACT.services.map((service) => service.name.replace(/service$/, ''));
+const firstPort = Object.fromEntries(CONTRACT.modes.map((mode) => [mode.name, mode.ports.first_service]));
 
-export const SCENARIOS = ['s1', 's2', 's3', 's4', 's5', 's6'];
+export const SCENARIOS = CONTRACT.scenarios.map((scenario) => scenario.key);
 
 // Virtual users of S1, S2, S3 and S5, virtual users of S4, requests per second of S6, seconds.
 const PROFILES = JSON.parse(open('../profiles.json')).closed;
