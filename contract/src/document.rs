@@ -78,6 +78,16 @@ struct FailpointFacts {
     modes: Vec<Mode>,
 }
 
+/// The scenarios in which a service takes part: it serves the first request, a final effect happens in it, or it is called.
+pub fn scenarios_of(service: Service) -> Vec<Scenario> {
+    let takes_part = |scenario: &Scenario| {
+        scenario.entrance().0 == service
+            || effects::ALL.iter().any(|effect| effect.scenario == *scenario && effect.service == service)
+            || calls::ALL.iter().any(|call| call.scenario == *scenario && call.peer == service)
+    };
+    Scenario::ALL.into_iter().filter(takes_part).collect()
+}
+
 /// Everything that the contract says.
 pub fn document() -> Document {
     Document {
@@ -99,7 +109,7 @@ fn service(service: Service) -> ServiceFacts {
         name: service,
         url_variable: service.url_variable(),
         stores: service.stores(),
-        scenarios: service.scenarios(),
+        scenarios: scenarios_of(service),
         container_port: Service::CONTAINER_PORT,
     }
 }

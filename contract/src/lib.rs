@@ -12,7 +12,7 @@ pub mod calls;
 pub mod events;
 pub mod headers;
 
-pub use document::{Document, document};
+pub use document::{Document, document, scenarios_of};
 pub use faults::{DELIVER_TWICE, DISABLED_PROTECTION, FAILPOINT, Failpoint, Protection};
 pub use mode::{BrokerPorts, Mode, Monitoring, Ports};
 pub use scenario::{Effect, Scenario, effects};

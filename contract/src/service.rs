@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Scenario, calls, effects};
-
 /// A service, in the order of the host ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(into = "&'static str")]
@@ -69,16 +67,6 @@ impl Service {
             Service::Cache => None,
             Service::Inventory => Some("stock, reservations"),
         }
-    }
-
-    /// In which it takes part: it serves the first request, a final effect happens in it, or it is called or reads an event.
-    pub fn scenarios(self) -> Vec<Scenario> {
-        let takes_part = |scenario: &Scenario| {
-            scenario.entrance().0 == self
-                || effects::ALL.iter().any(|effect| effect.scenario == *scenario && effect.service == self)
-                || calls::ALL.iter().any(|call| call.scenario == *scenario && call.peer == self)
-        };
-        Scenario::ALL.into_iter().filter(takes_part).collect()
     }
 
     /// The environment variable by which callers in sync mode know its address, such as `EMAIL_SERVICE_URL`.

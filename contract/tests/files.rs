@@ -98,7 +98,8 @@ fn the_readme_lists_every_service_with_its_ports() {
     let (file, text) = ("README.md", read("README.md"));
     for service in Service::ALL {
         let ports = Mode::ALL.map(|mode| mode.ports().service(service).to_string()).join(" | ");
-        let scenarios: Vec<String> = service.scenarios().iter().map(ToString::to_string).collect();
+        let scenarios: Vec<String> =
+            contract::scenarios_of(service).iter().map(ToString::to_string).collect();
         assert_contains(file, &text, &format!("| {service} | {ports} | {} |", scenarios.join(", ")));
     }
 }

@@ -4,9 +4,9 @@ use anyhow::Result;
 use clap::Args;
 use comfy_table::{Table, presets};
 use contract::events::Destination;
-use contract::{Mode, Service, calls, effects, events};
+use contract::{Mode, Service, calls, effects, events, scenarios_of};
 
-use crate::local::supervise::say;
+use crate::local::output::say;
 
 #[derive(Args)]
 pub struct ContractArgs {
@@ -34,7 +34,7 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
 fn services() -> Table {
     let mut all = table(["service", "sync", "async", "scenarios", "stores"]);
     for service in Service::ALL {
-        let scenarios: Vec<String> = service.scenarios().iter().map(ToString::to_string).collect();
+        let scenarios: Vec<String> = scenarios_of(service).iter().map(ToString::to_string).collect();
         all.add_row([
             service.name().to_owned(),
             Mode::Sync.ports().service(service).to_string(),

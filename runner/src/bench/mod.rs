@@ -30,7 +30,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::faults::programs;
-use crate::local::supervise::say;
+use crate::local::output::say;
 use crate::local::{Mode, state_folder};
 use crate::measure::host::Host;
 use crate::measure::place::{Place, Scratch};

@@ -5,8 +5,10 @@ use contract::Scenario;
 
 use super::grid::{Conditions, Taken};
 use super::plan::{Plan, Slot};
-use crate::measure::bench::{Bench, Kind, Lab, Measured};
+use crate::measure::bench::{Bench, Measured};
 use crate::measure::join::Outcome;
+use crate::measure::load::Kind;
+use crate::measure::place::Lab;
 use crate::measure::place::{Place, Scratch};
 use crate::measure::profile::Load;
 use crate::measure::record::Cost;

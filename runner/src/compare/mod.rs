@@ -21,9 +21,11 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::local::compose;
-use crate::measure::bench::{Bench, Kind, Lab, Measured};
+use crate::measure::bench::{Bench, Measured};
 use crate::measure::host::Host;
 use crate::measure::load::K6;
+use crate::measure::load::Kind;
+use crate::measure::place::Lab;
 use crate::measure::place::{Place, check_disk, check_room, write};
 use crate::measure::profile::Load;
 use crate::measure::progress;

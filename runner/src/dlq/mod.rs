@@ -13,8 +13,8 @@ use comfy_table::presets::UTF8_FULL_CONDENSED as STYLE;
 use comfy_table::{CellAlignment, Table};
 use contract::events::{UNROUTED_QUEUE, dead_letters, of_dead_letters};
 
+use crate::local::output::say;
 use crate::local::state::State;
-use crate::local::supervise::say;
 use crate::local::{Mode, state_folder};
 
 pub use broker::Broker;

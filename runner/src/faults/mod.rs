@@ -29,8 +29,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use contract::{DISABLED_PROTECTION, Protection, Service};
 
+use crate::local::output::say;
 use crate::local::ports::Ports;
-use crate::local::supervise::say;
 use crate::local::{Mode, Stack, StackOptions, postgres, rabbitmq, services, state_folder};
 use crate::measure::host;
 use catalogue::Choice;

@@ -13,9 +13,9 @@ use contract::Service;
 use rustix::process::Signal;
 
 use super::compose::Compose;
+use super::output::say;
 use super::progress::Step;
 use super::state::{self, Entry, Identity, State, outlives};
-use super::supervise::say;
 use super::{Mode, http, process, state_folder};
 
 /// Longer than a stack gives its services and its servers.

@@ -13,9 +13,9 @@ use rustix::process::Signal;
 
 use super::compose::{Compose, plain};
 use super::line::readable;
+use super::output::say;
 use super::process::signal_group;
 use super::state::State;
-use super::supervise::say;
 use super::{Mode, services, signals, state_folder};
 
 #[derive(Args)]

@@ -14,6 +14,7 @@ pub mod logs;
 pub mod metrics;
 pub mod monitoring;
 pub mod options;
+pub mod output;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -2,7 +2,7 @@
 //! them dies. `--detach` leaves a copy of this program behind that does the same.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use rustix::process::Signal;
 
+use super::output::say;
 use super::progress::Step;
 use super::state::State;
 use super::{Mode, Stack, StackOptions, commands, not_ours, process, signals, stack, state_folder};
@@ -156,12 +157,4 @@ fn copy_news(log: &Path, from: u64) -> Result<u64> {
     file.read_to_string(&mut news)?;
     eprint!("{news}");
     Ok(from + news.len() as u64)
-}
-
-/// On stdout; someone who closed it (`| head`) is no error.
-pub fn say(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }

@@ -15,37 +15,14 @@ use super::gauges::Gauges;
 use super::host::Servers;
 use super::join::{self, Outcome};
 use super::journal::Journal;
-use super::load::{K6, Offer, Samples};
-use super::profile::{Delays, Load};
+use super::load::{Kind, Offer, Samples};
+use super::place::Lab;
+use super::profile::Load;
 use super::progress::Phase;
 use super::record::Arm;
 use super::samples::Answer;
 use super::watch::{Watch, Watched};
 use crate::local::{Mode, Stack, StackOptions, state_folder};
-
-/// What all stacks of a study have in common.
-pub struct Lab {
-    pub k6: K6,
-    pub delays: Delays,
-    pub port_offset: u16,
-    pub seed: u64,
-    pub docker: bool,
-    /// Begins the ids of all workflows.
-    pub stamp: String,
-}
-
-/// How a load differs from the plain one.
-#[derive(Clone, Copy, Default)]
-pub struct Kind {
-    /// Characters of a product's name in S3; 0 leaves the name out.
-    pub payload: u32,
-    /// So many users that wait for their answers, instead of arrivals at a fixed rate.
-    pub closed: Option<u32>,
-    /// Milliseconds that each of these users pauses after an answer.
-    pub pause_ms: u32,
-    /// Milliseconds without answers that the users of an open load are enough for, if not k6's usual.
-    pub hiccup_ms: Option<u32>,
-}
 
 /// What came of one load.
 pub struct Measured {

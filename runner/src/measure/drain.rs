@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use ureq::Agent;
 
 use super::join;
 use super::journal::Journal;
 use super::progress::Phase;
+use super::queues::{queues, queues_url};
 use super::samples::Answer;
 use super::watch::Watch;
 use crate::local::{Stack, http, signals};
@@ -25,13 +25,6 @@ pub struct Drain {
     /// Messages still in queues, and messages set aside as undeliverable.
     pub queued: u64,
     pub dead: u64,
-}
-
-#[derive(Deserialize)]
-pub struct Queue {
-    pub name: String,
-    #[serde(default)]
-    pub messages: u64,
 }
 
 /// What is waited for.
@@ -81,20 +74,4 @@ pub fn wait_for_queues(stack: &mut Stack, drain: &mut Drain, phase: &mut Phase) 
         phase.tick(&format!("{} messages queued", drain.queued));
         signals::pause(Duration::from_millis(250))?;
     }
-}
-
-/// `None` without a broker.
-pub fn queues_url(stack: &Stack) -> Option<String> {
-    Some(format!("{}/api/queues/{}?columns=name,messages", stack.management_url()?, stack.vhost()))
-}
-
-/// Messages in all queues of the stack: waiting or unacknowledged, and dead.
-fn queues(url: &str, agent: &Agent) -> Result<(u64, u64)> {
-    let (_, body) = http::get(agent, url).context("cannot ask RabbitMQ for its queues")?;
-    let queues: Vec<Queue> =
-        serde_json::from_str(&body).context("RabbitMQ's list of queues cannot be read")?;
-    let sum = |dead: bool| {
-        queues.iter().filter(|queue| queue.name.ends_with(".dlq") == dead).map(|q| q.messages).sum()
-    };
-    Ok((sum(false), sum(true)))
 }

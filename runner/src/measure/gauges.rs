@@ -9,7 +9,7 @@ use contract::Scenario;
 use contract::events::queues;
 use ureq::Agent;
 
-use super::drain::{self, Queue};
+use super::queues::{Queue, queues_url};
 use crate::local::metrics::{label, series};
 use crate::local::{Mode, Stack, http};
 
@@ -38,7 +38,7 @@ enum Place {
 impl Gauges {
     /// Averages from the settled state until `until` after the begin of the load.
     pub fn of(stack: &Stack, until: Duration) -> Self {
-        let place = match (stack.mode(), drain::queues_url(stack)) {
+        let place = match (stack.mode(), queues_url(stack)) {
             (Mode::Async, Some(url)) => Place::Queues(url),
             _ => Place::Services(
                 PLACES

@@ -14,7 +14,6 @@ use anyhow::{Context, Result, bail};
 use contract::Scenario;
 use serde::Deserialize;
 
-use super::bench::Kind;
 use super::profile::{Delays, Load};
 use super::progress::Phase;
 use super::samples::{Answer, Sample, parse};
@@ -23,6 +22,19 @@ use crate::local::account::Account;
 use crate::local::process::{on_path, signal_group};
 use crate::local::{Mode, Stack, project_root, signals, state_folder};
 use rustix::process::Signal;
+
+/// How a load differs from the plain one.
+#[derive(Clone, Copy, Default)]
+pub struct Kind {
+    /// Characters of a product's name in S3; 0 leaves the name out.
+    pub payload: u32,
+    /// So many users that wait for their answers, instead of arrivals at a fixed rate.
+    pub closed: Option<u32>,
+    /// Milliseconds that each of these users pauses after an answer.
+    pub pause_ms: u32,
+    /// Milliseconds without answers that the users of an open load are enough for, if not k6's usual.
+    pub hiccup_ms: Option<u32>,
+}
 
 /// Everything k6 told about one run.
 #[derive(Debug, Default)]

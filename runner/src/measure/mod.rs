@@ -17,6 +17,7 @@ pub mod load;
 pub mod place;
 pub mod profile;
 pub mod progress;
+pub mod queues;
 pub mod record;
 pub mod samples;
 pub mod times;

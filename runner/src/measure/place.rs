@@ -10,12 +10,22 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::bench::Lab;
 use super::load::K6;
 use super::profile::Delays;
 use crate::local::file::write_whole;
 use crate::local::ports::Ports;
 use crate::local::{Mode, project_root, state_folder};
+
+/// What all stacks of a study have in common.
+pub struct Lab {
+    pub k6: K6,
+    pub delays: Delays,
+    pub port_offset: u16,
+    pub seed: u64,
+    pub docker: bool,
+    /// Begins the ids of all workflows.
+    pub stamp: String,
+}
 
 /// What a run writes, with room for a broker, which stops taking messages below 50 MB.
 const ROOM: u64 = 500_000_000;

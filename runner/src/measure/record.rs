@@ -14,7 +14,7 @@ use super::host::{Host, Servers};
 use super::join::Outcome;
 use super::place::read;
 use super::profile::{Delays, Load};
-use super::watch::Watched;
+use super::watch::{Parts, Watched};
 use crate::local::Mode;
 
 /// Of the files. Another one is refused.
@@ -109,14 +109,6 @@ pub struct Cost {
     pub bytes: Option<Parts>,
 }
 
-/// Services, broker and database apart; 0 where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Parts {
-    pub services: f64,
-    pub broker: f64,
-    pub database: f64,
-}
-
 impl Cost {
     /// Of `completed` workflows, without what the idle stack takes. `None` where processes cannot be seen.
     pub fn of(watched: &Watched, idle: &Watched, completed: u64) -> Option<Self> {
@@ -125,21 +117,6 @@ impl Cost {
         let per_thousand = |now: Option<Parts>, idle: Option<Parts>| Some(now?.zip(idle?, each));
         let cpu = per_thousand(watched.cpu, idle.cpu)?;
         Some(Self { workflows: completed, cpu, bytes: per_thousand(watched.bytes, idle.bytes) })
-    }
-}
-
-impl Parts {
-    pub fn total(&self) -> f64 {
-        self.services + self.broker + self.database
-    }
-
-    /// Each part by itself.
-    pub fn zip(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
-        Self {
-            services: f(self.services, other.services),
-            broker: f(self.broker, other.broker),
-            database: f(self.database, other.database),
-        }
     }
 }
 

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::gauges::Gauges;
-use super::record::Parts;
 use crate::local::{Stack, restart, state};
 
 /// Connections that close in between lose what they carried since the last look.
@@ -32,6 +31,29 @@ pub struct Watched {
     pub memory: Option<Parts>,
     /// Share of all processors that went to others than the stack, k6 and this program, or was stolen: 0 to 1.
     pub others: Option<f64>,
+}
+
+/// Services, broker and database apart; 0 where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    pub services: f64,
+    pub broker: f64,
+    pub database: f64,
+}
+
+impl Parts {
+    pub fn total(&self) -> f64 {
+        self.services + self.broker + self.database
+    }
+
+    /// Each part by itself.
+    pub fn zip(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
+        Self {
+            services: f(self.services, other.services),
+            broker: f(self.broker, other.broker),
+            database: f(self.database, other.database),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]

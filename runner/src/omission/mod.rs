@@ -17,9 +17,11 @@ use contract::Service;
 use serde::{Deserialize, Serialize};
 
 use crate::local::Mode;
-use crate::measure::bench::{Bench, Kind, Lab};
+use crate::measure::bench::Bench;
 use crate::measure::join::Outcome;
 use crate::measure::load::K6;
+use crate::measure::load::Kind;
+use crate::measure::place::Lab;
 use crate::measure::place::{Place, Scratch, write};
 use crate::measure::profile::Load;
 use crate::measure::record::Arm;

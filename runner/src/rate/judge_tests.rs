@@ -7,8 +7,8 @@ use contract::Scenario;
 use super::*;
 use crate::measure::drain::Drain;
 use crate::measure::load::Samples;
-use crate::measure::record::Parts;
 use crate::measure::times::Times;
+use crate::measure::watch::Parts;
 
 /// Workflows that arrive evenly for 8 s, each with the time that it is open.
 fn backlog(rate: i64, open_us: impl Fn(i64) -> i64) -> Backlog {

@@ -4,7 +4,8 @@
 use contract::Scenario;
 use serde::Serialize;
 
-use crate::measure::record::{Cost, Parts, Run, valid};
+use crate::measure::record::{Cost, Run, valid};
+use crate::measure::watch::Parts;
 
 /// Over runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -8,7 +8,7 @@ use super::chart::colours;
 use super::costs::{Costs, Taken};
 use super::numbers::{bytes, seconds};
 use super::results::Results;
-use crate::measure::record::Parts;
+use crate::measure::watch::Parts;
 
 /// Title and chart of each scenario whose cost was measured.
 pub fn charts(results: &Results) -> Result<Vec<(String, String)>> {

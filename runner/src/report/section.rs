@@ -12,7 +12,8 @@ use super::results::Results;
 use super::sums::Sums;
 use crate::compare::statistics::{Analysis, Percentile, Quantity, Verdict};
 use crate::compare::words;
-use crate::measure::record::{Arm, Parts, Run, valid};
+use crate::measure::record::{Arm, Run, valid};
+use crate::measure::watch::Parts;
 
 #[derive(Serialize)]
 pub struct Section {

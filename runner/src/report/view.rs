@@ -18,7 +18,8 @@ use super::{chart, checks, conditions, price};
 use crate::breakeven::winner::Judged;
 use crate::compare::statistics::Analysis;
 use crate::compare::table;
-use crate::measure::record::{self, Parts, Run};
+use crate::measure::record::{self, Run};
+use crate::measure::watch::Parts;
 
 #[derive(Serialize)]
 pub struct View {

@@ -22,9 +22,9 @@ pub use timeline::{Hop, Line, Timeline, What};
 use crate::local::Mode;
 use crate::local::compose::{Compose, plain};
 use crate::local::logs::{self, Sources};
+use crate::local::output::say;
 use crate::local::process::signal_group;
 use crate::local::signals::{self, Interrupted};
-use crate::local::supervise::say;
 
 /// More lines than any workflow has: an id that so many have in common names no workflow.
 const MOST: usize = 5_000;

@@ -1,5 +1,7 @@
 //! `./study check`: what must hold before a change is handed in. All steps run, the failed ones are named at the end.
 
+mod cycles;
+
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -21,6 +23,14 @@ pub fn run(root: &Path) -> Result<ExitCode> {
         }
         step(&name, &mut failed, || Ok(ended(run_to_end(&mut command)?.success())))?;
     }
+    step("modules without cycles", &mut failed, || {
+        let mut found = Vec::new();
+        for name in ["contract", "common", "runner"].into_iter().chain(Service::ALL.map(Service::name)) {
+            found.extend(cycles::find(name, &root.join(name).join("src"))?);
+        }
+        found.iter().for_each(|cycle| eprintln!("these modules need each other: {cycle}"));
+        Ok(ended(found.is_empty()))
+    })?;
     step("dependencies: bans, licences, sources", &mut failed, || {
         let args = ["deny", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
         Ok(ended(run_to_end(cargo(root).args(args))?.success()))
