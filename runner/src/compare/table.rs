@@ -27,6 +27,10 @@ pub fn text(results: &Results, analysis: &Analysis) -> (String, usize) {
         text += &wrap(single(analysis));
         text.push('\n');
     }
+    text += &wrap(
+        "ackn.: time to acknowledge, the HTTP answer; compl.: time to complete, the end of the last effect.",
+    );
+    text.push('\n');
     for (scenario, sentence) in sentences(results, analysis) {
         text += &wrap(&format!("{scenario} {}: {sentence}", scenario.title()));
     }
@@ -100,16 +104,16 @@ fn figures(results: &Results) -> String {
         "",
         "",
         "re-\nquests",
-        "ack\np50",
+        "ackn.\np50",
         "\np95",
         "\np99",
-        "done\np50",
+        "compl.\np50",
         "\np95",
         "\np99",
         "ex-\npected",
         "unex-\npected",
-        "\nopen",
-        "\ntwice",
+        "\nlost",
+        "dupli-\ncated",
     ]);
     for scenario in Scenario::ALL {
         for arm in &results.plan.arms {
@@ -134,9 +138,9 @@ fn differences(plan: &Plan, analysis: &Analysis) -> String {
         .extend(["difference".to_owned(), plan.arms.last().map(|arm| arm.name.clone()).unwrap_or_default()]);
     let mut table = plain(header);
     for scenario in Scenario::ALL {
-        for (quantity, name) in [(Quantity::Acknowledge, "ack"), (Quantity::Complete, "done")] {
+        for quantity in Quantity::ALL {
             let Some(cell) = analysis.cell(scenario, quantity, Percentile::P50) else { continue };
-            let mut row = vec![scenario.to_string(), name.to_owned()];
+            let mut row = vec![scenario.to_string(), words::short_quantity(quantity).to_owned()];
             let shown = |estimate: &Option<_>| estimate.as_ref().map_or("-".into(), words::estimate);
             row.extend(cell.arms.iter().map(shown));
             if let Some(difference) = &cell.difference {

@@ -62,6 +62,14 @@ pub fn quantity(quantity: Quantity) -> &'static str {
     }
 }
 
+/// Where there is little room.
+pub fn short_quantity(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::Acknowledge => "ackn.",
+        Quantity::Complete => "compl.",
+    }
+}
+
 pub fn percentile(percentile: Percentile) -> &'static str {
     match percentile {
         Percentile::P50 => "p50",
@@ -104,24 +112,23 @@ pub fn sentence(plan: &Plan, analysis: &Analysis, scenario: Scenario, requests: 
     (!parts.is_empty()).then(|| format!("{subject} {}.{caution}", parts.join(" and ")))
 }
 
-/// `acknowledged 340 times sooner (1.48 ms, sync 504 ms: −502 ms, 95 %: −503 to −501)`.
+/// `acknowledged 502 ms sooner (1.48 ms, sync 504 ms; 95 %: −503 to −501 ms)`. No factor: with a configured delay inside it
+/// would say how long that delay is.
 fn versus(verb: &str, first: (&str, &Estimate), second: (&str, &Estimate), gap: &Difference) -> String {
     let (low, high) = gap.interval;
     let scale = Scale::of(&[gap.ms, low, high]);
-    let (a, b) = (first.1.ms, second.1.ms);
     let said = match gap.verdict {
-        Verdict::None => "neither sooner nor later".to_owned(),
-        _ => format!("{} {}", factor(a, b), verdict(gap)),
+        Verdict::None => "with no difference".to_owned(),
+        _ => format!("{}\u{a0}{} {}", scale.show(gap.ms.abs()), scale.unit, verdict(gap)),
     };
     format!(
-        "{verb} {said} ({}, {} {}: {}\u{a0}{}, 95\u{a0}%: {} to {})",
-        unbroken(b),
+        "{verb} {said} ({}, {} {}; 95\u{a0}%: {} to {}\u{a0}{})",
+        unbroken(second.1.ms),
         first.0,
-        unbroken(a),
-        scale.signed(gap.ms),
-        scale.unit,
+        unbroken(first.1.ms),
         scale.signed(low),
-        scale.signed(high)
+        scale.signed(high),
+        scale.unit
     )
 }
 
@@ -194,14 +201,14 @@ mod tests {
                 versus("completed", ("sync", &figure(first, None)), ("async", &figure(second, None)), &gap);
             text.replace('\u{a0}', " ")
         };
-        assert!(
-            say(2004.0, 6.1, Verdict::Lower)
-                .starts_with("completed 329 times sooner (6.10 ms, sync 2.00 s: ")
+        assert_eq!(
+            say(2004.0, 6.1, Verdict::Lower),
+            "completed 2.00 s sooner (6.10 ms, sync 2.00 s; 95 %: −2.00 to −2.00 s)"
         );
-        assert!(
-            say(2004.0, 2011.0, Verdict::Higher).starts_with("completed 0.3 % later (2.01 s, sync 2.00 s: ")
+        assert_eq!(
+            say(2004.0, 2011.0, Verdict::Higher),
+            "completed 7.00 ms later (2.01 s, sync 2.00 s; 95 %: +6.00 to +8.00 ms)"
         );
-        assert!(say(5.0, 30.0, Verdict::Higher).starts_with("completed 6.0 times later"));
-        assert!(say(5.0, 30.0, Verdict::None).starts_with("completed neither sooner nor later"));
+        assert!(say(5.0, 30.0, Verdict::None).starts_with("completed with no difference (30.0 ms, sync"));
     }
 }

@@ -96,8 +96,7 @@ fn percentiles(results: &Results, analysis: &Analysis, scenario: Scenario) -> Re
                 let ms = figure.as_ref()?.ms;
                 Some(Bar { color: *color, parts: vec![ms], value: short(Some(ms)) })
             });
-            let name = if quantity == Quantity::Acknowledge { "ack" } else { "done" };
-            let title = format!("{name} {}", words::percentile(percentile));
+            let title = format!("{} {}", words::short_quantity(quantity), words::percentile(percentile));
             groups.push(Group { title, bars: bars.collect() });
         }
     }
@@ -119,7 +118,7 @@ fn heat_map(results: &Results, analysis: &Analysis) -> Result<Option<String>> {
     }
     let colors = colours(&results.plan.arms);
     let mut columns = Vec::new();
-    for name in ["ack", "done"] {
+    for name in Quantity::ALL.map(words::short_quantity) {
         columns.extend(Percentile::ALL.map(|percentile| format!("{name} {}", words::percentile(percentile))));
     }
     let mut all = Vec::new();

@@ -75,7 +75,7 @@ pub fn runs(results: &Results, of: Scenario) -> Result<Option<String>> {
     let arms = &results.plan.arms;
     let mut series = Vec::new();
     for (quantity, name, dashed) in
-        [(Quantity::Complete, "done", false), (Quantity::Acknowledge, "ack", true)]
+        [(Quantity::Complete, "complete", false), (Quantity::Acknowledge, "acknowledge", true)]
     {
         for (arm, color) in arms.iter().zip(colours(arms)) {
             let median = |run: &Run| {

@@ -59,8 +59,8 @@ pub fn rates(results: &Results) -> Result<Vec<Rates>> {
         let p = |share: f64| move |point: &Point| point.complete.quantile(share);
         let mut latency = lines(&curves, " p99", false, p(0.99));
         latency.extend(lines(&curves, " p50", true, p(0.50)));
-        let mut growing = lines(&curves, " done", false, p(0.95));
-        growing.extend(lines(&curves, " ack", true, |point| point.acknowledge.quantile(0.95)));
+        let mut growing = lines(&curves, " complete", false, p(0.95));
+        growing.extend(lines(&curves, " acknowledge", true, |point| point.acknowledge.quantile(0.95)));
         all.push(Rates {
             key: scenario.key(),
             name: format!("{scenario}: {}", scenario.title()),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::page;
 use super::results::Results;
-use crate::compare::statistics::{Analysis, Cell, Estimate, Quantity};
+use crate::compare::statistics::{Analysis, Cell, Estimate};
 use crate::compare::table::{finish, plain};
 use crate::compare::words;
 use crate::measure::record::{Arm, Plan, Run};
@@ -74,11 +74,7 @@ fn compared(first: &Results, second: &Results, arm: &Arm) -> Compared {
     let figure = |at: &Option<Estimate>| at.as_ref().map_or("-".into(), words::estimate);
     let row = |cell: &Cell| Row {
         scenario: cell.scenario.to_string(),
-        what: format!(
-            "{} {}",
-            if cell.quantity == Quantity::Acknowledge { "ack" } else { "done" },
-            words::percentile(cell.percentile)
-        ),
+        what: format!("{} {}", words::short_quantity(cell.quantity), words::percentile(cell.percentile)),
         first: figure(&cell.arms[0]),
         second: figure(&cell.arms[1]),
         difference: cell.difference.as_ref().map_or("-".into(), words::difference),
