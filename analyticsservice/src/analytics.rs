@@ -9,7 +9,7 @@ use common::error::Problems;
 use common::events::ClickTracked;
 use common::failpoint::witness;
 use common::web::{Page, Query, no_nul, no_nul_opt};
-use common::{ApiError, Db};
+use common::{ApiError, Db, rules};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -26,10 +26,10 @@ pub struct NewClick {
     #[garde(range(min = 1))]
     #[schema(minimum = 1)]
     pub user_id: i64,
-    #[garde(length(chars, min = 1, max = 2048), custom(no_nul))]
+    #[garde(length(chars, min = 1, max = rules::MAX_PAGE), custom(no_nul))]
     #[schema(min_length = 1, max_length = 2048, example = "/products/1")]
     pub page: String,
-    #[garde(length(chars, min = 1, max = 255), custom(no_nul_opt))]
+    #[garde(length(chars, min = 1, max = rules::MAX_SESSION_ID), custom(no_nul_opt))]
     #[schema(min_length = 1, max_length = 255)]
     pub session_id: Option<String>,
 }

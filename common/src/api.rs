@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::rules;
 use crate::web::{is_email, no_nul, no_nul_opt};
 
 /// A request to a peer: `POST` of this type as JSON.
@@ -52,12 +53,12 @@ pub struct ProductChange {
     #[schema(minimum = 1)]
     pub product_id: i64,
     #[serde(default)]
-    #[garde(length(chars, min = 1, max = 4096), custom(no_nul_opt))]
+    #[garde(length(chars, min = 1, max = rules::MAX_NAME), custom(no_nul_opt))]
     #[schema(min_length = 1, max_length = 4096)]
     pub name: Option<String>,
     #[serde(default)]
-    #[garde(range(min = 0))]
-    #[schema(minimum = 0)]
+    #[garde(range(min = 0, max = rules::MAX_STOCK))]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub stock: Option<i64>,
     #[serde(default)]
     #[garde(range(min = 1))]
@@ -102,7 +103,7 @@ pub struct StockRequest {
     #[garde(range(min = 1))]
     #[schema(minimum = 1)]
     pub product_id: i64,
-    #[garde(range(min = 1, max = 2_147_483_647))]
+    #[garde(range(min = 1, max = rules::MAX_QUANTITY))]
     #[schema(minimum = 1, maximum = 2_147_483_647_i64)]
     pub quantity: i64,
 }
@@ -180,7 +181,7 @@ pub struct CancelPayment {
     #[garde(range(min = 1))]
     #[schema(minimum = 1)]
     pub order_id: i64,
-    #[garde(length(chars, min = 1, max = 200), custom(no_nul))]
+    #[garde(length(chars, min = 1, max = rules::MAX_REASON), custom(no_nul))]
     #[schema(min_length = 1, max_length = 200)]
     pub reason: String,
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use garde::Validate;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,7 +11,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::Context;
+use crate::web::{is_email, no_nul, no_nul_opt};
+use crate::{Context, rules};
 
 /// A queue and the event that it carries. Durable, read by one service, with a dead-letter queue `<name>.dlq`.
 pub struct Queue<E> {
@@ -45,10 +47,12 @@ impl Route {
 }
 
 /// A fact, announced to whom it may concern.
-pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Event: Serialize + DeserializeOwned + Validate<Context = ()> + Send + Sync + 'static {
     /// `type` in the message's properties, and the label in metrics.
     const NAME: &'static str;
     const ROUTE: Route;
+    /// Whether the body may be an array. serde would take one for any struct, its fields in order.
+    const MAY_BE_ARRAY: bool = false;
 }
 
 macro_rules! queues {
@@ -99,7 +103,7 @@ queues! {
 macro_rules! event {
     ($(#[$doc:meta])* $name:ident { $($(#[$meta:meta])* $field:ident: $type:ty),* $(,)? } -> $route:expr) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
         pub struct $name { $($(#[$meta])* pub $field: $type),* }
         impl Event for $name {
             const NAME: &'static str = stringify!($name);
@@ -110,20 +114,36 @@ macro_rules! event {
 
 event! {
     /// S1. A user exists.
-    UserRegistered { user_id: i64, email: String } -> Route::Queue(USER_REGISTERED_QUEUE.name)
+    UserRegistered {
+        #[garde(range(min = 1))] user_id: i64,
+        #[garde(custom(is_email))] email: String,
+    } -> Route::Queue(USER_REGISTERED_QUEUE.name)
 }
 event! {
     /// S2. A payment was accepted and is to be taken.
-    PaymentInitiated { payment_id: String, amount: f64, currency: String } -> Route::Queue(PAYMENT_INITIATED_QUEUE.name)
+    PaymentInitiated {
+        #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] payment_id: String,
+        #[garde(range(min = rules::MIN_AMOUNT, max = rules::MAX_AMOUNT))] amount: f64,
+        #[garde(custom(rules::is_currency))] currency: String,
+    } -> Route::Queue(PAYMENT_INITIATED_QUEUE.name)
 }
 event! {
     /// S2. A payment was taken.
-    PaymentCompleted { payment_id: String, transaction_id: String, status: String }
+    PaymentCompleted {
+        #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] payment_id: String,
+        #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] transaction_id: String,
+        #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] status: String,
+    }
     -> Route::Queue(PAYMENT_COMPLETED_QUEUE.name)
 }
 event! {
     /// S3. A product has this content since this version.
-    ProductUpdated { product_id: i64, name: String, stock: i64, version: i64 }
+    ProductUpdated {
+        #[garde(range(min = 1))] product_id: i64,
+        #[garde(length(chars, min = 1, max = rules::MAX_NAME), custom(no_nul))] name: String,
+        #[garde(range(min = 0, max = rules::MAX_STOCK))] stock: i64,
+        #[garde(range(min = 1))] version: i64,
+    }
     -> Route::Fanout {
         exchange: "product_updates",
         queues: &[
@@ -135,23 +155,42 @@ event! {
 }
 event! {
     /// S4. A report is to be computed.
-    GenerateReportJob { job_id: String, report_type: String } -> Route::Queue(REPORT_JOBS_QUEUE.name)
+    GenerateReportJob {
+        #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] job_id: String,
+        #[garde(length(chars, min = 1, max = rules::MAX_REPORT_TYPE), custom(no_nul))] report_type: String,
+    } -> Route::Queue(REPORT_JOBS_QUEUE.name)
 }
 event! {
     /// S5. An order is pending.
-    OrderCreated { order_id: i64, product_id: i64, quantity: i64 } -> Route::Queue(ORDER_CREATED_QUEUE.name)
+    OrderCreated {
+        #[garde(range(min = 1))] order_id: i64,
+        #[garde(range(min = 1))] product_id: i64,
+        #[garde(range(min = 1, max = rules::MAX_QUANTITY))] quantity: i64,
+    } -> Route::Queue(ORDER_CREATED_QUEUE.name)
 }
 event! {
     /// S5. Stock is held for an order.
-    StockReserved { order_id: i64, product_id: i64, quantity: i64 } -> Route::Queue(STOCK_RESERVED_QUEUE.name)
+    StockReserved {
+        #[garde(range(min = 1))] order_id: i64,
+        #[garde(range(min = 1))] product_id: i64,
+        #[garde(range(min = 1, max = rules::MAX_QUANTITY))] quantity: i64,
+    } -> Route::Queue(STOCK_RESERVED_QUEUE.name)
 }
 event! {
     /// S5. No stock could be held for an order.
-    StockRejected { order_id: i64, reason: String } -> Route::Queue(STOCK_REJECTED_QUEUE.name)
+    StockRejected {
+        #[garde(range(min = 1))] order_id: i64,
+        #[garde(length(chars, min = 1, max = rules::MAX_REASON), custom(no_nul))] reason: String,
+    } -> Route::Queue(STOCK_REJECTED_QUEUE.name)
 }
 event! {
     /// S5. The payment of an order was refused.
-    PaymentFailed { order_id: i64, #[serde(skip_serializing_if = "Option::is_none")] payment_id: Option<String>, reason: String }
+    PaymentFailed {
+        #[garde(range(min = 1))] order_id: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul_opt))] payment_id: Option<String>,
+        #[garde(length(chars, min = 1, max = rules::MAX_REASON), custom(no_nul))] reason: String,
+    }
     -> Route::Fanout {
         exchange: "payment_failed",
         queues: &[INVENTORY_PAYMENT_FAILED_QUEUE.name, ORDER_PAYMENT_FAILED_QUEUE.name],
@@ -159,7 +198,11 @@ event! {
 }
 event! {
     /// S5. An order was paid.
-    PaymentSucceeded { order_id: i64, payment_id: String, transaction_id: String }
+    PaymentSucceeded {
+        #[garde(range(min = 1))] order_id: i64,
+        #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] payment_id: String,
+        #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] transaction_id: String,
+    }
     -> Route::Fanout {
         exchange: "payment_succeeded",
         queues: &[INVENTORY_PAYMENT_SUCCEEDED_QUEUE.name, ORDER_PAYMENT_SUCCEEDED_QUEUE.name],
@@ -167,7 +210,10 @@ event! {
 }
 event! {
     /// S5. An order was given up after waiting too long.
-    OrderCancelled { order_id: i64, reason: String }
+    OrderCancelled {
+        #[garde(range(min = 1))] order_id: i64,
+        #[garde(length(chars, min = 1, max = rules::MAX_REASON), custom(no_nul))] reason: String,
+    }
     -> Route::Fanout {
         exchange: "order_cancelled",
         queues: &[INVENTORY_ORDER_CANCELLED_QUEUE.name, PAYMENT_ORDER_CANCELLED_QUEUE.name],
@@ -175,30 +221,39 @@ event! {
 }
 event! {
     /// S6. A user looked at a page.
-    ClickTracked { event_id: Uuid, user_id: i64, page: String, #[serde(skip_serializing_if = "Option::is_none")] session_id: Option<String> }
+    ClickTracked {
+        #[garde(skip)] event_id: Uuid,
+        #[garde(range(min = 0))] user_id: i64,
+        #[garde(length(chars, min = 1, max = rules::MAX_PAGE), custom(no_nul))] page: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[garde(length(chars, min = 1, max = rules::MAX_SESSION_ID), custom(no_nul_opt))] session_id: Option<String>,
+    }
     -> Route::Queue(CLICK_TRACKED_QUEUE.name)
 }
 
 /// S6. What a message of [`CLICK_TRACKED_QUEUE`] holds, whoever published it: a click, or clicks that went together.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Validate)]
 #[serde(untagged)]
 pub enum Clicks {
     /// A JSON object.
-    One(ClickTracked),
+    One(#[garde(dive)] ClickTracked),
     /// A JSON array; [`pack`] writes it.
-    Pack(Vec<PackedClick>),
+    Pack(#[garde(dive)] Vec<PackedClick>),
 }
 
 impl Event for Clicks {
     const NAME: &'static str = ClickTracked::NAME;
     const ROUTE: Route = ClickTracked::ROUTE;
+    const MAY_BE_ARRAY: bool = true;
 }
 
 /// A click of a pack. Its workflow travels with it: the message's properties tell of the pack.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct PackedClick {
     #[serde(deserialize_with = "Context::packed")]
+    #[garde(skip)]
     pub context: Context,
+    #[garde(dive)]
     pub click: ClickTracked,
 }
 

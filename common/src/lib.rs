@@ -28,6 +28,7 @@ mod mode;
 #[cfg(feature = "amqp")]
 mod pace;
 pub mod pack;
+pub mod rules;
 pub mod saga;
 pub mod service;
 pub mod tasks;

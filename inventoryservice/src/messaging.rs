@@ -8,7 +8,7 @@ use common::events::{
     StockReserved,
 };
 use common::outbox::Outbox;
-use common::{ApiError, Deps, Service, Tx, effects};
+use common::{Deps, Service, Tx, effects};
 
 use crate::stock::{self, End, Reservation};
 
@@ -39,9 +39,6 @@ async fn reserve_stock(
     order: Incoming<OrderCreated>,
 ) -> Result<Outcome, HandlerError> {
     let OrderCreated { order_id, product_id, quantity } = order.event;
-    if quantity < 1 {
-        return Err(ApiError::invalid("quantity", "must be at least 1").into());
-    }
     let reservation = stock::reserve(tx, Some(order_id), product_id, quantity).await?;
     let refused = matches!(reservation, Reservation::Rejected { first: true, .. });
     match reservation {

@@ -6,7 +6,7 @@ use common::error::Problems;
 use common::failpoint::witness;
 use common::saga::SagaSettings;
 use common::web::{Page, Path, Query};
-use common::{ApiError, Context, Db, telemetry};
+use common::{ApiError, Context, Db, rules, telemetry};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -35,7 +35,7 @@ pub struct NewOrder {
     #[schema(minimum = 1)]
     pub product_id: i64,
     #[serde(default = "one")]
-    #[garde(range(min = 1, max = 2_147_483_647))]
+    #[garde(range(min = 1, max = rules::MAX_QUANTITY))]
     #[schema(minimum = 1, maximum = 2_147_483_647_i64, default = 1)]
     pub quantity: i64,
 }

@@ -9,7 +9,7 @@ use common::error::{Problem, Problems};
 use common::failpoint::witness;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
 use common::web::{Answer, OptionalJson, Path};
-use common::{ApiError, Db, telemetry};
+use common::{ApiError, Db, rules, telemetry};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -36,21 +36,16 @@ pub struct Settings {
 #[derive(Clone, Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewPayment {
-    #[garde(range(min = 0.01, max = 1e9))]
+    #[garde(range(min = rules::MIN_AMOUNT, max = rules::MAX_AMOUNT))]
     #[schema(minimum = 0.01, maximum = 1e9)]
     pub amount: f64,
     /// Three capital letters, ISO 4217
-    #[garde(custom(is_currency))]
+    #[garde(custom(rules::is_currency))]
     #[schema(pattern = "^[A-Z]{3}$")]
     pub currency: String,
     #[garde(range(min = 1))]
     #[schema(minimum = 1)]
     pub order_id: Option<i64>,
-}
-
-fn is_currency(text: &str, _: &()) -> garde::Result {
-    let valid = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
-    if valid { Ok(()) } else { Err(garde::Error::new("must be three capital letters")) }
 }
 
 impl Default for NewPayment {

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
 use common::web::{Page, Path, Query, no_nul, no_nul_opt};
-use common::{ApiError, Db};
+use common::{ApiError, Db, rules};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -17,10 +17,10 @@ use utoipa_axum::routes;
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewProduct {
-    #[garde(length(chars, min = 1, max = 4096), custom(no_nul))]
+    #[garde(length(chars, min = 1, max = rules::MAX_NAME), custom(no_nul))]
     #[schema(min_length = 1, max_length = 4096)]
     pub name: String,
-    #[garde(range(min = 0, max = 1_000_000_000))]
+    #[garde(range(min = 0, max = rules::MAX_STOCK))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub stock: i64,
 }
@@ -29,10 +29,10 @@ pub struct NewProduct {
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductUpdate {
-    #[garde(length(chars, min = 1, max = 4096), custom(no_nul_opt))]
+    #[garde(length(chars, min = 1, max = rules::MAX_NAME), custom(no_nul_opt))]
     #[schema(min_length = 1, max_length = 4096)]
     pub name: Option<String>,
-    #[garde(range(min = 0, max = 1_000_000_000))]
+    #[garde(range(min = 0, max = rules::MAX_STOCK))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub stock: Option<i64>,
 }

@@ -5,7 +5,7 @@ use axum::extract::State;
 use common::error::Problems;
 use common::failpoint::witness;
 use common::web::{Path, no_nul};
-use common::{ApiError, Db, telemetry};
+use common::{ApiError, Db, rules, telemetry};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -21,7 +21,7 @@ use crate::hashing::Report;
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewReport {
-    #[garde(length(chars, min = 1, max = 100), custom(no_nul))]
+    #[garde(length(chars, min = 1, max = rules::MAX_REPORT_TYPE), custom(no_nul))]
     #[schema(min_length = 1, max_length = 100)]
     pub report_type: String,
 }
