@@ -161,6 +161,8 @@ type Judge = Arc<dyn Fn(Arc<[Raw]>) -> Judged + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Subscription {
     pub queue: &'static str,
+    /// The name of its event.
+    pub event: &'static str,
     /// How its event reaches the queue.
     pub route: Route,
     /// Messages that are worked on at once; the service's setting if `None`.
@@ -310,6 +312,7 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
             Arc::new(move |batch| Box::pin(judge(name, state.clone(), batch, handler.clone())));
         self.subscriptions.push(Subscription {
             queue: queue.name,
+            event: E::NAME,
             route: E::ROUTE,
             concurrency,
             batch,

@@ -1,14 +1,16 @@
 //! What the bus promises to services, through its public interface, against a real broker: the suite that every transport has
-//! to pass. Only [`broker`] and [`own_broker`] know which broker it is.
+//! to pass. Only [`broker`], [`own_broker`] and [`wire`] know which broker it is.
 
 mod alarm;
 mod broker;
 mod delivery;
 mod failures;
+mod foreign;
 mod outages;
 mod own_broker;
 mod proxy;
 mod traffic;
+mod wire;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 //! acknowledged comes again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use contract::headers::{ATTEMPT, FIRST_FAILED_AT, PUBLISHED_AT, REASON};
@@ -18,13 +19,18 @@ use super::topology::{DELAYS, dead_letters, declare, delay_exchange};
 use super::{Amqp, pause};
 use crate::bus::consume::{MAX_ATTEMPTS, Raw, Subscription, Verdict};
 use crate::bus::{Bus, Message, PublishError};
-use crate::context::{Context, REQUEST_ID, now_us};
+use crate::context::{ACCEPTED_AT, Context, REQUEST_ID, TRACEPARENT, now_us};
 use crate::failpoint::{self, Failpoint, Protection, disabled};
 use crate::metrics;
 use crate::pace::Pace;
 
+/// All headers that are read here.
+pub(super) const HEADERS: [&str; 6] =
+    [TRACEPARENT, REQUEST_ID, ACCEPTED_AT, PUBLISHED_AT, ATTEMPT, FIRST_FAILED_AT];
 /// All headers of a message have to fit into one frame of 16 KB.
 const REASON_LIMIT: usize = 500;
+/// A message that claims to be older than this, the inbox's memory, has a wrong clock.
+const OLDEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Amqp {
     pub(super) async fn consume_on(
@@ -177,7 +183,8 @@ impl Pump {
     ) -> anyhow::Result<&'static str> {
         reason.truncate(reason.floor_char_boundary(REASON_LIMIT));
         let queue = self.subscription.queue;
-        let attempt = header(&delivery, ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(0_u32) + 1;
+        let attempts = header(&delivery, ATTEMPT).and_then(|attempts| attempts.parse().ok()).unwrap_or(0_u32);
+        let attempt = attempts.saturating_add(1);
         let retry = may_retry && attempt < MAX_ATTEMPTS;
         let (exchange, routing_key) = if retry {
             let delay = DELAYS[(attempt as usize - 1).min(DELAYS.len() - 1)];
@@ -185,8 +192,7 @@ impl Pump {
         } else {
             (String::new(), dead_letters(queue))
         };
-        let first_failed =
-            header(&delivery, FIRST_FAILED_AT).map_or_else(|| now_us().to_string(), str::to_owned);
+        let first_failed = time(&delivery, FIRST_FAILED_AT).unwrap_or_else(now_us).to_string();
         if retry {
             tracing::warn!(
                 queue,
@@ -200,7 +206,8 @@ impl Pump {
         }
         let message = Message {
             id: raw.message_id.clone(),
-            event: delivery.properties.kind().as_ref().map_or("", ShortString::as_str).to_owned().into(),
+            // Not what the message says: a label in metrics is not for others to choose.
+            event: self.subscription.event.into(),
             exchange: exchange.into(),
             routing_key: routing_key.into(),
             context: raw.context.clone(),
@@ -238,12 +245,20 @@ fn header<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
     }
 }
 
+/// A time in microseconds; `None` if it is missing or cannot be.
+fn time(delivery: &Delivery, name: &str) -> Option<i64> {
+    let (now, oldest) = (now_us(), OLDEST.as_micros() as i64);
+    header(delivery, name)?.parse().ok().filter(|us| (now - oldest..=now + 1_000_000).contains(us))
+}
+
 /// Takes the body; what else it needs stays with the delivery.
 fn raw(delivery: &mut Delivery) -> Raw {
-    let message_id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
+    let message_id = delivery.properties.message_id().as_ref().map(ShortString::as_str);
     Raw {
         // Published by hand, without an id: a natural key still keeps it from being applied twice.
-        message_id: message_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        message_id: message_id
+            .filter(|id| !id.is_empty())
+            .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
         context: Context::received(|name| match name {
             // A header for it as well would cost the broker more than anything else in a message.
             REQUEST_ID => delivery
@@ -254,7 +269,7 @@ fn raw(delivery: &mut Delivery) -> Raw {
                 .or_else(|| header(delivery, name)),
             name => header(delivery, name),
         }),
-        published_us: header(delivery, PUBLISHED_AT).and_then(|us| us.parse().ok()),
+        published_us: time(delivery, PUBLISHED_AT),
         body: std::mem::take(&mut delivery.data),
     }
 }

@@ -2,6 +2,7 @@
 //! everything anew after any failure: lapin's recovery heals neither closed channels nor cancelled consumers.
 
 mod consumer;
+mod frames;
 mod publisher;
 mod topology;
 
@@ -74,7 +75,9 @@ impl Amqp {
             // lapin sets aside 64 frames a connection: the default of 128 KB each is 8 MB.
             let separator = if self.url.contains('?') { '&' } else { '?' };
             let url = format!("{}{separator}frame_max=16384&heartbeat=10", self.url);
-            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect(&url, properties));
+            let (runtime, _) = frames::runtime();
+            let connecting = Connection::connect_with_runtime(&url, properties, runtime);
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connecting);
             let cause = tokio::select! {
                 () = stop.cancelled() => return None,
                 connected = connecting => match connected {
