@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use common::bus::{Consumers, Handled, HandlerError, Incoming, PublishError};
+use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming, PublishError};
 use common::config::NoSettings;
 use common::events::{
     CACHE_PRODUCT_UPDATES_QUEUE, ProductUpdated, SEARCH_PRODUCT_UPDATES_QUEUE, USER_REGISTERED_QUEUE,
     UserRegistered,
 };
 use common::service::{Deps, Service};
-use common::testing::{Sandbox, eventually};
+use common::testing::{Sandbox, TestApp, eventually};
 use common::{Context, Mode};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -162,11 +162,7 @@ async fn a_connection_that_leads_into_a_black_hole_is_given_up() {
         Ok(Handled::Applied)
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
-    let direct = sandbox.settings::<NoSettings>(Mode::Async, &[]).0.broker.url().unwrap();
-    let (before, rest) = direct.split_once('@').unwrap();
-    let (target, vhost) = rest.split_once('/').unwrap();
-    let proxy = Proxy::to(target.to_owned()).await;
-    let url = format!("--amqp-url={before}@{}/{vhost}", proxy.address);
+    let (proxy, url) = Proxy::to_broker(&sandbox).await;
     let consumers = Consumers::of(Work(seen.clone(), proxy.clone())).on(USER_REGISTERED_QUEUE, work);
     let (app, bus) = start_with(&sandbox, &[&url], consumers).await;
     let (other, other_bus) = start(&sandbox, Consumers::of(())).await;
@@ -184,4 +180,64 @@ async fn a_connection_that_leads_into_a_black_hole_is_given_up() {
     app.stop().await;
     other.stop().await;
     sandbox.close().await;
+}
+
+/// A service behind a proxy, that publishes and consumes and is ready while it consumes; and the bus of another one that is
+/// connected directly.
+async fn behind_proxy(sandbox: &Sandbox, seen: &Seen) -> (TestApp, Proxy, TestApp, Bus) {
+    let (proxy, url) = Proxy::to_broker(sandbox).await;
+    let consumers = Consumers::of(seen.clone()).in_turn(USER_REGISTERED_QUEUE, note);
+    let build = |_: Deps, NoSettings {}| Service::new(OpenApiRouter::new()).consumes(consumers);
+    let app = sandbox.start(ABOUT, Mode::Async, &[&url], build).await;
+    let (other, bus) = start(sandbox, Consumers::of(())).await;
+    publish(&bus, [1]).await;
+    eventually("it is handled", async || seen.times(1) == 1).await;
+    (app, proxy, other, bus)
+}
+
+/// The event is acknowledged just when nobody reads the connection any more.
+#[tokio::test]
+async fn a_consumer_whose_connection_cannot_be_read_is_not_ready_and_is_built_anew() {
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, proxy, other, bus) = behind_proxy(&sandbox, &seen).await;
+    proxy.garble();
+    publish(&bus, [2]).await;
+    eventually("it is handled", async || seen.times(2) == 1).await;
+    eventually("it is not ready", async || app.get("/ready").await.status == 503).await;
+    proxy.let_new_ones_through();
+    eventually("it is ready", async || app.get("/ready").await.status == 200).await;
+    publish(&bus, [3]).await;
+    eventually("what was not acknowledged comes again", async || seen.times(2) == 2).await;
+    eventually("new ones are handled", async || seen.times(3) == 1).await;
+    app.stop().await;
+    other.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_connection_that_cannot_be_read() {
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, proxy, other, bus) = behind_proxy(&sandbox, &seen).await;
+    proxy.garble();
+    publish(&bus, [2]).await;
+    eventually("it is handled", async || seen.times(2) == 1).await;
+    stops_soon(app).await;
+    other.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_broker_that_has_fallen_silent() {
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, proxy, other, _) = behind_proxy(&sandbox, &seen).await;
+    proxy.go_dark();
+    stops_soon(app).await;
+    other.stop().await;
+    sandbox.close().await;
+}
+
+/// Before the heartbeat notices anything, and long before running work is cut off.
+async fn stops_soon(app: TestApp) {
+    let stopped = tokio::time::timeout(Duration::from_secs(12), app.stop()).await;
+    assert!(stopped.is_ok(), "the stop waits");
 }

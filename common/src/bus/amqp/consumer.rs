@@ -9,7 +9,7 @@ use contract::headers::{ATTEMPT, FIRST_FAILED_AT, PUBLISHED_AT, REASON};
 use futures_util::stream::StreamExt;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, message::Delivery};
+use lapin::{Channel, Connection, Consumer, message::Delivery};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,10 @@ pub(super) const HEADERS: [&str; 6] =
 const REASON_LIMIT: usize = 500;
 /// A message that claims to be older than this, the inbox's memory, has a wrong clock.
 const OLDEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Until everything is declared and every consumer has its queue.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the broker to answer that it delivers no more. What is delivered anyway comes again.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Amqp {
     pub(super) async fn consume_on(
@@ -40,8 +44,32 @@ impl Amqp {
         connected: &watch::Sender<bool>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        declare(&connection.create_channel().await?, &self.publishes, &self.subscriptions).await?;
+        let subscribing = tokio::time::timeout(SUBSCRIBE_TIMEOUT, self.subscribe(connection, bus, stop));
+        let subscribed = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            subscribed = subscribing => subscribed.context("the consumers are not subscribed in time")??,
+        };
+        connected.send_replace(true);
+        tracing::info!(queues = subscribed.len(), "consumers are connected to RabbitMQ");
         let mut pumps = JoinSet::new();
+        for (pump, consumer) in subscribed {
+            pumps.spawn(pump.run(consumer));
+        }
+        // The first that fails takes the connection with it: half a service must not look alive.
+        while let Some(ended) = pumps.join_next().await {
+            ended.context("a consumer panicked")??;
+        }
+        Ok(())
+    }
+
+    async fn subscribe(
+        &self,
+        connection: &Connection,
+        bus: &Bus,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Vec<(Pump, Consumer)>> {
+        declare(&connection.create_channel().await?, &self.publishes, &self.subscriptions).await?;
+        let mut subscribed = Vec::with_capacity(self.subscriptions.len());
         for subscription in self.subscriptions.iter() {
             let channel = connection.create_channel().await?;
             let prefetch = match subscription {
@@ -49,17 +77,15 @@ impl Amqp {
                 Subscription { batch, .. } => self.prefetch.max(u16::try_from(2 * batch).unwrap_or(u16::MAX)),
             };
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+            let (queue, tag) = (subscription.queue, self.service);
+            let options = BasicConsumeOptions::default();
+            let consuming = channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
+            let consumer = consuming.await.with_context(|| format!("cannot consume {queue}"))?;
             let pump =
                 Pump { channel, subscription: subscription.clone(), bus: bus.clone(), stop: stop.clone() };
-            pumps.spawn(pump.run(self.service));
+            subscribed.push((pump, consumer));
         }
-        connected.send_replace(true);
-        tracing::info!(queues = self.subscriptions.len(), "consumers are connected to RabbitMQ");
-        // The first that fails takes the connection with it: half a service must not look alive.
-        while let Some(ended) = pumps.join_next().await {
-            ended.context("a consumer panicked")??;
-        }
-        Ok(())
+        Ok(subscribed)
     }
 }
 
@@ -72,12 +98,8 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(self, service: &'static str) -> anyhow::Result<()> {
+    async fn run(self, consumer: Consumer) -> anyhow::Result<()> {
         let queue = self.subscription.queue;
-        let options = BasicConsumeOptions::default();
-        let consuming =
-            self.channel.basic_consume(queue.into(), service.into(), options, FieldTable::default());
-        let consumer = consuming.await.with_context(|| format!("cannot consume {queue}"))?;
         let tag = consumer.tag();
         let this = Arc::new(self);
         let mut batches = consumer.ready_chunks(this.subscription.batch);
@@ -103,7 +125,9 @@ impl Pump {
                 Some(settled) = running.join_next(), if !running.is_empty() => settled??,
             }
         }
-        this.channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
+        let cancelling = this.channel.basic_cancel(tag, BasicCancelOptions::default());
+        let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await;
+        cancelled.with_context(|| format!("{queue}: the consumer is not cancelled in time"))??;
         while let Some(settled) = running.join_next().await {
             settled??;
         }

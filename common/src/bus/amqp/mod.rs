@@ -9,7 +9,9 @@ mod topology;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::{Connection, ConnectionProperties};
+use anyhow::anyhow;
+use futures_util::StreamExt;
+use lapin::{Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,6 +22,37 @@ use crate::Db;
 use crate::events::Route;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For lapin to say why it has closed its socket.
+const REASON_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// A connection to RabbitMQ.
+struct Link {
+    connection: Connection,
+    /// Whether lapin reads and writes. lapin's own state is no measure: a call that comes when lapin's thread has ended can
+    /// wait forever.
+    open: watch::Receiver<bool>,
+}
+
+impl Link {
+    /// Returns when nothing is read or written any more, with the reason.
+    async fn lost(&self) -> anyhow::Error {
+        let errors = self
+            .connection
+            .events_listener()
+            .filter_map(|event| async { if let Event::Error(error) = event { Some(error) } else { None } });
+        let mut errors = std::pin::pin!(errors);
+        let closed = async {
+            drop(self.open.clone().wait_for(|open| !open).await);
+            tokio::time::sleep(REASON_TIMEOUT).await;
+        };
+        tokio::select! {
+            biased;
+            Some(error) = errors.next() => error.into(),
+            () = closed => anyhow!("the connection is closed"),
+        }
+    }
+}
 
 /// What one process needs of the broker.
 #[derive(Clone)]
@@ -34,13 +67,14 @@ pub(crate) struct Amqp {
 impl Amqp {
     /// Keeps a publisher connected until `stop`; `line` leads to it while it is.
     pub(crate) async fn publisher(self, line: watch::Sender<Line>, stop: CancellationToken) {
-        while let Some(connection) = self.connect("publisher", &stop).await {
+        while let Some(link) = self.connect("publisher", &stop).await {
             let ended = tokio::select! {
                 () = stop.cancelled() => Ok(()),
-                ended = self.publish_on(&connection, &line) => ended,
+                ended = self.publish_on(&link.connection, &line) => ended,
+                why = link.lost() => Err(why),
             };
             line.send_replace(None);
-            self.close(connection, ended, "publisher").await;
+            self.close(link, ended, "publisher", &stop).await;
         }
     }
 
@@ -59,15 +93,19 @@ impl Amqp {
                     () = db.wait_ready() => {}
                 }
             }
-            let Some(connection) = self.connect("consumer", &stop).await else { return };
-            let ended = self.consume_on(&connection, &bus, &connected, &stop).await;
+            let Some(link) = self.connect("consumer", &stop).await else { return };
+            let ended = tokio::select! {
+                biased;
+                ended = self.consume_on(&link.connection, &bus, &connected, &stop) => ended,
+                why = link.lost() => Err(why),
+            };
             connected.send_replace(false);
-            self.close(connection, ended, "consumer").await;
+            self.close(link, ended, "consumer", &stop).await;
         }
     }
 
     /// A connection, however long it takes; `None` when told to stop.
-    async fn connect(&self, role: &str, stop: &CancellationToken) -> Option<Connection> {
+    async fn connect(&self, role: &str, stop: &CancellationToken) -> Option<Link> {
         let mut failures = 0_u32;
         while !stop.is_cancelled() {
             let name = format!("{} {role}", self.service);
@@ -75,13 +113,13 @@ impl Amqp {
             // lapin sets aside 64 frames a connection: the default of 128 KB each is 8 MB.
             let separator = if self.url.contains('?') { '&' } else { '?' };
             let url = format!("{}{separator}frame_max=16384&heartbeat=10", self.url);
-            let (runtime, _) = frames::runtime();
+            let (runtime, open) = frames::runtime();
             let connecting = Connection::connect_with_runtime(&url, properties, runtime);
             let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connecting);
             let cause = tokio::select! {
                 () = stop.cancelled() => return None,
                 connected = connecting => match connected {
-                    Ok(Ok(connection)) => return Some(connection),
+                    Ok(Ok(connection)) => return Some(Link { connection, open }),
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => "no answer within 5 s".into(),
                 },
@@ -95,13 +133,19 @@ impl Amqp {
         None
     }
 
-    async fn close(&self, connection: Connection, ended: anyhow::Result<()>, role: &str) {
-        if let Err(cause) = ended {
-            tracing::warn!(cause = format!("{cause:#}"), role, "connection to RabbitMQ is built anew");
-            // A broker that refuses at once must not be asked in a tight loop.
-            tokio::time::sleep(Duration::from_millis(200)).await;
+    async fn close(&self, link: Link, ended: anyhow::Result<()>, role: &str, stop: &CancellationToken) {
+        match ended.map_err(|cause| format!("{cause:#}")) {
+            Ok(()) => {}
+            Err(cause) if stop.is_cancelled() => {
+                tracing::warn!(cause, role, "connection to RabbitMQ ended before its work");
+            }
+            Err(cause) => {
+                tracing::warn!(cause, role, "connection to RabbitMQ is built anew");
+                // A broker that refuses at once must not be asked in a tight loop.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         }
-        let closing = connection.close(200, "bye".into());
+        let closing = link.connection.close(200, "bye".into());
         if !matches!(tokio::time::timeout(Duration::from_secs(1), closing).await, Ok(Ok(()))) {
             tracing::debug!(role, "connection was gone before it was closed");
         }
