@@ -83,7 +83,7 @@ pub struct DatabaseSettings {
     /// Schema of this service; its name if not set
     #[arg(long, env, global = true)]
     pub db_schema: Option<String>,
-    /// Connections for requests and consumers; the outbox has two more of its own
+    /// Connections for requests and consumers; the outbox has up to four more of its own
     #[arg(long, env, global = true, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub db_pool_size: u32,
 }
@@ -106,10 +106,10 @@ pub struct BrokerSettings {
     /// Events that one queue's consumer works on at once
     #[arg(long, env, global = true, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub consumer_prefetch: u16,
-    /// Events that may wait in the outbox before new work is refused with 503
+    /// Events that may wait in the outbox, for the broker or for one destination, before new work for it is refused with 503
     #[arg(long, env, global = true, default_value_t = 100_000)]
     pub outbox_max_rows: i64,
-    /// Seconds that an event may wait in the outbox before new work is refused with 503
+    /// Seconds that an event may wait in the outbox before new work for its destination is refused with 503
     #[arg(long, env, global = true, default_value_t = 600)]
     pub outbox_max_age_seconds: u32,
 }

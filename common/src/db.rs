@@ -67,6 +67,8 @@ static COMMON: Migrator = sqlx::migrate!();
 
 /// For the keeper's own: on a machine that is short of time a login takes seconds, and giving up only costs more of it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the relay's batches, two destinations that keep it waiting, and what is done from time to time.
+const RELAY_CONNECTIONS: u32 = 4;
 /// Connections that are opened before they are needed.
 const WARM: usize = 5;
 const PING_EVERY: Duration = Duration::from_millis(500);
@@ -113,11 +115,18 @@ impl Db {
                 ("idle_in_transaction_session_timeout", "30s"),
             ]);
         // A relay's delete may be lost in a crash: the event is then sent again and recognised. No need to sync the log.
-        let relayed = options.clone().options([("synchronous_commit", "off")]);
+        // The outbox is empty at one time and has a long backlog at another, and plans are kept: what the statistics say of it
+        // may be wrong, its key is always right.
+        let relayed = options.clone().options([
+            ("synchronous_commit", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
+        ]);
         let (ready, watched) = watch::channel(false);
         let db = Db {
             pool: Pool::new(options.clone(), settings.db_pool_size),
-            relay: Pool::new(relayed, 2),
+            relay: Pool::new(relayed, RELAY_CONNECTIONS),
             ready: watched,
         };
         let (pool, requests) = (db.relay.clone(), db.pool.clone());

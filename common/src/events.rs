@@ -37,6 +37,14 @@ pub enum Route {
 
 #[cfg(feature = "amqp")]
 impl Route {
+    /// What the publisher names: the queue, or the exchange.
+    pub(crate) fn destination(&self) -> &'static str {
+        match self {
+            Route::Queue(queue) => queue,
+            Route::Fanout { exchange, .. } => exchange,
+        }
+    }
+
     /// Where the event arrives.
     pub(crate) fn queues(&self) -> &[&'static str] {
         match self {

@@ -61,6 +61,8 @@ pub struct Metrics {
     pub event_age: HistogramVec,
     pub outbox_pending: IntGauge,
     pub outbox_oldest: Gauge,
+    /// `destination`
+    pub outbox_waiting: IntGaugeVec,
     /// Until a connection is there, with its transaction begun where one was asked for
     pub db_acquire: Histogram,
     /// From the beginning to the end of a commit
@@ -133,6 +135,12 @@ impl Metrics {
             outbox_oldest: register(
                 &registry,
                 Gauge::new("outbox_oldest_seconds", "Age of the oldest such event"),
+            ),
+            outbox_waiting: gauges(
+                &registry,
+                "outbox_waiting",
+                "Events that their destination does not take",
+                &["destination"],
             ),
             db_acquire: register(
                 &registry,

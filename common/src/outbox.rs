@@ -1,31 +1,26 @@
 //! Events that must not be lost: written in the transaction of the effect they announce, sent by a relay that deletes a row
-//! only when the broker has confirmed it. While the broker is away work is still accepted, up to a bound.
+//! only when the broker has confirmed it. While the broker is away, or a destination does not take its events, work is still
+//! accepted, up to a bound.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::join_all;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::bus::{Bus, Message};
 use crate::config::BrokerSettings;
-use crate::context::{Context, now_us};
+use crate::context::Context;
 use crate::db::Tx;
 use crate::events::{Event, Route};
-use crate::failpoint::{self, Failpoint, Protection, disabled};
-use crate::pace::Pace;
-use crate::{ApiError, Db, metrics, telemetry};
+use crate::failpoint::{self, Protection, disabled};
+use crate::{ApiError, Db};
 
-/// Events that one turn of the relay sends.
-const BATCH: i64 = 200;
-/// What a commit did not announce in this process (another instance, a crash) is found this late.
-const POLL_EVERY: Duration = Duration::from_millis(50);
-const MEASURE_EVERY: Duration = Duration::from_secs(1);
+mod lanes;
+mod relay;
+pub(crate) use relay::Relay;
 
 /// Where a handler leaves its events. Cheap to clone.
 #[derive(Clone)]
@@ -35,33 +30,55 @@ pub struct Outbox {
 
 struct Shared {
     wake: Notify,
-    full: AtomicBool,
+    doors: RwLock<Doors>,
     bus: Bus,
 }
 
-/// Sends what stands in the outbox.
-pub(crate) struct Relay {
-    db: Db,
-    bus: Bus,
-    outbox: Outbox,
-    max_rows: i64,
-    max_age: Duration,
+/// What is refused because too much of it waits.
+#[derive(Default, PartialEq, Eq)]
+struct Doors {
+    all_closed: bool,
+    /// Destinations.
+    closed: BTreeSet<String>,
 }
 
-type Row = (i64, Uuid, String, String, String, Json<Context>, Vec<u8>, time::OffsetDateTime);
+impl Shared {
+    fn refusal(&self, destination: &str) -> Option<ApiError> {
+        let doors = self.doors.read().unwrap_or_else(PoisonError::into_inner);
+        if doors.all_closed {
+            return Some(ApiError::Unavailable("too many events wait for the broker".into()));
+        }
+        let closed = doors.closed.contains(destination);
+        closed.then(|| ApiError::Unavailable(format!("too many events wait for {destination}").into()))
+    }
+
+    /// Logs what changes.
+    fn set(&self, doors: Doors) {
+        let mut current = self.doors.write().unwrap_or_else(PoisonError::into_inner);
+        if doors.all_closed && !current.all_closed {
+            tracing::error!("outbox is full: new work is refused");
+        }
+        for destination in doors.closed.difference(&current.closed) {
+            tracing::error!(destination, "outbox is full for a destination: new work for it is refused");
+        }
+        if *current != Doors::default() && doors == Doors::default() {
+            tracing::info!("outbox takes new work again");
+        }
+        *current = doors;
+    }
+}
 
 impl Outbox {
     pub(crate) fn new(db: Db, bus: Bus, settings: &BrokerSettings) -> (Outbox, Relay) {
-        let shared = Shared { wake: Notify::new(), full: AtomicBool::new(false), bus: bus.clone() };
+        let shared = Shared { wake: Notify::new(), doors: RwLock::default(), bus: bus.clone() };
         let outbox = Outbox { shared: Arc::new(shared) };
-        let (max_rows, max_age) = (settings.outbox_max_rows, settings.outbox_max_age());
-        (outbox.clone(), Relay { db, bus, outbox, max_rows, max_age })
+        (outbox.clone(), Relay::new(db, bus, outbox, settings))
     }
 
     /// Leaves `event` in the transaction that makes it true, as part of the current workflow.
     ///
     /// # Errors
-    /// [`ApiError::Unavailable`] when too much is waiting for the broker already.
+    /// [`ApiError::Unavailable`] when too much waits for the broker already, or for the event's destination.
     pub fn add<E: Event>(&self, tx: &mut Tx, event: &E) -> Result<(), ApiError> {
         self.add_in(tx, event, Context::current())
     }
@@ -71,8 +88,8 @@ impl Outbox {
     /// # Errors
     /// As [`Outbox::add`].
     pub fn add_in<E: Event>(&self, tx: &mut Tx, event: &E, context: Context) -> Result<(), ApiError> {
-        if self.shared.full.load(Ordering::Relaxed) {
-            return Err(ApiError::Unavailable("too many events wait for the broker".into()));
+        if let Some(refusal) = self.shared.refusal(E::ROUTE.destination()) {
+            return Err(refusal);
         }
         tx.events.messages.push((Message::of(event, context)?, E::ROUTE));
         tx.events.outbox.get_or_insert_with(|| self.clone());
@@ -148,139 +165,4 @@ async fn write_several(tx: &mut PgConnection, messages: &[(Message, Route)]) -> 
     .execute(tx)
     .await?;
     Ok(())
-}
-
-impl Relay {
-    /// Sends until `stop`, and then a last time.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut measure = tokio::time::interval(MEASURE_EVERY);
-        measure.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut pace = Pace::new();
-        while !stop.is_cancelled() {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = self.outbox.shared.wake.notified() => {
-                    pace.turn().await;
-                    self.send_all(Waiting::Surely).await;
-                }
-                () = tokio::time::sleep(POLL_EVERY) => self.send_all(Waiting::Perhaps).await,
-                _ = measure.tick() => self.measure().await,
-            }
-        }
-        self.send_all(Waiting::Perhaps).await;
-        self.measure().await;
-    }
-
-    async fn send_all(&self, mut waiting: Waiting) {
-        if !self.db.is_ready() || !self.bus.is_connected() {
-            return;
-        }
-        loop {
-            match send_batch(&self.db, &self.bus, waiting).await {
-                Ok(sent) if sent == BATCH as usize => waiting = Waiting::Surely,
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "events wait in the outbox");
-                    // The supervisor and the keeper are at work on the cause.
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Keeps the gauges, and closes the door when too much is waiting.
-    async fn measure(&self) {
-        if !self.db.is_ready() {
-            return;
-        }
-        match backlog(&self.db).await {
-            Ok((rows, oldest)) => {
-                let full = rows >= self.max_rows || oldest >= self.max_age.as_secs_f64();
-                if full && !self.outbox.shared.full.swap(full, Ordering::Relaxed) {
-                    tracing::error!(rows, oldest_seconds = oldest, "outbox is full: new work is refused");
-                }
-                self.outbox.shared.full.store(full, Ordering::Relaxed);
-                metrics::get().outbox_pending.set(rows);
-                metrics::get().outbox_oldest.set(oldest);
-            }
-            Err(error) => tracing::debug!(%error, "outbox cannot be measured"),
-        }
-    }
-}
-
-/// How many events wait, and for how many seconds the oldest one has.
-async fn backlog(db: &Db) -> Result<(i64, f64), sqlx::Error> {
-    let mut connection = db.relay().await?;
-    let waiting = sqlx::query_as(
-        "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM outbox",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    connection.release();
-    Ok(waiting)
-}
-
-/// Whether there is something to send.
-#[derive(Clone, Copy)]
-enum Waiting {
-    Surely,
-    /// To look costs less than a transaction.
-    Perhaps,
-}
-
-/// Sends the oldest waiting events together; their rows are deleted for good once they are confirmed. How many there were.
-/// Several relays share the rows; what a crash leaves undeleted is sent again and recognised by its id.
-async fn send_batch(db: &Db, bus: &Bus, waiting: Waiting) -> anyhow::Result<usize> {
-    let mut tx = db.relay().await?;
-    if let Waiting::Perhaps = waiting {
-        let waiting: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM outbox)").fetch_one(&mut *tx).await?;
-        if !waiting {
-            tx.release();
-            return Ok(0);
-        }
-    }
-    tx.begin().await?;
-    let mut rows: Vec<Row> = sqlx::query_as(
-        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED)
-         RETURNING seq, message_id, event, exchange, routing_key, context, body, created_at",
-    )
-    .bind(BATCH)
-    .fetch_all(&mut *tx)
-    .await?;
-    rows.sort_unstable_by_key(|row| row.0);
-    let taken = rows.len();
-    let sent = join_all(rows.into_iter().map(|row| async {
-        let (seq, mut message) = message(row);
-        let hop = bus.spans.publishing(&mut message);
-        let (event, written_us) = (message.event.clone(), message.published_us);
-        let workflow = message.context.workflow.clone();
-        let sent = bus.send(message).await;
-        if sent.is_ok() {
-            let seconds = (now_us() - written_us).max(0) as f64 / 1e6;
-            telemetry::published(hop, &workflow, &event, seconds);
-        }
-        (seq, sent)
-    }))
-    .await;
-    failpoint::pass(Failpoint::AfterConfirmBeforeDelete);
-    let Some(error) = sent.iter().find_map(|(_, sent)| sent.clone().err()) else {
-        tx.commit().await?;
-        tx.release();
-        return Ok(taken);
-    };
-    // All rows are back; those that were confirmed go for good.
-    tx.rollback().await?;
-    let confirmed: Vec<i64> = sent.iter().filter(|(_, sent)| sent.is_ok()).map(|(seq, _)| *seq).collect();
-    sqlx::query("DELETE FROM outbox WHERE seq = ANY($1)").bind(&confirmed).execute(&mut *tx).await?;
-    Err(error.into())
-}
-
-fn message((seq, id, event, exchange, routing_key, context, body, created_at): Row) -> (i64, Message) {
-    let published_us = (created_at.unix_timestamp_nanos() / 1000) as i64;
-    let (id, event) = (id.to_string(), event.into());
-    let (exchange, routing_key) = (exchange.into(), routing_key.into());
-    let notes = Vec::new();
-    (seq, Message { id, event, exchange, routing_key, context: context.0, published_us, body, notes })
 }

@@ -74,6 +74,14 @@ impl Message {
     }
 }
 
+impl Message {
+    /// What takes it: a queue, or an exchange that copies it to several.
+    pub(crate) fn destination(&self) -> &str {
+        let mut names = [&self.exchange, &self.routing_key].into_iter();
+        names.find(|name| !name.is_empty()).map_or("(none)", AsRef::as_ref)
+    }
+}
+
 /// Why a message is not known to be safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
@@ -88,6 +96,11 @@ pub enum PublishError {
     Refused,
     #[error("no queue takes this message")]
     Unroutable,
+    #[error("the message is larger than the broker takes")]
+    TooLarge,
+    /// This message, or another one on its way at the same time, is the cause.
+    #[error("the broker closed the channel: {0}")]
+    Closed(String),
 }
 
 /// A message and where its outcome goes: what a transport works on.

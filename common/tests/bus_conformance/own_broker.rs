@@ -28,7 +28,7 @@ impl OwnBroker {
         std::fs::create_dir_all(&home).expect("a folder for the broker");
         let [port, mapper, node] = [free_port(), free_port(), free_port()];
         let files = [
-            ("rabbitmq.conf", format!("listeners.tcp.1 = 127.0.0.1:{port}\nlog.console.level = warning\n")),
+            ("rabbitmq.conf", format!("listeners.tcp.1 = 127.0.0.1:{port}\nlog.console.level = info\n")),
             ("enabled_plugins", "[].\n".into()),
         ];
         for (name, text) in files {
@@ -84,6 +84,30 @@ impl OwnBroker {
                  application:set_env(rabbit, channel_tick_interval, 500)."
             ),
         ]);
+    }
+
+    /// From now on a new channel is closed by a message of more bytes.
+    pub(crate) fn limit_messages(&self, bytes: u32) {
+        self.control(&["eval", &format!("application:set_env(rabbit, max_message_size, {bytes}).")]);
+    }
+
+    /// The queue takes and confirms nothing, and says nothing, as when its leader is lost.
+    pub(crate) fn suspend_queue(&self, queue: &str) {
+        self.control(&["eval", &format!("sys:suspend('%2F_{queue}').")]);
+    }
+
+    pub(crate) fn resume_queue(&self, queue: &str) {
+        self.control(&["eval", &format!("sys:resume('%2F_{queue}').")]);
+    }
+
+    pub(crate) fn close_connections(&self) {
+        self.control(&["close_all_connections", "for a test"]);
+    }
+
+    /// Connections that were opened so far.
+    pub(crate) fn connections_opened(&self) -> usize {
+        let log = std::fs::read_to_string(self.home.join("rabbitmq.log")).expect("a log");
+        log.matches("accepting AMQP connection").count()
     }
 
     fn control(&self, arguments: &[&str]) {

@@ -7,6 +7,7 @@ mod publisher;
 mod topology;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -67,12 +68,19 @@ pub(crate) struct Amqp {
 impl Amqp {
     /// Keeps a publisher connected until `stop`; `line` leads to it while it is.
     pub(crate) async fn publisher(self, line: watch::Sender<Line>, stop: CancellationToken) {
+        // Of a message. Known once the broker has refused a larger one, and forgotten with a connection that ends otherwise: then
+        // it may be another broker, or have other settings.
+        let max_size = AtomicUsize::new(usize::MAX);
         while let Some(link) = self.connect("publisher", &stop).await {
+            let known = max_size.load(Ordering::Relaxed);
             let ended = tokio::select! {
                 () = stop.cancelled() => Ok(()),
-                ended = self.publish_on(&link.connection, &line) => ended,
+                ended = self.publish_on(&link.connection, &line, &max_size) => ended,
                 why = link.lost() => Err(why),
             };
+            if max_size.load(Ordering::Relaxed) == known {
+                max_size.store(usize::MAX, Ordering::Relaxed);
+            }
             line.send_replace(None);
             self.close(link, ended, "publisher", &stop).await;
         }

@@ -2,7 +2,7 @@
 //! broker takes nothing.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
@@ -10,8 +10,9 @@ use contract::headers::PUBLISHED_AT;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::protocol::AMQPErrorKind;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ErrorKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -32,6 +33,7 @@ impl Amqp {
         &self,
         connection: &Connection,
         line: &watch::Sender<Line>,
+        max_size: &AtomicUsize,
     ) -> anyhow::Result<()> {
         let channel = connection.create_channel().await?;
         declare(&channel, &self.publishes, &self.subscriptions).await?;
@@ -48,7 +50,7 @@ impl Amqp {
                 share(&channel, requests).await;
                 return Ok(());
             }
-            publish_all(connection, &channel, &cut, &mut requests).await
+            publish_all(connection, &channel, &cut, max_size, &mut requests).await
         };
         tokio::select! {
             ended = work => ended,
@@ -117,6 +119,7 @@ impl Patience {
 /// A message that is not confirmed yet.
 struct Waiting {
     id: String,
+    size: usize,
     outcome: oneshot::Sender<Result<(), PublishError>>,
     since: Instant,
 }
@@ -131,6 +134,7 @@ async fn publish_all(
     connection: &Connection,
     channel: &Channel,
     cut: &AtomicBool,
+    max_size: &AtomicUsize,
     requests: &mut mpsc::Receiver<Publish>,
 ) -> anyhow::Result<()> {
     let mut confirms = FuturesUnordered::new();
@@ -149,7 +153,7 @@ async fn publish_all(
                 while let Some(Some(next)) = confirms.next().now_or_never() {
                     there.push(next);
                 }
-                let unconfirmed = settle(&mut waiting, &mut returned, there);
+                let unconfirmed = settle(&mut waiting, &mut returned, max_size, there);
                 // The frame may still lie in a buffer, and its confirm must not get among those of others: closing the
                 // connection discards both. Not while the broker takes nothing: it would not read the end of the connection.
                 ensure!(!unconfirmed || connection.status().blocked(), "a publish was not confirmed");
@@ -171,18 +175,24 @@ async fn publish_all(
                         drop(outcome.send(Err(PublishError::Blocked)));
                         continue;
                     }
+                    let size = message.body.len();
+                    if size > max_size.load(Ordering::Relaxed) {
+                        drop(outcome.send(Err(PublishError::TooLarge)));
+                        continue;
+                    }
                     number += 1;
-                    waiting.insert(number, Waiting { id: message.id.clone(), outcome, since: Instant::now() });
+                    let (id, since) = (message.id.clone(), Instant::now());
+                    waiting.insert(number, Waiting { id, size, outcome, since });
                     let number = number;
                     // Not awaited here: that would be a turn of lapin's thread for each message.
-                    confirms.push(async move { (number, confirmed(channel, message).await.ok()) });
+                    confirms.push(async move { (number, confirmed(channel, message).await.map_err(failure)) });
                 }
                 failpoint::pass_when_sent(Failpoint::AfterPublishBeforeConfirm, confirms.next()).await;
             }
             () = patience.over(connection, oldest), if !confirms.is_empty() => {
                 confirms.clear();
-                let never = waiting.keys().map(|number| (*number, None)).collect();
-                settle(&mut waiting, &mut returned, never);
+                let never = waiting.keys().map(|number| (*number, Err(PublishError::Unconfirmed))).collect();
+                settle(&mut waiting, &mut returned, max_size, never);
                 ensure!(connection.status().blocked(), "a publish was not confirmed");
                 cut.store(true, Ordering::Relaxed);
             }
@@ -190,25 +200,27 @@ async fn publish_all(
     }
 }
 
-/// Tells whoever waits for these confirms; `None` never came. Whether there is one of those. `returned`: ids of messages that
-/// came back, as long as there is any that is not settled.
+/// Tells whoever waits for these confirms what came of them. Whether the channel confirms nothing any more. `returned`: ids of
+/// messages that came back, as long as there is any that is not settled.
 fn settle(
     waiting: &mut BTreeMap<u64, Waiting>,
     returned: &mut HashSet<String>,
-    there: Vec<(u64, Option<Confirmation>)>,
+    max_size: &AtomicUsize,
+    there: Vec<(u64, Result<Confirmation, PublishError>)>,
 ) -> bool {
-    returned.extend(there.iter().filter_map(|(_, confirmation)| returned_id(confirmation.as_ref()?)));
+    returned.extend(there.iter().filter_map(|(_, confirmation)| returned_id(confirmation.as_ref().ok()?)));
     let mut unconfirmed = false;
     for (number, confirmation) in there {
-        let Some(Waiting { id, outcome, .. }) = waiting.remove(&number) else { continue };
+        let Some(Waiting { id, size, outcome, .. }) = waiting.remove(&number) else { continue };
+        unconfirmed |= confirmation.is_err();
         let settled = match confirmation {
-            None => Err(PublishError::Unconfirmed),
-            Some(_) if returned.contains(&id) => Err(PublishError::Unroutable),
-            Some(Confirmation::Ack(_)) => Ok(()),
-            Some(Confirmation::NotRequested) if disabled(Protection::Confirms) => Ok(()),
-            Some(Confirmation::Nack(_) | Confirmation::NotRequested) => Err(PublishError::Refused),
+            Err(PublishError::Closed(cause)) => Err(closed(cause, size, max_size)),
+            Err(error) => Err(error),
+            Ok(_) if returned.contains(&id) => Err(PublishError::Unroutable),
+            Ok(Confirmation::Ack(_)) => Ok(()),
+            Ok(Confirmation::NotRequested) if disabled(Protection::Confirms) => Ok(()),
+            Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => Err(PublishError::Refused),
         };
-        unconfirmed |= settled == Err(PublishError::Unconfirmed);
         // Whoever asked may have given up; the connection's fate is decided all the same.
         drop(outcome.send(settled));
     }
@@ -216,6 +228,29 @@ fn settle(
         returned.clear();
     }
     unconfirmed
+}
+
+fn failure(error: lapin::Error) -> PublishError {
+    match error.kind() {
+        // A soft one: about the channel, and so about what was published on it.
+        ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => {
+            PublishError::Closed(error.to_string())
+        }
+        _ => PublishError::Unconfirmed,
+    }
+}
+
+/// What became of a message of this size when the broker closed the channel. A message that is too large closes it for all
+/// that are on their way: the limit, which the cause names last, is remembered, so that it happens once.
+fn closed(cause: String, size: usize, max_size: &AtomicUsize) -> PublishError {
+    let numbers = cause.split(|c: char| !c.is_ascii_digit());
+    match numbers.filter_map(|number| number.parse().ok()).next_back() {
+        Some(limit) if cause.contains("message size") => {
+            max_size.store(limit, Ordering::Relaxed);
+            if size > limit { PublishError::TooLarge } else { PublishError::Unconfirmed }
+        }
+        _ => PublishError::Closed(cause),
+    }
 }
 
 /// What [`Protection::OwnChannel`] does instead: publishers on one channel, each of which takes the confirm that

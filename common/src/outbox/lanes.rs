@@ -1,0 +1,151 @@
+//! Which destinations wait, and when each is tried again. A lane holds the rows of one destination that could not go; events
+//! for other destinations pass it. The rows themselves stand in the database; this is what one relay remembers of them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::bus::PublishError;
+
+/// The lane of rows that go with the next batch.
+pub(super) const READY: &str = "";
+/// From a failure to the next try; doubled with each failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// A destination that is there again gets its events this late, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The same where each try costs the connection, and with it the time of all others.
+const LONGEST_PAUSE_AFTER_CLOSE: Duration = Duration::from_secs(60);
+/// While the broker or the database is away.
+const AWAY_PAUSE: Duration = Duration::from_millis(200);
+
+/// The lane of one destination's rows that exceed the broker's limit: they must not hold up the destination's other rows.
+pub(super) fn too_large(destination: &str) -> String {
+    format!("{destination}{TOO_LARGE}")
+}
+
+/// The destination of a lane, and whether its rows are too large.
+pub(super) fn destination(lane: &str) -> (&str, bool) {
+    lane.strip_suffix(TOO_LARGE).map_or((lane, false), |destination| (destination, true))
+}
+
+const TOO_LARGE: &str = ": too large";
+
+#[derive(Default)]
+pub(super) struct Lanes {
+    waits: Mutex<HashMap<String, Wait>>,
+    changed: Notify,
+}
+
+/// The state of one lane.
+struct Wait {
+    since: Instant,
+    pause: Duration,
+    /// `None` while the lane is being served.
+    due: Option<Instant>,
+    failures: u32,
+    logged: bool,
+}
+
+impl Wait {
+    fn begin() -> Wait {
+        let now = Instant::now();
+        Wait { since: now, pause: Duration::ZERO, due: Some(now), failures: 0, logged: false }
+    }
+}
+
+impl Lanes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Wait>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether events for this destination have to wait behind others.
+    pub(super) fn waits(&self, destination: &str) -> bool {
+        self.lock().contains_key(destination)
+    }
+
+    /// The lane holds rows: it is served at once if it was not known.
+    pub(super) fn begin(&self, lane: &str) {
+        let mut waits = self.lock();
+        if !waits.contains_key(lane) {
+            waits.insert(lane.to_owned(), Wait::begin());
+            self.changed.notify_one();
+        }
+    }
+
+    /// A row of the lane could not go.
+    pub(super) fn failed(&self, lane: &str, error: &PublishError) {
+        let mut waits = self.lock();
+        let wait = waits.entry(lane.to_owned()).or_insert_with(Wait::begin);
+        let longest = match error {
+            PublishError::Closed(_) => LONGEST_PAUSE_AFTER_CLOSE,
+            _ => LONGEST_PAUSE,
+        };
+        wait.failures += 1;
+        wait.pause = (2 * wait.pause).clamp(FIRST_PAUSE, longest);
+        wait.due = Some(Instant::now() + wait.pause);
+        // The first of these may be due to another message on the same connection, or to the connection itself.
+        let ambiguous = matches!(error, PublishError::Unconfirmed | PublishError::Closed(_));
+        if !wait.logged && !(ambiguous && wait.failures == 1) {
+            wait.logged = true;
+            let destination = destination(lane).0;
+            tracing::warn!(destination, cause = %error, "events wait in the outbox");
+        }
+        self.changed.notify_one();
+    }
+
+    /// Some rows of the lane went: the destination takes events again.
+    pub(super) fn progressed(&self, lane: &str) {
+        if let Some(wait) = self.lock().get_mut(lane) {
+            wait.pause = Duration::ZERO;
+        }
+    }
+
+    /// Nothing can be sent now, whatever the destination.
+    pub(super) fn postpone(&self, lane: &str) {
+        if let Some(wait) = self.lock().get_mut(lane) {
+            wait.due = Some(Instant::now() + AWAY_PAUSE);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The lane is empty.
+    pub(super) fn ended(&self, lane: &str) {
+        let Some(wait) = self.lock().remove(lane) else { return };
+        if wait.logged {
+            let (destination, waited_seconds) = (destination(lane).0, wait.since.elapsed().as_secs_f64());
+            tracing::info!(destination, waited_seconds, "events have left the outbox again");
+        }
+    }
+
+    /// A lane whose time has come; it is the caller's until one of the methods above is called.
+    pub(super) fn take_due(&self) -> Option<String> {
+        let now = Instant::now();
+        let mut waits = self.lock();
+        let (lane, wait) = waits
+            .iter_mut()
+            .filter(|(_, wait)| wait.due.is_some_and(|due| due <= now))
+            .min_by_key(|(_, wait)| wait.due)?;
+        wait.due = None;
+        Some(lane.clone())
+    }
+
+    /// Returns when a lane is due, or perhaps earlier.
+    pub(super) async fn due(&self) {
+        let next = self.lock().values().filter_map(|wait| wait.due).min();
+        match next {
+            Some(due) => tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = self.changed.notified() => {}
+            },
+            None => self.changed.notified().await,
+        }
+    }
+
+    /// Lanes that are not being served.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.lock().iter().filter(|(_, wait)| wait.due.is_some()).map(|(lane, _)| lane.clone()).collect()
+    }
+}
