@@ -178,7 +178,7 @@ pub async fn release_anonymous(
         "UPDATE reservations SET state = 'released' WHERE id = (
              SELECT id FROM reservations
              WHERE order_id IS NULL AND state = 'reserved' AND product_id = $1 AND quantity = $2
-             ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)",
+             ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)",
     );
     if released.bind(product_id).bind(quantity).execute(&mut *tx).await?.rows_affected() == 0 {
         return Ok(false);

@@ -5,11 +5,12 @@
 use common::Mode;
 use common::config::NoSettings;
 use common::testing::{
-    Method, Reply, Sandbox, TestApp, assert_limits_list, assert_needs_field, assert_refuses_bad_bodies,
-    assert_refuses_path_ids, assert_refuses_values, assert_serves_common_paths, effects_of, eventually,
-    no_ids,
+    Method, Reply, Sandbox, TestApp, assert_limits_list, assert_needs_field, assert_reads_few_rows,
+    assert_refuses_bad_bodies, assert_refuses_path_ids, assert_refuses_values, assert_serves_common_paths,
+    effects_of, eventually, keep_statistics, no_ids,
 };
 use futures_util::future::join_all;
+use inventoryservice::stock::{self, End};
 use inventoryservice::{ABOUT, sync};
 use serde_json::{Value, json};
 
@@ -41,7 +42,7 @@ fn assert_ok(reply: &Reply, quantity: i64, total_reserved: i64) {
 }
 
 /// Stock and reserved of product 1.
-async fn stock(app: &TestApp) -> (i64, i64) {
+async fn units(app: &TestApp) -> (i64, i64) {
     let body = app.get("/inventory/1").await.body;
     assert_eq!(body["product_id"], 1);
     (body["stock"].as_i64().unwrap(), body["reserved"].as_i64().unwrap())
@@ -74,7 +75,7 @@ async fn what_is_reserved_for_an_order_is_given_back_once() {
     assert_ok(&ask(&sandbox, &app, RESERVE, 8, 4).await, 4, 7);
     // The same order again: held since before.
     assert_ok(&ask(&sandbox, &app, RESERVE, 7, 3).await, 3, 7);
-    assert_eq!(stock(&app).await, (SEED, 7));
+    assert_eq!(units(&app).await, (SEED, 7));
     assert!(effects_of(&workflow(&sandbox, 7)).is_empty(), "it has not ended");
 
     assert_ok(&ask(&sandbox, &app, COMPENSATE, 7, 3).await, 3, 4);
@@ -83,7 +84,7 @@ async fn what_is_reserved_for_an_order_is_given_back_once() {
     // It has ended, and does not begin again.
     ask(&sandbox, &app, RESERVE, 7, 3).await.assert_problem(409, None);
     assert_ok(&ask(&sandbox, &app, COMMIT, 7, 3).await, 3, 4);
-    assert_eq!(stock(&app).await, (SEED, 4));
+    assert_eq!(units(&app).await, (SEED, 4));
     let labels = ["scenario=\"s5\"", "effect=\"stock\"", "outcome=\"released\""];
     assert!(app.metric("workflow_completion_seconds_count", &labels).await >= 1.0);
     app.stop().await;
@@ -97,12 +98,12 @@ async fn what_was_sold_leaves_the_stock_once_and_comes_back_when_the_order_is_gi
     ask(&sandbox, &app, RESERVE, 7, 3).await;
     for _ in 0..2 {
         assert_ok(&ask(&sandbox, &app, COMMIT, 7, 3).await, 3, 0);
-        assert_eq!(stock(&app).await, (SEED - 3, 0));
+        assert_eq!(units(&app).await, (SEED - 3, 0));
     }
     assert_eq!(effects_of(&workflow(&sandbox, 7)), ["stock sold"]);
     for _ in 0..2 {
         assert_ok(&ask(&sandbox, &app, COMPENSATE, 7, 3).await, 3, 0);
-        assert_eq!(stock(&app).await, (SEED, 0));
+        assert_eq!(units(&app).await, (SEED, 0));
     }
     app.stop().await;
     sandbox.close().await;
@@ -115,7 +116,7 @@ async fn a_reservation_that_comes_after_its_cancellation_is_not_made() {
     assert_ok(&ask(&sandbox, &app, COMPENSATE, 7, 3).await, 3, 0);
     ask(&sandbox, &app, RESERVE, 7, 3).await.assert_problem(409, None);
     assert_ok(&ask(&sandbox, &app, COMMIT, 7, 3).await, 3, 0);
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     app.stop().await;
     sandbox.close().await;
 }
@@ -149,7 +150,7 @@ async fn a_cancellation_releases_a_reservation_that_is_being_made() {
     };
     let (reserved, cancelled) = tokio::join!(ask(&sandbox, &app, RESERVE, 7, 3), cancelling);
     assert_eq!((reserved.status, cancelled.status), (200, 200));
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     app.stop().await;
     sandbox.close().await;
 }
@@ -165,7 +166,7 @@ async fn without_an_order_each_call_counts() {
     assert_ok(&ask(COMPENSATE).await, 2, 0);
     ask(COMPENSATE).await.assert_problem(409, None);
     ask(COMMIT).await.assert_problem(422, Some("order_id"));
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     app.stop().await;
     sandbox.close().await;
 }
@@ -187,10 +188,10 @@ async fn an_unknown_product_and_more_than_the_stock_are_refused_the_same_way_eac
     app.post(RESERVE, json!({"product_id": 999, "quantity": 1})).await.assert_problem(404, None);
     app.post(RESERVE, json!({"product_id": 1, "quantity": SEED + 1})).await.assert_problem(409, None);
     app.post(RESERVE, json!({"product_id": 1, "quantity": i32::MAX})).await.assert_problem(409, None);
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     // Giving up an order that got nothing gives nothing.
     assert_ok(&ask(&sandbox, &app, COMPENSATE, 2, SEED + 1).await, SEED + 1, 0);
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     app.stop().await;
     sandbox.close().await;
 }
@@ -210,10 +211,10 @@ async fn fifty_at_once_do_not_oversell_the_last_of_the_stock() {
     }
     totals.sort_unstable();
     assert_eq!(totals, (1..=10).collect::<Vec<_>>(), "each sees its own reservation as the last one");
-    assert_eq!(stock(&app).await, (10, 10));
+    assert_eq!(units(&app).await, (10, 10));
 
     join_all((1..=50).map(|order_id| ask(&sandbox, &app, COMPENSATE, order_id, 1))).await;
-    assert_eq!(stock(&app).await, (10, 0));
+    assert_eq!(units(&app).await, (10, 0));
     app.stop().await;
     sandbox.close().await;
 }
@@ -224,13 +225,13 @@ async fn one_order_at_once_from_all_sides_counts_once() {
     let app = start(&sandbox).await;
     let replies = join_all((0..20).map(|_| ask(&sandbox, &app, RESERVE, 7, 3))).await;
     assert!(replies.iter().all(|reply| reply.status == 200));
-    assert_eq!(stock(&app).await, (SEED, 3));
+    assert_eq!(units(&app).await, (SEED, 3));
     let paths = [RESERVE, COMPENSATE, COMMIT];
     let replies = join_all((0..30).map(|i| ask(&sandbox, &app, paths[i % 3], 7, 3))).await;
     assert!(replies.iter().all(|reply| [200, 409].contains(&reply.status)));
     // Given up in the end, whatever came first.
     assert_ok(&ask(&sandbox, &app, COMPENSATE, 7, 3).await, 3, 0);
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     app.stop().await;
     sandbox.close().await;
 }
@@ -242,12 +243,12 @@ async fn the_stock_can_be_reset_and_reservations_stay() {
     ask(&sandbox, &app, RESERVE, 1, 5).await;
     ask(&sandbox, &app, COMMIT, 1, 5).await;
     ask(&sandbox, &app, RESERVE, 2, 4).await;
-    assert_eq!(stock(&app).await, (SEED - 5, 4));
+    assert_eq!(units(&app).await, (SEED - 5, 4));
     let reply = app.request(Method::POST, "/reset_stock", &[], None).await;
     let products: Vec<&Value> = reply.body.as_array().unwrap().iter().collect();
     assert_eq!((reply.status, products.len()), (200, 3));
     assert!(products.iter().all(|product| product["stock"] == SEED), "{}", reply.text);
-    assert_eq!(stock(&app).await, (SEED, 4));
+    assert_eq!(units(&app).await, (SEED, 4));
     assert_ok(&ask(&sandbox, &app, COMPENSATE, 2, 4).await, 4, 0);
     app.stop().await;
     sandbox.close().await;
@@ -265,7 +266,7 @@ async fn bad_input_is_refused_and_moves_nothing() {
         let quantities = [no_ids(), vec![json!(i64::from(i32::MAX) + 1)]].concat();
         assert_needs_field(&app, path, &valid, "quantity", &quantities).await;
     }
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     let made: i64 = sqlx::query_scalar("SELECT count(*) FROM reservations")
         .fetch_one(&sandbox.pool().await)
         .await
@@ -273,4 +274,43 @@ async fn bad_input_is_refused_and_moves_nothing() {
     assert_eq!(made, 0);
     app.stop().await;
     sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_step_of_a_reservation_reads_only_its_row_whatever_the_statistics_say() {
+    for analyzed in [0, 10, 20_000] {
+        let (sandbox, mut db) = (Sandbox::new().await, None);
+        let build = |deps: common::Deps, NoSettings {}| {
+            db = Some(deps.db());
+            sync::service(&deps)
+        };
+        let app = sandbox.start(ABOUT, Mode::Sync, &[], build).await;
+        let (db, pool) = (db.unwrap(), sandbox.pool().await);
+        // As many are held as `analyzed` when the statistics are taken. Now these have ended, and 2000 others are held. Every
+        // second one has an order.
+        let insert = "INSERT INTO reservations (order_id, product_id, quantity, state)
+                      SELECT CASE WHEN n % 2 = 0 THEN n END, 1, 1, CASE WHEN n > $1 THEN 'reserved' ELSE 'released' END
+                      FROM generate_series(1, $2) AS n";
+        let insert = async |ended: i64, rows: i64| {
+            sqlx::query(insert).bind(ended).bind(rows).execute(&pool).await.unwrap();
+        };
+        insert(20_000 - analyzed, 20_000).await;
+        keep_statistics(&pool, "reservations").await;
+        sqlx::query("TRUNCATE reservations").execute(&pool).await.unwrap();
+        insert(20_000, 22_000).await;
+        sqlx::query("UPDATE inventory SET stock = 22000, reserved = 2000 WHERE product_id = 1")
+            .execute(&pool)
+            .await
+            .unwrap();
+        let reserve = async |tx: &mut common::Tx| drop(stock::reserve(tx, Some(50_000), 1, 1).await.unwrap());
+        assert_reads_few_rows(&db, "a reservation", reserve).await;
+        for end in [End::Released, End::Committed, End::Cancelled] {
+            let step = async |tx: &mut common::Tx| assert!(stock::end(tx, 21_000, end).await.unwrap());
+            assert_reads_few_rows(&db, "the end of a reservation", step).await;
+        }
+        let release = async |tx: &mut common::Tx| assert!(stock::release_anonymous(tx, 1, 1).await.unwrap());
+        assert_reads_few_rows(&db, "the release of a reservation without an order", release).await;
+        app.stop().await;
+        sandbox.close().await;
+    }
 }

@@ -129,7 +129,7 @@ pub async fn end(tx: &mut PgConnection, id: i64, end: End<'_>) -> Result<bool, A
 pub async fn take_overdue(tx: &mut PgConnection, settings: &Settings) -> Result<Vec<Order>, sqlx::Error> {
     sqlx::query_as(
         "UPDATE orders SET tried_at = now() WHERE id IN (
-             SELECT id FROM orders WHERE status = 'pending' AND tried_at < now() - make_interval(secs => $1)
+             SELECT id FROM orders WHERE (status || '') = 'pending' AND tried_at < now() - make_interval(secs => $1)
              ORDER BY tried_at LIMIT 100 FOR UPDATE SKIP LOCKED)
          RETURNING *",
     )

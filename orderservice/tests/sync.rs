@@ -7,12 +7,14 @@ mod saga;
 
 use std::sync::Arc;
 
-use common::Mode;
 use common::testing::{
-    Method, Peer, Sandbox, assert_limits_list, assert_needs_field, assert_refuses_bad_bodies,
-    assert_refuses_path_ids, assert_refuses_values, assert_serves_common_paths, eventually, no_ids, nobody,
+    Method, Peer, Sandbox, assert_limits_list, assert_needs_field, assert_reads_few_rows,
+    assert_refuses_bad_bodies, assert_refuses_path_ids, assert_refuses_values, assert_serves_common_paths,
+    eventually, keep_statistics, no_ids, nobody,
 };
-use orderservice::ABOUT;
+use common::{Context, Mode};
+use orderservice::orders::{self, End, Settings};
+use orderservice::{ABOUT, sync};
 use saga::{Answers, HANGS, PATH, PAYMENT, STOCK, Test, assert_failed, start};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -220,4 +222,68 @@ async fn bad_input_is_refused_and_nobody_is_asked() {
     test.app.post(PATH, json!({"product_id": 1})).await;
     assert_eq!(test.peer.calls()[0].body["quantity"], 1);
     test.end().await;
+}
+
+/// Of 20 000 orders, as many pending as `analyzed` when the statistics were taken; 2000 more since.
+async fn fill(pool: &sqlx::PgPool, analyzed: i64) {
+    let insert = "INSERT INTO orders (product_id, quantity, status, context)
+                  SELECT 1, 1, CASE WHEN n > $1 THEN 'failed' ELSE 'pending' END, $2 FROM generate_series(1, $3) AS n";
+    for (pending, rows) in [(analyzed, 20_000_i64), (2000, 2000)] {
+        let context = sqlx::types::Json(Context::fresh());
+        sqlx::query(insert).bind(pending).bind(context).bind(rows).execute(pool).await.unwrap();
+        if rows == 20_000 {
+            keep_statistics(pool, "orders").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_step_of_an_order_reads_only_its_row_whatever_the_statistics_say() {
+    for analyzed in [0, 10, 20_000] {
+        let (sandbox, mut db) = (Sandbox::new().await, None);
+        let build = |deps: common::Deps, settings: Settings| {
+            db = Some(deps.db());
+            sync::service(&deps, &settings)
+        };
+        let app = sandbox.start(ABOUT, Mode::Sync, &[], build).await;
+        let db = db.unwrap();
+        fill(&sandbox.pool().await, analyzed).await;
+        for (what, end) in [
+            ("the end of a failed order", End::Failed { reason: "Insufficient funds", compensated: true }),
+            ("the end of a completed order", End::Completed),
+        ] {
+            let step = async |tx: &mut common::Tx| assert!(orders::end(tx, 21_000, end).await.unwrap());
+            assert_reads_few_rows(&db, what, step).await;
+        }
+        assert_reads_few_rows(&db, "a look at an order", async |tx| {
+            drop(orders::find(tx, 21_000).await.unwrap())
+        })
+        .await;
+        app.stop().await;
+        sandbox.close().await;
+    }
+}
+
+#[tokio::test]
+async fn the_sweeper_reads_only_what_is_overdue() {
+    for analyzed in [0, 10, 20_000] {
+        let (sandbox, mut found) = (Sandbox::new().await, None);
+        let build = |deps: common::Deps, settings: Settings| {
+            found = Some((deps.db(), settings.clone()));
+            sync::service(&deps, &settings)
+        };
+        let app = sandbox.start(ABOUT, Mode::Sync, &["--saga-retry-seconds=3600"], build).await;
+        let (db, settings) = found.unwrap();
+        let pool = sandbox.pool().await;
+        fill(&pool, analyzed).await;
+        let overdue = "UPDATE orders SET tried_at = now() - interval '2 hours' WHERE id = 21000";
+        sqlx::query(overdue).execute(&pool).await.unwrap();
+        let step = async |tx: &mut common::Tx| {
+            let taken = orders::take_overdue(tx, &settings).await.unwrap();
+            assert_eq!(taken.iter().map(|order| order.id).collect::<Vec<_>>(), [21_000]);
+        };
+        assert_reads_few_rows(&db, "the sweeper", step).await;
+        app.stop().await;
+        sandbox.close().await;
+    }
 }

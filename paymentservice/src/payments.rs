@@ -266,6 +266,20 @@ pub async fn cancel_order(tx: &mut PgConnection, order_id: i64, reason: &str) ->
     Ok(())
 }
 
+/// Ends what has been processing for 60 s (sync mode): no request lasts longer than 30 s, so a crash cut it off.
+///
+/// # Errors
+/// As the database.
+pub async fn end_interrupted(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE payments SET status = 'failed', reason = 'Interrupted', updated_at = now()
+         WHERE (status || '') = 'processing' AND created_at < now() - interval '60 seconds'",
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// The paths that are the same in both modes.
 pub fn routes(db: Db, bank: Bank) -> OpenApiRouter {
     OpenApiRouter::new()

@@ -109,14 +109,7 @@ async fn cancel_payment(
     Ok(axum::Json(Done::ok()))
 }
 
-/// No request lasts longer than 30 s: what has been processing for 60 s was cut off by a crash.
 async fn end_interrupted(db: Db) -> Result<(), sqlx::Error> {
     db.wait_ready().await;
-    sqlx::query(
-        "UPDATE payments SET status = 'failed', reason = 'Interrupted', updated_at = now()
-         WHERE status = 'processing' AND created_at < now() - interval '60 seconds'",
-    )
-    .execute(&mut *db.acquire().await?)
-    .await?;
-    Ok(())
+    payments::end_interrupted(&mut *db.acquire().await?).await
 }

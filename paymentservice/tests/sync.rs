@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use common::Mode;
 use common::testing::{
-    Method, Reply, Sandbox, TestApp, assert_needs_field, assert_refuses_bad_bodies, assert_refuses_values,
-    assert_serves_common_paths, effects_of, eventually, no_ids,
+    Method, Reply, Sandbox, TestApp, assert_needs_field, assert_reads_few_rows, assert_refuses_bad_bodies,
+    assert_refuses_values, assert_serves_common_paths, effects_of, eventually, keep_statistics, no_ids,
 };
 use futures_util::future::join_all;
-use paymentservice::{ABOUT, payments::Settings, sync};
+use paymentservice::payments::{self, Settings};
+use paymentservice::{ABOUT, sync};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -267,4 +268,42 @@ async fn bad_input_is_refused_and_takes_nothing() {
     assert_eq!(count(&sandbox.pool().await, "payments").await, 0);
     app.stop().await;
     sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_step_of_a_payment_reads_only_its_row_whatever_the_statistics_say() {
+    for analyzed in [0, 10, 20_000] {
+        let (sandbox, mut db) = (Sandbox::new().await, None);
+        let build = |deps: common::Deps, settings: Settings| {
+            db = Some(deps.db());
+            sync::service(&deps, &settings)
+        };
+        let app = sandbox.start(ABOUT, Mode::Sync, &[], build).await;
+        let (db, pool) = (db.unwrap(), sandbox.pool().await);
+        // As many are being processed as `analyzed` when the statistics are taken; 2000 more since.
+        let insert = "INSERT INTO payments (payment_id, status, amount, currency, order_id, saga)
+                      SELECT 'pay_' || n, CASE WHEN n > $1 THEN 'success' ELSE 'processing' END, 100, 'USD', n, n % 2 = 0
+                      FROM generate_series($2, $3) AS n";
+        for (processing, from, to) in [(analyzed, 1, 20_000), (22_000, 20_001, 22_000)] {
+            let insert = sqlx::query(insert).bind(processing).bind(from).bind(to);
+            insert.execute(&pool).await.unwrap();
+            if from == 1 {
+                keep_statistics(&pool, "payments").await;
+            }
+        }
+        let taken = async |tx: &mut common::Tx| {
+            assert!(payments::complete(tx, "pay_21001", "txn_1").await.unwrap());
+        };
+        assert_reads_few_rows(&db, "the end of a payment", taken).await;
+        let look = async |tx: &mut common::Tx| drop(payments::find(tx, "pay_21001").await.unwrap());
+        assert_reads_few_rows(&db, "a look at a payment", look).await;
+        let pay = async |tx: &mut common::Tx| drop(payments::pay_order(tx, 20_000).await.unwrap());
+        assert_reads_few_rows(&db, "the payment of an order", pay).await;
+        let cancel = async |tx: &mut common::Tx| payments::cancel_order(tx, 20_000, "late").await.unwrap();
+        assert_reads_few_rows(&db, "the cancellation of an order", cancel).await;
+        let sweep = async |tx: &mut common::Tx| payments::end_interrupted(tx).await.unwrap();
+        assert_reads_few_rows(&db, "the look for interrupted payments", sweep).await;
+        app.stop().await;
+        sandbox.close().await;
+    }
 }

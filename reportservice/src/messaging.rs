@@ -61,7 +61,7 @@ async fn generate_report(
 /// Keyed by the job: one that is completed stays as it is; one that a crash cut off is computed anew.
 async fn compute_report(app: App, job: Incoming<GenerateReportJob>) -> Result<Handled, HandlerError> {
     let worker = app.hashing.worker().await.map_err(HandlerError::Retry)?;
-    if !reports::begin(&app.db, &job.job_id).await? {
+    if !reports::begin(&mut *app.db.acquire().await?, &job.job_id).await? {
         return Ok(Handled::Duplicate);
     }
     let seed = format!("{}:{}", job.job_id, job.report_type);

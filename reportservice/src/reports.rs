@@ -90,15 +90,15 @@ pub async fn find(tx: &mut PgConnection, job_id: &str) -> Result<Job, ApiError> 
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn begin(db: &Db, job_id: &str) -> Result<bool, ApiError> {
+pub async fn begin(tx: &mut PgConnection, job_id: &str) -> Result<bool, ApiError> {
     let begun = sqlx::query(
         "UPDATE report_jobs SET status = 'running', started_at = now() WHERE job_id = $1 AND status <> 'completed'",
     )
     .bind(job_id)
-    .execute(&mut *db.acquire().await?)
+    .execute(&mut *tx)
     .await?;
     if begun.rows_affected() == 0 {
-        find(&mut *db.acquire().await?, job_id).await?;
+        find(tx, job_id).await?;
     }
     Ok(begun.rows_affected() == 1)
 }
@@ -123,6 +123,31 @@ pub async fn complete(tx: &mut PgConnection, job_id: &str, report: &Report) -> R
         witness(tx, "report", job_id).await?;
     }
     Ok(first)
+}
+
+/// A job that no worker took has failed.
+///
+/// # Errors
+/// As the database.
+pub async fn refuse(tx: &mut PgConnection, job_id: &str) -> Result<(), sqlx::Error> {
+    let refuse = "UPDATE report_jobs SET status = 'failed' WHERE job_id = $1 AND status = 'queued'";
+    sqlx::query(refuse).bind(job_id).execute(tx).await?;
+    Ok(())
+}
+
+/// Ends what has not ended after 90 s (sync mode): no request works for over 60 s, so a crash cut it off.
+///
+/// # Errors
+/// As the database.
+pub async fn end_interrupted(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE report_jobs SET status = 'failed', finished_at = now()
+         WHERE (status || '') IN ('queued', 'running') AND created_at < now() - interval '90 seconds'
+           AND coalesce(started_at, created_at) < now() - interval '90 seconds'",
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// The paths that only look, the same in both modes.

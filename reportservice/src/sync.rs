@@ -57,7 +57,7 @@ async fn generate_report(
     tx.commit().await?;
 
     let Ok(worker) = tokio::time::timeout(PATIENCE, app.hashing.worker()).await else {
-        refuse(&app.db, &job.job_id).await?;
+        reports::refuse(&mut *app.db.acquire().await?, &job.job_id).await?;
         ticket.released(&app.db).await?;
         return Err(ApiError::Unavailable("no worker was free in time".into()));
     };
@@ -68,7 +68,7 @@ async fn generate_report(
 }
 
 async fn compute_report(db: &Db, worker: Worker, job: Job) -> Result<Job, ApiError> {
-    if reports::begin(db, &job.job_id).await? {
+    if reports::begin(&mut *db.acquire().await?, &job.job_id).await? {
         let report = worker
             .compute(format!("{}:{}", job.job_id, job.report_type))
             .await
@@ -83,21 +83,7 @@ async fn compute_report(db: &Db, worker: Worker, job: Job) -> Result<Job, ApiErr
     reports::find(&mut *db.acquire().await?, &job.job_id).await
 }
 
-async fn refuse(db: &Db, job_id: &str) -> Result<(), ApiError> {
-    let refused =
-        sqlx::query("UPDATE report_jobs SET status = 'failed' WHERE job_id = $1 AND status = 'queued'");
-    refused.bind(job_id).execute(&mut *db.acquire().await?).await?;
-    Ok(())
-}
-
-/// No request works for over 60 s: what has not ended after 90 s was cut off by a crash.
 async fn end_interrupted(db: Db) -> Result<(), sqlx::Error> {
     db.wait_ready().await;
-    sqlx::query(
-        "UPDATE report_jobs SET status = 'failed', finished_at = now()
-         WHERE status IN ('queued', 'running') AND coalesce(started_at, created_at) < now() - interval '90 seconds'",
-    )
-    .execute(&mut *db.acquire().await?)
-    .await?;
-    Ok(())
+    reports::end_interrupted(&mut *db.acquire().await?).await
 }

@@ -4,11 +4,14 @@
 mod reports;
 
 use common::Mode;
-use common::testing::{Method, Sandbox, TestApp, assert_serves_common_paths, effects_of, eventually};
+use common::testing::{
+    Method, Sandbox, TestApp, assert_reads_few_rows, assert_serves_common_paths, effects_of, eventually,
+    keep_statistics,
+};
 use futures_util::future::{join, join_all};
 use reports::{assert_completed, assert_one_after_the_other, chain, id, job};
 use reportservice::hashing::Settings;
-use reportservice::{ABOUT, sync};
+use reportservice::{ABOUT, reports as jobs, sync};
 use serde_json::json;
 
 /// Reports of 1000 hashes: of no length worth mentioning.
@@ -149,4 +152,37 @@ async fn a_job_survives_a_restart() {
     assert_eq!(job(&app, &id(&reply)).await, reply.body);
     app.stop().await;
     sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_step_of_a_job_reads_only_its_row_whatever_the_statistics_say() {
+    for analyzed in [0, 10, 20_000] {
+        let (sandbox, mut db) = (Sandbox::new().await, None);
+        let build = |deps: common::Deps, settings: Settings| {
+            db = Some(deps.db());
+            sync::service(&deps, &settings)
+        };
+        let app = sandbox.start(ABOUT, Mode::Sync, &[], build).await;
+        let (db, pool) = (db.unwrap(), sandbox.pool().await);
+        // As many are queued as `analyzed` when the statistics are taken; 2000 more since.
+        let insert = "INSERT INTO report_jobs (job_id, report_type, status)
+                      SELECT 'job_' || n, 'standard', CASE WHEN n > $1 THEN 'completed' ELSE 'queued' END
+                      FROM generate_series($2, $3) AS n";
+        for (queued, from, to) in [(analyzed, 1, 20_000), (22_000, 20_001, 22_000)] {
+            sqlx::query(insert).bind(queued).bind(from).bind(to).execute(&pool).await.unwrap();
+            if from == 1 {
+                keep_statistics(&pool, "report_jobs").await;
+            }
+        }
+        let begin = async |tx: &mut common::Tx| assert!(jobs::begin(tx, "job_21000").await.unwrap());
+        assert_reads_few_rows(&db, "the start of a report", begin).await;
+        let refuse = async |tx: &mut common::Tx| jobs::refuse(tx, "job_21000").await.unwrap();
+        assert_reads_few_rows(&db, "the refusal of a report", refuse).await;
+        let look = async |tx: &mut common::Tx| drop(jobs::find(tx, "job_21000").await.unwrap());
+        assert_reads_few_rows(&db, "a look at a job", look).await;
+        let sweep = async |tx: &mut common::Tx| jobs::end_interrupted(tx).await.unwrap();
+        assert_reads_few_rows(&db, "the look for interrupted reports", sweep).await;
+        app.stop().await;
+        sandbox.close().await;
+    }
 }
