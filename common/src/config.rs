@@ -12,6 +12,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::Mode;
 
+pub(crate) mod address;
+
 /// The command line of a service: the common settings and its own.
 #[derive(Parser)]
 #[command(version, next_line_help = false, max_term_width = 110)]
@@ -72,7 +74,7 @@ pub struct DatabaseSettings {
     pub database_url: Option<String>,
     #[arg(long, env, global = true)]
     pub postgres_host: Option<String>,
-    #[arg(long, env, global = true, default_value_t = 5432)]
+    #[arg(long, env, global = true, default_value_t = 5432, value_parser = clap::value_parser!(u16).range(1..))]
     pub postgres_port: u16,
     #[arg(long, env, global = true, default_value = "postgres")]
     pub postgres_user: String,
@@ -81,7 +83,7 @@ pub struct DatabaseSettings {
     #[arg(long, env, global = true, default_value = "microservices_db")]
     pub postgres_db: String,
     /// Schema of this service; its name if not set
-    #[arg(long, env, global = true)]
+    #[arg(long, env, global = true, value_parser = schema)]
     pub db_schema: Option<String>,
     /// Connections for requests and consumers; the outbox has up to four more of its own
     #[arg(long, env, global = true, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -95,7 +97,7 @@ pub struct BrokerSettings {
     pub amqp_url: Option<String>,
     #[arg(long, env, global = true)]
     pub rabbitmq_host: Option<String>,
-    #[arg(long, env, global = true, default_value_t = 5672)]
+    #[arg(long, env, global = true, default_value_t = 5672, value_parser = clap::value_parser!(u16).range(1..))]
     pub rabbitmq_port: u16,
     #[arg(long, env, global = true, default_value = "guest")]
     pub rabbitmq_user: String,
@@ -117,17 +119,17 @@ pub struct BrokerSettings {
 /// Where the other services are, in sync mode.
 #[derive(Args, Clone, Debug)]
 pub struct PeerSettings {
-    #[arg(long, env, global = true, default_value = "http://paymentservice:8000")]
+    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://paymentservice:8000")]
     pub payment_service_url: String,
-    #[arg(long, env, global = true, default_value = "http://analyticsservice:8000")]
+    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://analyticsservice:8000")]
     pub analytics_service_url: String,
-    #[arg(long, env, global = true, default_value = "http://emailservice:8000")]
+    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://emailservice:8000")]
     pub email_service_url: String,
-    #[arg(long, env, global = true, default_value = "http://searchservice:8000")]
+    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://searchservice:8000")]
     pub search_service_url: String,
-    #[arg(long, env, global = true, default_value = "http://cacheservice:8000")]
+    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://cacheservice:8000")]
     pub cache_service_url: String,
-    #[arg(long, env, global = true, default_value = "http://inventoryservice:8000")]
+    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://inventoryservice:8000")]
     pub inventory_service_url: String,
     /// Limit for one call to another service
     #[arg(long, env, global = true, default_value_t = 10_000)]
@@ -147,7 +149,7 @@ pub struct LogSettings {
 #[derive(Args, Clone, Debug)]
 pub struct OtelSettings {
     /// Collector for spans, OTLP over gRPC without TLS, such as http://localhost:4317; none are exported if not set
-    #[arg(long, env, global = true)]
+    #[arg(long, env, global = true, value_parser = address::http_or_none)]
     pub otel_exporter_otlp_endpoint: Option<String>,
 }
 
@@ -157,54 +159,22 @@ pub enum LogFormat {
     Pretty,
 }
 
-impl DatabaseSettings {
-    /// The address of the database.
-    ///
-    /// # Errors
-    /// One line that names the setting that is missing.
-    pub fn url(&self) -> Result<String, String> {
-        match (&self.database_url, &self.postgres_host) {
-            (Some(url), _) => Ok(url.clone()),
-            (None, Some(host)) => {
-                let (user, password) = (escape(&self.postgres_user), escape(&self.postgres_password));
-                Ok(format!("postgres://{user}:{password}@{host}:{}/{}", self.postgres_port, self.postgres_db))
-            }
-            (None, None) => {
-                Err("DATABASE_URL is missing (or POSTGRES_HOST, POSTGRES_USER, POSTGRES_PASSWORD)".into())
-            }
-        }
-    }
-}
-
 impl BrokerSettings {
-    /// The address of the broker.
-    ///
-    /// # Errors
-    /// One line that names the setting that is missing.
-    pub fn url(&self) -> Result<String, String> {
-        match (&self.amqp_url, &self.rabbitmq_host) {
-            (Some(url), _) => Ok(url.clone()),
-            (None, Some(host)) => {
-                let (user, password) = (escape(&self.rabbitmq_user), escape(&self.rabbitmq_password));
-                let vhost = if self.rabbitmq_vhost == "/" { "%2f" } else { &self.rabbitmq_vhost };
-                Ok(format!("amqp://{user}:{password}@{host}:{}/{vhost}", self.rabbitmq_port))
-            }
-            (None, None) => {
-                Err("AMQP_URL is missing (or RABBITMQ_HOST, RABBITMQ_USER, RABBITMQ_PASSWORD)".into())
-            }
-        }
-    }
-
     /// Age at which the oldest waiting event closes the door.
     pub fn outbox_max_age(&self) -> Duration {
         Duration::from_secs(self.outbox_max_age_seconds.into())
     }
 }
 
-/// Percent-encodes what would end the user part of a URL.
-fn escape(part: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    part.bytes().map(|b| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
+/// A schema whose name means the same with quotes and without, as in `search_path`.
+fn schema(name: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    // PostgreSQL keeps names with this beginning for itself, and cuts longer ones off.
+    if !first || !name.chars().all(plain) || name.starts_with("pg_") || name.len() > 63 {
+        return Err("a schema is called by up to 63 small letters, digits and _, and not pg_...".into());
+    }
+    Ok(name.to_owned())
 }
 
 /// Reads the command line and the environment of a service.
@@ -256,16 +226,5 @@ mod tests {
             let line = error_of(&args);
             assert!(line.starts_with(&format!("x: {name}: ")) && !line.contains('\n'), "{line}");
         }
-    }
-
-    #[test]
-    fn parts_make_a_url_and_odd_passwords_survive() {
-        let cli =
-            Cli::<Own>::try_parse_from(["x", "--postgres-host=db", "--postgres-password=a/b@c"]).unwrap();
-        let mut database = cli.base.database;
-        database.database_url = None;
-        assert_eq!(database.url().unwrap(), "postgres://postgres:a%2Fb%40c@db:5432/microservices_db");
-        database.postgres_host = None;
-        assert!(database.url().unwrap_err().contains("DATABASE_URL"));
     }
 }

@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use contract::Failpoint;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::DatabaseSettings;
 use crate::{failpoint, metrics};
 
+mod address;
 mod pool;
 pub use pool::Connection;
 use pool::{ACQUIRE_TIMEOUT, Counts, Pool};
@@ -86,6 +86,8 @@ pub struct Db {
 pub struct Keeper {
     /// Outside the pool, so that a pool that is busy is not taken for a server that is away.
     options: PgConnectOptions,
+    /// For people, with the setting that says so.
+    place: String,
     pool: Pool,
     requests: Pool,
     schema: String,
@@ -105,15 +107,14 @@ impl Db {
         migrations: &'static Migrator,
     ) -> Result<(Db, Keeper), String> {
         let schema = settings.db_schema.clone().unwrap_or_else(|| service.to_owned());
-        let options = PgConnectOptions::from_str(&settings.url()?)
-            .map_err(|e| format!("DATABASE_URL: {e}"))?
-            .application_name(service)
-            .options([
-                ("search_path", schema.as_str()),
-                ("statement_timeout", "10s"),
-                ("lock_timeout", "2s"),
-                ("idle_in_transaction_session_timeout", "30s"),
-            ]);
+        let (options, setting) = address::options(settings)?;
+        let place = format!("{} ({setting})", address::place(&options));
+        let options = options.application_name(service).options([
+            ("search_path", schema.as_str()),
+            ("statement_timeout", "10s"),
+            ("lock_timeout", "2s"),
+            ("idle_in_transaction_session_timeout", "30s"),
+        ]);
         // A relay's delete may be lost in a crash: the event is then sent again and recognised. No need to sync the log.
         // The outbox is empty at one time and has a long backlog at another, and plans are kept: what the statistics say of it
         // may be wrong, its key is always right.
@@ -130,7 +131,7 @@ impl Db {
             ready: watched,
         };
         let (pool, requests) = (db.relay.clone(), db.pool.clone());
-        Ok((db, Keeper { options, pool, requests, schema, migrations, migrated: false, ready }))
+        Ok((db, Keeper { options, place, pool, requests, schema, migrations, migrated: false, ready }))
     }
 
     /// For single statements.
@@ -215,9 +216,7 @@ impl Keeper {
                 cause = self.keep() => cause,
             };
             if self.ready.send_replace(false) || !waiting {
-                let host = self.options.get_host();
-                let port = self.options.get_port();
-                tracing::warn!(cause = format!("{cause:#}"), "waiting for PostgreSQL at {host}:{port}");
+                tracing::warn!(cause = format!("{cause:#}"), "waiting for PostgreSQL at {}", self.place);
                 waiting = true;
             }
             tokio::select! {

@@ -23,7 +23,7 @@ use crate::config::{self, Command, Settings};
 use crate::db::{Db, Keeper};
 use crate::otel::Spans;
 use crate::tasks::{Tasks, every};
-use crate::{effects, idempotency, journal, metrics, telemetry};
+use crate::{effects, environment, idempotency, journal, metrics, telemetry};
 
 /// Longest wait for running requests and events at shutdown: more than the longest job.
 const GRACE: Duration = Duration::from_secs(60);
@@ -129,6 +129,10 @@ impl Service {
 
 /// `main` of every service: settings, logs, database, the mode's `service`, serve.
 pub async fn main<Own: Args>(about: About, build: impl FnOnce(Mode, Deps, Own) -> Service) -> ExitCode {
+    if let Err(error) = environment::clear() {
+        print(&format!("{}: {error}", about.name), 2);
+        return ExitCode::from(2);
+    }
     let cli = match config::parse::<Own>(about.name) {
         Ok(cli) => cli,
         Err((text, code)) => {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{Service, Stages};
 use crate::Mode;
-use crate::bus::amqp::Amqp;
+use crate::bus::amqp::{self, Amqp};
 use crate::bus::consume::{Consumers, Subscription};
 use crate::bus::{Bus, Line};
 use crate::config::Settings;
@@ -76,7 +76,7 @@ impl Broker {
     /// Starts what keeps the service connected.
     ///
     /// # Errors
-    /// One line, when the broker's address is missing.
+    /// One line, when the broker's address is missing or wrong.
     pub(super) fn connect(
         self,
         service: &'static str,
@@ -87,7 +87,7 @@ impl Broker {
     ) -> Result<Connected, String> {
         let Broker { bus, line, relay, .. } = self;
         let amqp = Amqp {
-            url: settings.broker.url()?,
+            address: amqp::address(&settings.broker)?,
             service,
             publishes: messaging.publishes.into(),
             subscriptions: messaging.subscriptions.into(),

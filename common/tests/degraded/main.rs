@@ -112,7 +112,7 @@ fn gate_to_database(sandbox: &Sandbox) -> (Gate, String) {
 
 fn gate_to_broker(sandbox: &Sandbox) -> (Gate, String) {
     let (settings, NoSettings {}) = sandbox.settings(Mode::Async, &[]);
-    let (gate, url) = Gate::to(&settings.broker.url().expect("a URL"));
+    let (gate, url) = Gate::to(settings.broker.amqp_url.as_deref().expect("a URL"));
     (gate, format!("--amqp-url={url}"))
 }
 

@@ -1,6 +1,7 @@
 //! RabbitMQ: only the files in this folder name lapin. Two connections, each under a supervisor of its own that builds
 //! everything anew after any failure: lapin's recovery heals neither closed channels nor cancelled consumers.
 
+mod address;
 mod consumer;
 mod frames;
 mod publisher;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use futures_util::StreamExt;
+use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,7 @@ use super::consume::Subscription;
 use super::{Bus, Line};
 use crate::Db;
 use crate::events::Route;
+pub(crate) use address::address;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -58,7 +61,7 @@ impl Link {
 /// What one process needs of the broker.
 #[derive(Clone)]
 pub(crate) struct Amqp {
-    pub url: String,
+    pub address: AMQPUri,
     pub service: &'static str,
     pub publishes: Arc<[Route]>,
     pub subscriptions: Arc<[Subscription]>,
@@ -118,11 +121,8 @@ impl Amqp {
         while !stop.is_cancelled() {
             let name = format!("{} {role}", self.service);
             let properties = ConnectionProperties::default().with_connection_name(name.into());
-            // lapin sets aside 64 frames a connection: the default of 128 KB each is 8 MB.
-            let separator = if self.url.contains('?') { '&' } else { '?' };
-            let url = format!("{}{separator}frame_max=16384&heartbeat=10", self.url);
             let (runtime, open) = frames::runtime();
-            let connecting = Connection::connect_with_runtime(&url, properties, runtime);
+            let connecting = Connection::connect_uri_with_runtime(self.address.clone(), properties, runtime);
             let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connecting);
             let cause = tokio::select! {
                 () = stop.cancelled() => return None,
