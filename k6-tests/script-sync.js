@@ -41,4 +41,5 @@ export const s3 = load.scenario('s3');
 export const s4 = load.scenario('s4');
 export const s5 = load.scenario('s5');
 export const s6 = load.scenario('s6');
+export default load.smoke;
 export const handleSummary = load.summary;

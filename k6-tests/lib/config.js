@@ -1,5 +1,6 @@
 // What a run is made of, read from the environment once: where the services are, how hard they are
-// loaded and for how long. Both scripts read the same variables; README.md lists them.
+// loaded and for how long. Both scripts read the same variables; README.md lists them. A value that cannot be used ends the
+// run before it begins, with one line that names the variable, the value and what is allowed.
 
 // Written by `./study contract --json`.
 const CONTRACT = JSON.parse(open('../contract.json'));
@@ -11,66 +12,174 @@ export const SCENARIOS = CONTRACT.scenarios.map((scenario) => scenario.key);
 // Virtual users of S1, S2, S3 and S5, virtual users of S4, requests per second of S6, seconds.
 const PROFILES = JSON.parse(open('../profiles.json')).closed;
 const REFERENCE_SECONDS = 30; // without PROFILE: the users and rates of medium, for 30 s
+const HIGHEST_RATE = 100000; // per second; k6 makes virtual users in advance for what arrives at the same time
+const LOWEST_RATE = 0.001; // k6 takes whole numbers only: one in 1000 s
+const LONGEST_SECONDS = 7 * 24 * 3600;
 
-function number(name, fallback) {
-  const text = __ENV[name];
-  if (text === undefined || text === '') return fallback;
-  const value = Number(text);
-  if (!Number.isFinite(value) || value < 0) throw new Error(`${name}=${text} is not a number of 0 or more`);
+// A variable that is set to nothing counts as not set: compose files pass those on.
+const text = (name) => __ENV[name] || '';
+
+function refuse(name, why) {
+  const value = text(name);
+  throw new Error(`${name}=${value.length > 80 ? `${value.slice(0, 80)}...` : value} ${why}`);
+}
+
+function number(name, fallback, [least, most], whole = true) {
+  if (!text(name)) return fallback;
+  const value = /^\d+(\.\d+)?$/.test(text(name)) ? Number(text(name)) : NaN;
+  const kind = whole ? 'a whole number' : 'a number';
+  if (!(value >= least && value <= most) || (whole && !Number.isInteger(value))) refuse(name, `is not ${kind} from ${least} to ${most}`);
   return value;
 }
 
-function profile() {
-  const name = __ENV.PROFILE;
-  if (!name) return { ...PROFILES.medium, seconds: REFERENCE_SECONDS, name: 'reference' };
-  if (!PROFILES[name]) throw new Error(`PROFILE=${name} is unknown: take one of ${Object.keys(PROFILES).join(', ')}`);
-  return { ...PROFILES[name], name };
+function oneOf(name, allowed, fallback) {
+  if (!text(name)) return fallback;
+  if (!allowed.includes(text(name))) refuse(name, `is unknown: take one of ${allowed.join(', ')}`);
+  return text(name);
 }
 
 // The base address of every service in this mode, without the slash at the end. A BASE_URL with {service} in it is the whole address:
 // between containers each service has a name, and all have the same port.
 export function addresses(mode) {
-  const base = (__ENV.BASE_URL || 'http://localhost').replace(/\/+$/, '');
-  if (base.includes('{service}')) return Object.fromEntries(names.map((name) => [name, base.replace('{service}', name)]));
-  const first = firstPort[mode] + number('PORT_OFFSET', 0);
-  return Object.fromEntries(names.map((name, i) => [name, `${base}:${first + i}`]));
+  const base = (text('BASE_URL') || 'http://localhost').replace(/\/+$/, '');
+  const offset = number('PORT_OFFSET', 0, [0, 65535 - 8110]);
+  if (base.includes('{service}')) {
+    if (!/^https?:\/\/[^\s/]+(\/\S*)?$/.test(base)) refuse('BASE_URL', 'is not an address such as http://{service}service:8000');
+    return Object.fromEntries(names.map((name) => [name, base.replace('{service}', name)]));
+  }
+  if (!/^https?:\/\/([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[^\s/@:[\]]+)$/.test(base)) {
+    refuse('BASE_URL', 'is not a host without a port, such as http://localhost: each service has a port of its own (PORT_OFFSET moves them), or say http://{service}service:8000');
+  }
+  return Object.fromEntries(names.map((name, i) => [name, `${base}:${firstPort[mode] + offset + i}`]));
 }
 
-// DURATION takes what k6 takes ("45s", "2m"); a bare number means seconds.
-function duration(fallback) {
-  const text = __ENV.DURATION;
-  if (!text) return `${fallback}s`;
-  return /^\d+$/.test(text) ? `${text}s` : text;
+// DURATION takes what k6 takes ("45s", "2m", "1h30m"); a bare number means seconds.
+function durationSeconds(fallback) {
+  const said = text('DURATION');
+  if (!said) return fallback;
+  const units = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400 };
+  const parts = /^\d+$/.test(said) ? [`${said}s`] : /^(\d+(\.\d+)?(ms|[smhd]))+$/.test(said) ? said.match(/[\d.]+[a-z]+/g) : [];
+  const seconds = parts.reduce((sum, part) => sum + parseFloat(part) * units[part.replace(/[\d.]+/, '')], 0);
+  if (!(seconds >= 1 && seconds <= LONGEST_SECONDS)) refuse('DURATION', 'is not a time such as 45, 45s, 2m or 1h30m, of at least 1 s and at most 7 days');
+  return seconds;
 }
 
-const chosen = profile();
+// "1/15s" -> one in 15 s; 5 -> five in 1 s; 0.4 -> 400 in 1000 s (k6 takes whole rates only). Undefined if it is no rate.
+function arrival(rate) {
+  const said = typeof rate === 'number' ? String(rate) : typeof rate === 'string' ? rate : '';
+  const words = /^(\d+)\/(\d+)s$/.exec(said);
+  const perSecond = words ? Number(words[1]) / Number(words[2]) : /^\d+(\.\d+)?$/.test(said) ? Number(said) : NaN;
+  if (!(perSecond >= LOWEST_RATE && perSecond <= HIGHEST_RATE)) return undefined;
+  if (words) return { rate: Number(words[1]), timeUnit: `${words[2]}s`, perSecond };
+  if (Number.isInteger(perSecond)) return { rate: perSecond, timeUnit: '1s', perSecond };
+  return { rate: Math.round(perSecond * 1000), timeUnit: '1000s', perSecond };
+}
+
+function object(name, example) {
+  let value;
+  try {
+    value = JSON.parse(text(name));
+  } catch {
+    refuse(name, `is not JSON: say ${example}`);
+  }
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) refuse(name, `is not a JSON object: say ${example}`);
+  return value;
+}
+
+// Scenario -> arrival rate, of the variable `name`.
+function arrivals(name, rates, example) {
+  const isObject = rates !== null && typeof rates === 'object' && !Array.isArray(rates);
+  if (!isObject || !Object.keys(rates).length) refuse(name, `has no rates: say ${example}`);
+  const read = ([scenario, rate]) => {
+    if (!SCENARIOS.includes(scenario)) refuse(name, `names ${JSON.stringify(scenario)}, which is no scenario: take some of ${SCENARIOS.join(', ')}`);
+    const known = arrival(rate);
+    if (!known) refuse(name, `has ${JSON.stringify(rate)} for ${scenario}: say a rate per second such as 5 or 0.5, or "1/15s", from ${LOWEST_RATE} to ${HIGHEST_RATE} per second`);
+    return [scenario, known];
+  };
+  return Object.fromEntries(Object.entries(rates).map(read));
+}
+
+function ratesOf() {
+  const example = '{"s1":5,"s4":"1/15s"}';
+  const rates = text('RATES') ? object('RATES', example) : { s1: 5, s2: 5, s3: 5, s4: '1/15s', s5: 5, s6: 100 };
+  return arrivals('RATES', rates, example);
+}
+
+function burstOf(rates, seconds) {
+  if (!text('BURST')) return null;
+  const example = '{"after":20,"seconds":20,"rates":{"s6":"1000"}}';
+  const burst = object('BURST', example);
+  const others = Object.keys(burst).filter((key) => !['after', 'seconds', 'rates'].includes(key));
+  if (others.length) refuse('BURST', `has ${JSON.stringify(others[0])}, which is unknown: say ${example}`);
+  if (!(Number.isInteger(burst.after) && burst.after >= 0 && Number.isInteger(burst.seconds) && burst.seconds >= 1)) {
+    refuse('BURST', `needs whole seconds, "after" of at least 0 and "seconds" of at least 1: say ${example}`);
+  }
+  if (burst.after + burst.seconds > seconds) refuse('BURST', `ends after the load, which lasts ${seconds} s (DURATION)`);
+  const known = { after: burst.after, seconds: burst.seconds, rates: arrivals('BURST', burst.rates, example) };
+  const alone = Object.keys(known.rates).find((scenario) => !rates[scenario]);
+  if (alone) refuse('BURST', `names ${alone}, which RATES leaves out`);
+  return known;
+}
+
+// k6 writes the summary at the end; if it cannot, it logs that and still ends with 0. A script cannot write, so only what open() says
+// of the path is checked before the load. Names that do not exist are asked first: open() would read a device for ever.
+function summaryFile() {
+  const file = text('SUMMARY_FILE');
+  // open() takes a relative path as the script's, k6 writes it as the caller's.
+  const path = file.startsWith('/') || !file ? file : `${__ENV.PWD}/${file}`;
+  if (!path || path.startsWith('undefined')) return file;
+  const said = (place) => {
+    try {
+      open(place);
+      return '';
+    } catch (error) {
+      return String(error);
+    }
+  };
+  const isNoFolder = (place) => /not a directory/i.test(said(`${place}/no-such-file`));
+  const isFolder = (place) => !isNoFolder(place) && /directories|is a directory/i.test(said(place));
+  const folder = path.slice(0, path.lastIndexOf('/')) || '/';
+  if (isNoFolder(folder) || /no such file/i.test(said(folder))) refuse('SUMMARY_FILE', `cannot be written: there is no folder ${folder}`);
+  if (isFolder(path)) refuse('SUMMARY_FILE', 'is a folder: name a file');
+  return file;
+}
+
+function runId() {
+  // It becomes a part of S1's e-mail addresses and of every x-request-id.
+  if (text('RUN_ID') && !/^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$/.test(text('RUN_ID'))) {
+    refuse('RUN_ID', 'is not 1 to 48 letters, digits, - and _, the first a letter or digit');
+  }
+  return text('RUN_ID');
+}
+
+const profileName = oneOf('PROFILE', Object.keys(PROFILES), '');
+const profile = profileName ? PROFILES[profileName] : { ...PROFILES.medium, seconds: REFERENCE_SECONDS };
+// closed: virtual users that wait for their answer, then pause; open: fixed arrival rates, whatever the answers do;
+// busy: users that wait for their answer and do not pause.
+const load = oneOf('LOAD', ['closed', 'open', 'busy'], 'closed');
+const seconds = durationSeconds(profile.seconds);
+// Arrival rates of the open load, per second ("5") or in words ("1/15s": one in 15 s).
+const rates = ratesOf();
 
 export const config = {
-  // closed: virtual users that wait for their answer, then pause; open: fixed arrival rates, whatever the answers do;
-  // busy: users that wait for their answer and do not pause.
-  load: __ENV.LOAD || 'closed',
-  open: __ENV.LOAD === 'open',
-  limits: __ENV.LIMITS !== 'off',
-  profile: chosen,
-  duration: duration(chosen.seconds),
-  // Arrival rates of the open load, per second ("5") or in words ("1/15s": one in 15 s).
-  rates: __ENV.RATES ? JSON.parse(__ENV.RATES) : { s1: 5, s2: 5, s3: 5, s4: '1/15s', s5: 5, s6: 100 },
+  load,
+  limits: oneOf('LIMITS', ['on', 'off'], 'on') === 'on',
+  profile,
+  seconds,
+  duration: `${seconds}s`,
+  rates,
   // For some time of an open load other rates: {"after": 20, "seconds": 20, "rates": {"s6": "1000"}}.
-  burst: __ENV.BURST ? JSON.parse(__ENV.BURST) : null,
-  users: number('USERS', 10), // of a busy load, in each scenario that RATES names
-  pauseMs: number('PAUSE_MS', 0), // of each of these users after an answer
+  burst: burstOf(rates, seconds),
+  users: number('USERS', 10, [1, 10000]), // of a busy load, in each scenario that RATES names
+  pauseMs: number('PAUSE_MS', 0, [0, 3600000]), // of each of these users after an answer
   // Of an open load: so long answers may stay away before k6 lacks users.
-  hiccupMs: number('HICCUP_MS', 500),
-  seed: number('SEED', 1),
-  payload: number('PAYLOAD', 0), // characters of a product's name in S3; 0 leaves the name as it is
-  run: __ENV.RUN_ID || '',
-  summaryFile: __ENV.SUMMARY_FILE || '',
+  hiccupMs: number('HICCUP_MS', 500, [0, 7200000]),
+  seed: number('SEED', 1, [0, Number.MAX_SAFE_INTEGER]),
+  payload: number('PAYLOAD', 0, [0, 4096]), // characters of a product's name in S3; 0 leaves the name as it is
+  run: runId(),
+  summaryFile: summaryFile(),
   // The delays of the services under test: the checks "took > n ms" follow them.
-  emailMs: number('EMAIL_DELAY_MS', 500),
-  paymentMs: number('PAYMENT_DELAY_MS', 2000),
-  reportMs: number('REPORT_SECONDS', 10) * 1000,
+  emailMs: number('EMAIL_DELAY_MS', 500, [0, 3600000], false),
+  paymentMs: number('PAYMENT_DELAY_MS', 2000, [0, 3600000], false),
+  reportMs: number('REPORT_SECONDS', 10, [0, 3600], false) * 1000,
 };
-
-if (!['open', 'closed', 'busy'].includes(config.load)) {
-  throw new Error(`LOAD=${__ENV.LOAD} is unknown: take closed (users that wait and pause), busy (without pause) or open (fixed arrival rates)`);
-}

@@ -27,7 +27,7 @@ function crossed(metrics) {
   return failed;
 }
 
-function table(mode, rows, failed) {
+function table(title, rows, failed) {
   const cells = rows.map((r) => [
     r.scenario.toUpperCase(),
     r.requests,
@@ -42,7 +42,7 @@ function table(mode, rows, failed) {
   const width = head.map((_, i) => Math.max(...all.map((row) => row[i].length)));
   const lines = all.map((row) => row.map((cell, i) => cell.padStart(width[i])).join('  '));
   const verdict = failed.length ? ['', ...failed.map((f) => `FAILED  ${f}`)] : ['', 'every check and threshold holds'];
-  return [`${mode} mode, ${config.load} load, ${config.duration}`, '', ...lines, ...verdict, ''].join('\n');
+  return [title, '', ...lines, ...verdict, ''].join('\n');
 }
 
 export function summary(mode, data) {
@@ -51,9 +51,14 @@ export function summary(mode, data) {
   // Nothing was asked: setup refused and has already said why.
   if (rows.every((r) => r.requests === 0)) return { stdout: '' };
   const failed = crossed(metrics);
-  const text = `\n${table(mode, rows, failed)}`;
+  const smokeRuns = metrics.smoke_runs?.values.count ?? 0;
+  const load = smokeRuns ? 'smoke' : config.load;
+  const title = smokeRuns
+    ? `${mode} mode, ${smokeRuns} x each scenario once (k6's own options replace the load of the script)`
+    : `${mode} mode, ${load} load, ${config.seconds} s`;
+  const text = `\n${table(title, rows, failed)}`;
   if (!config.summaryFile) return { stdout: text };
-  const file = JSON.stringify({ mode, load: config.load, duration: config.duration, scenarios: rows, failed, k6: data }, null, 1);
+  const file = JSON.stringify({ mode, load, duration: config.duration, scenarios: rows, failed, k6: data }, null, 1);
   // Whoever compares reads the samples from standard output: keep it clean.
   return { [config.load === 'closed' ? 'stdout' : 'stderr']: text, [config.summaryFile]: file };
 }
