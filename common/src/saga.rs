@@ -28,6 +28,8 @@ pub const UNKNOWN_PRODUCT: &str = "Unknown product";
 pub const INSUFFICIENT_STOCK: &str = "Insufficient stock";
 /// What was held for this order was released or sold before.
 pub const RESERVATION_ENDED: &str = "The reservation of this order has ended";
+/// The step does not fit what is stored for this order.
+pub const OTHER_RESERVATION: &str = "The reservation of this order is for another product or quantity";
 
 fn share(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;

@@ -201,6 +201,14 @@ impl Sandbox {
         messages.iter().map(payload).collect()
     }
 
+    /// Why messages of `queue` are in its dead-letter queue.
+    pub async fn reasons(&self, queue: &str) -> Vec<String> {
+        let messages = self.messages(&format!("{queue}.dlq")).await;
+        let reason =
+            |m: &Value| m["properties"]["headers"]["x-reason"].as_str().unwrap_or_default().to_owned();
+        messages.iter().map(reason).collect()
+    }
+
     /// Asks the broker's management API.
     pub async fn manage(&self, method: Method, path: &str, body: Value) -> Value {
         let mut request = self.client.request(method, format!("{}/api/{path}", self.management));

@@ -8,9 +8,10 @@ use common::events::{
     StockReserved,
 };
 use common::outbox::Outbox;
-use common::{Deps, Service, Tx, effects};
+use common::saga::OTHER_RESERVATION;
+use common::{ApiError, Deps, Service, Tx, effects};
 
-use crate::stock::{self, End, Reservation};
+use crate::stock::{self, End, Ending, Reservation};
 
 #[derive(Clone)]
 struct App {
@@ -32,7 +33,8 @@ pub fn service(deps: &Deps) -> Service {
         .every(stock::MEASURE_EVERY, "stock gauge", move || stock::measure(db.clone()))
 }
 
-/// Keyed by the order: asked again, it announces again what was found first, so that a saga that got stuck goes on.
+/// Keyed by the order: asked again, it announces again what was found first, so that a saga that got stuck goes on. The same
+/// order with another product or quantity is set aside.
 async fn reserve_stock(
     app: App,
     tx: &mut Tx,
@@ -45,6 +47,7 @@ async fn reserve_stock(
         Reservation::Held => app.outbox.add(tx, &StockReserved { order_id, product_id, quantity })?,
         Reservation::Rejected { reason, .. } => app.outbox.add(tx, &StockRejected { order_id, reason })?,
         Reservation::Ended => {}
+        Reservation::Other => return Err(ApiError::Conflict(OTHER_RESERVATION.into()).into()),
     }
     Ok(if refused { Outcome::Completed(effects::STOCK, "refused") } else { Outcome::Applied })
 }
@@ -58,7 +61,7 @@ async fn release_stock(
     end_reservation(tx, payment.order_id, End::Released, "released").await
 }
 
-/// Keyed by the order: only what is reserved is sold.
+/// Keyed by the order: only what is reserved is sold. What was released before stays released: the order was given up.
 async fn commit_stock(
     _: App,
     tx: &mut Tx,
@@ -78,6 +81,8 @@ async fn end_reservation(
     end: End,
     outcome: &'static str,
 ) -> Result<Outcome, HandlerError> {
-    let ended = stock::end(tx, order_id, end).await?;
-    Ok(if ended { Outcome::Completed(effects::STOCK, outcome) } else { Outcome::Duplicate })
+    Ok(match stock::end(tx, order_id, None, end).await? {
+        Ending::Now => Outcome::Completed(effects::STOCK, outcome),
+        Ending::Before | Ending::NotHeld => Outcome::Duplicate,
+    })
 }

@@ -1,5 +1,6 @@
 //! Stock and reservations. Each step is keyed by the order and guarded by the state it expects, so that it counts once in
-//! whatever order and however often it comes. Nothing here knows the mode.
+//! whatever order and however often it comes. A step with other contents than the stored one moves nothing. Nothing here
+//! knows the mode.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use axum::extract::State;
 use common::error::Problems;
 use common::failpoint::{Protection, disabled, witness};
 use common::metrics::{self, Gauges};
-use common::saga::{INSUFFICIENT_STOCK, UNKNOWN_PRODUCT};
+use common::saga::{INSUFFICIENT_STOCK, OTHER_RESERVATION, UNKNOWN_PRODUCT};
 use common::web::{Page, Path, Query};
 use common::{ApiError, Db};
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub enum Reservation {
     Rejected { reason: String, first: bool },
     /// The order's reservation has ended already.
     Ended,
+    /// The order's reservation is for another product or quantity.
+    Other,
 }
 
 /// Holds stock for an order.
@@ -56,7 +59,7 @@ pub async fn reserve(
     .bind(quantity)
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(id) = inserted else { return earlier(tx, order_id).await };
+    let Some(id) = inserted else { return earlier(tx, order_id, (product_id, quantity)).await };
     let held = sqlx::query(
         "UPDATE inventory SET reserved = reserved + $2 WHERE product_id = $1 AND stock - reserved >= $2",
     )
@@ -82,13 +85,18 @@ pub async fn reserve(
 }
 
 /// What an order's reservation came to before.
-async fn earlier(tx: &mut PgConnection, order_id: Option<i64>) -> Result<Reservation, sqlx::Error> {
-    let (state, reason): (String, Option<String>) =
-        sqlx::query_as("SELECT state, reason FROM reservations WHERE order_id = $1")
+async fn earlier(
+    tx: &mut PgConnection,
+    order_id: Option<i64>,
+    contents: (i64, i64),
+) -> Result<Reservation, sqlx::Error> {
+    let (product_id, quantity, state, reason): (Option<i64>, i64, String, Option<String>) =
+        sqlx::query_as("SELECT product_id, quantity, state, reason FROM reservations WHERE order_id = $1")
             .bind(order_id)
             .fetch_one(tx)
             .await?;
     Ok(match state.as_str() {
+        _ if product_id.is_some_and(|product_id| (product_id, quantity) != contents) => Reservation::Other,
         "reserved" => Reservation::Held,
         "rejected" => Reservation::Rejected { reason: reason.unwrap_or_default(), first: false },
         _ => Reservation::Ended,
@@ -106,23 +114,40 @@ pub enum End {
     Cancelled,
 }
 
-/// Ends an order's reservation; `false` if there was nothing to end.
+/// What became of a request to end a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Now,
+    /// It had ended so before.
+    Before,
+    /// It cannot be sold: it had been released, or refused.
+    NotHeld,
+}
+
+/// Ends an order's reservation. `contents` are its product and quantity, where the caller says them.
 ///
 /// # Errors
-/// As the database.
-pub async fn end(tx: &mut PgConnection, order_id: i64, end: End) -> Result<bool, sqlx::Error> {
+/// 409 when the reservation has other contents, 404 when there is none to be sold.
+pub async fn end(
+    tx: &mut PgConnection,
+    order_id: i64,
+    contents: Option<(i64, i64)>,
+    end: End,
+) -> Result<Ending, ApiError> {
     if end == End::Released && disabled(Protection::Compensation) {
-        return Ok(true);
+        return Ok(Ending::Now);
     }
-    let mut ended = close(tx, order_id, end).await?;
+    let mut ended = close(tx, order_id, contents, end).await?;
     if ended.is_none() && end != End::Committed {
-        if entomb(tx, order_id).await? {
-            return Ok(true);
+        if entomb(tx, order_id, contents).await? {
+            return Ok(Ending::Now);
         }
         // There is a row after all: it has ended before, or was being made while the first look was taken.
-        ended = close(tx, order_id, end).await?;
+        ended = close(tx, order_id, contents, end).await?;
     }
-    let Some((product_id, quantity, before)) = ended else { return Ok(false) };
+    let Some((product_id, quantity, before)) = ended else {
+        return not_ended(tx, order_id, contents, end).await;
+    };
     let move_stock = match (before.as_str(), end) {
         ("committed", _) => "UPDATE inventory SET stock = stock + $2 WHERE product_id = $1",
         (_, End::Committed) => {
@@ -132,13 +157,40 @@ pub async fn end(tx: &mut PgConnection, order_id: i64, end: End) -> Result<bool,
     };
     sqlx::query(move_stock).bind(product_id).bind(quantity).execute(&mut *tx).await?;
     witness(tx, if end == End::Committed { "sell" } else { "release" }, order_id).await?;
-    Ok(true)
+    Ok(Ending::Now)
 }
 
-/// Product, quantity and former state of the reservation, if it was in a state that can end so.
+/// Why a reservation could not end so.
+async fn not_ended(
+    tx: &mut PgConnection,
+    order_id: i64,
+    contents: Option<(i64, i64)>,
+    end: End,
+) -> Result<Ending, ApiError> {
+    let stored: Option<(Option<i64>, i64, String)> =
+        sqlx::query_as("SELECT product_id, quantity, state FROM reservations WHERE order_id = $1")
+            .bind(order_id)
+            .fetch_optional(tx)
+            .await?;
+    let Some((product_id, quantity, state)) = stored else {
+        return Err(ApiError::not_found("reservation of order", order_id));
+    };
+    // A tombstone without a product fits everything.
+    let stored = product_id.map(|product_id| (product_id, quantity));
+    if let (Some(stored), Some(asked)) = (stored, contents)
+        && stored != asked
+    {
+        return Err(ApiError::Conflict(OTHER_RESERVATION.into()));
+    }
+    let sold = state == "committed";
+    Ok(if end == End::Committed && !sold { Ending::NotHeld } else { Ending::Before })
+}
+
+/// Product, quantity and former state of the reservation, if it has these contents and was in a state that can end so.
 async fn close(
     tx: &mut PgConnection,
     order_id: i64,
+    contents: Option<(i64, i64)>,
     end: End,
 ) -> Result<Option<(i64, i64, String)>, sqlx::Error> {
     let (state, from) = match end {
@@ -148,21 +200,33 @@ async fn close(
     };
     sqlx::query_as(
         "UPDATE reservations r SET state = $2 FROM (SELECT id, state FROM reservations WHERE order_id = $1 FOR UPDATE) old
-         WHERE r.id = old.id AND old.state = ANY($3) RETURNING r.product_id, r.quantity, old.state",
+         WHERE r.id = old.id AND old.state = ANY($3)
+           AND r.product_id = coalesce($4, r.product_id) AND r.quantity = coalesce($5, r.quantity)
+         RETURNING r.product_id, r.quantity, old.state",
     )
     .bind(order_id)
     .bind(state)
     .bind(from)
+    .bind(contents.map(|(product_id, _)| product_id))
+    .bind(contents.map(|(_, quantity)| quantity))
     .fetch_optional(tx)
     .await
 }
 
 /// Keeps a reservation from being made after it was released; `false` if there is a row for the order.
-async fn entomb(tx: &mut PgConnection, order_id: i64) -> Result<bool, sqlx::Error> {
+async fn entomb(
+    tx: &mut PgConnection,
+    order_id: i64,
+    contents: Option<(i64, i64)>,
+) -> Result<bool, sqlx::Error> {
     let entombed = sqlx::query(
-        "INSERT INTO reservations (order_id, quantity, state) VALUES ($1, 0, 'released') ON CONFLICT (order_id) DO NOTHING",
-    );
-    Ok(entombed.bind(order_id).execute(tx).await?.rows_affected() == 1)
+        "INSERT INTO reservations (order_id, product_id, quantity, state) VALUES ($1, $2, $3, 'released')
+         ON CONFLICT (order_id) DO NOTHING",
+    )
+    .bind(order_id)
+    .bind(contents.map(|(product_id, _)| product_id))
+    .bind(contents.map_or(0, |(_, quantity)| quantity));
+    Ok(entombed.execute(tx).await?.rows_affected() == 1)
 }
 
 /// Releases one reservation that was made without an order; `false` if there is none like it.

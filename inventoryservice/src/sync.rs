@@ -4,14 +4,14 @@
 use axum::extract::State;
 use common::api::{Call, CommitStock, CompensateStock, ReserveStock, StockReply, StockRequest};
 use common::error::Problems;
-use common::saga::{RESERVATION_ENDED, UNKNOWN_PRODUCT};
+use common::saga::{OTHER_RESERVATION, RESERVATION_ENDED, UNKNOWN_PRODUCT};
 use common::web::Json;
 use common::{ApiError, Db, Deps, Service, effects};
 use sqlx::PgConnection;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::stock::{self, End, Reservation};
+use crate::stock::{self, End, Ending, Reservation};
 
 #[derive(Clone)]
 struct App {
@@ -49,18 +49,16 @@ async fn reserve_stock(
             tx.commit().await?;
             Ok(reply)
         }
-        Reservation::Rejected { reason, first } => {
-            // An order's refusal is its end and is kept; without an order nothing is.
+        // Without a commit: a refusal must not decide about the next request for the order.
+        Reservation::Rejected { reason, .. } => {
             if order_id.is_some() {
-                tx.commit().await?;
-            }
-            if first && order_id.is_some() {
                 effects::completed(effects::STOCK, "refused");
             }
             let unknown = reason == UNKNOWN_PRODUCT;
             Err(if unknown { ApiError::NotFound(reason.into()) } else { ApiError::Conflict(reason.into()) })
         }
         Reservation::Ended => Err(ApiError::Conflict(RESERVATION_ENDED.into())),
+        Reservation::Other => Err(ApiError::Conflict(OTHER_RESERVATION.into())),
     }
 }
 
@@ -73,8 +71,9 @@ async fn compensate_stock(
 ) -> Result<axum::Json<StockReply>, ApiError> {
     let StockRequest { order_id, product_id, quantity } = request;
     let mut tx = app.db.begin().await?;
+    let contents = Some((product_id, quantity));
     let released = match order_id {
-        Some(order_id) => stock::end(&mut tx, order_id, End::Cancelled).await?,
+        Some(order_id) => stock::end(&mut tx, order_id, contents, End::Cancelled).await? == Ending::Now,
         None if stock::release_anonymous(&mut tx, product_id, quantity).await? => false,
         None => return Err(ApiError::Conflict("nothing like it is reserved without an order".into())),
     };
@@ -96,10 +95,13 @@ async fn commit_stock(
     let StockRequest { order_id, product_id, quantity } = request;
     let order_id = order_id.ok_or_else(|| ApiError::invalid("order_id", "is needed to sell what is held"))?;
     let mut tx = app.db.begin().await?;
-    let committed = stock::end(&mut tx, order_id, End::Committed).await?;
+    let ending = stock::end(&mut tx, order_id, Some((product_id, quantity)), End::Committed).await?;
+    if ending == Ending::NotHeld {
+        return Err(ApiError::Conflict(RESERVATION_ENDED.into()));
+    }
     let reply = reply(&mut tx, product_id, quantity).await?;
     tx.commit().await?;
-    if committed {
+    if ending == Ending::Now {
         effects::completed(effects::STOCK, "sold");
     }
     Ok(reply)

@@ -42,7 +42,7 @@ fn cancelled(order_id: i64) -> OrderCancelled {
 }
 
 /// Stock and reserved of product 1.
-async fn stock(app: &TestApp) -> (i64, i64) {
+async fn units(app: &TestApp) -> (i64, i64) {
     let body = app.get("/inventory/1").await.body;
     (body["stock"].as_i64().unwrap(), body["reserved"].as_i64().unwrap())
 }
@@ -65,7 +65,7 @@ async fn an_order_gets_its_stock_and_a_failed_payment_gives_it_back_once() {
 
     let workflow = sandbox.schema.as_str();
     sandbox.publish(&created(7, 3), workflow).await;
-    eventually("it is reserved", async || stock(&app).await == (SEED, 3)).await;
+    eventually("it is reserved", async || units(&app).await == (SEED, 3)).await;
     eventually("it is announced", async || !sandbox.messages(RESERVED).await.is_empty()).await;
     let message = sandbox.messages(RESERVED).await.remove(0);
     assert_eq!(message["properties"]["type"], "StockReserved");
@@ -79,11 +79,11 @@ async fn an_order_gets_its_stock_and_a_failed_payment_gives_it_back_once() {
     for id in [workflow, workflow, &other] {
         sandbox.publish_to(FAILED, &failed(7), id).await;
     }
-    eventually("it is released", async || stock(&app).await == (SEED, 0)).await;
+    eventually("it is released", async || units(&app).await == (SEED, 0)).await;
     // No other test of this program delivers these twice.
     eventually("repetitions are dropped", async || app.consumed(FAILED, "duplicate").await == before + 2.0)
         .await;
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     assert_eq!([effects_of(workflow), effects_of(&other)].concat(), ["stock released"]);
     app.stop().await;
     sandbox.close().await;
@@ -104,13 +104,13 @@ async fn an_order_that_is_announced_again_is_reserved_once_and_answered_again() 
     eventually("the other is answered", async || sandbox.messages(RESERVED).await.len() == 2).await;
     let events = sandbox.events(RESERVED).await;
     assert_eq!(without_timestamp(events[0].clone()), without_timestamp(events[1].clone()));
-    assert_eq!(stock(&app).await, (SEED, 3));
+    assert_eq!(units(&app).await, (SEED, 3));
 
     sandbox.publish_to(FAILED, &failed(7), "c").await;
-    eventually("it is released", async || stock(&app).await == (SEED, 0)).await;
+    eventually("it is released", async || units(&app).await == (SEED, 0)).await;
     sandbox.publish(&created(7, 3), "d").await;
     eventually("it is seen", async || seen(&sandbox, CREATED).await == 3).await;
-    assert_eq!(stock(&app).await, (SEED, 0), "what has ended does not begin again");
+    assert_eq!(units(&app).await, (SEED, 0), "what has ended does not begin again");
     app.stop().await;
     sandbox.close().await;
 }
@@ -135,7 +135,7 @@ async fn an_unknown_product_and_more_than_the_stock_are_rejected() {
         assert_eq!(event, json!({"order_id": order_id, "reason": reason}));
         eventually("the effect is noted", async || effects_of(&id) == ["stock refused"]).await;
     }
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     assert!(sandbox.messages(RESERVED).await.is_empty());
     // Asked again, it answers the same; the effect was there before.
     let again = format!("{workflow}-again");
@@ -152,22 +152,22 @@ async fn what_was_paid_leaves_the_stock_once_and_comes_back_when_the_order_is_gi
     let app = start(&sandbox).await;
     let workflow = sandbox.schema.as_str();
     sandbox.publish(&created(7, 3), "a").await;
-    eventually("it is reserved", async || stock(&app).await == (SEED, 3)).await;
+    eventually("it is reserved", async || units(&app).await == (SEED, 3)).await;
     sandbox.publish_to(SUCCEEDED, &succeeded(7), workflow).await;
     sandbox.publish_to(SUCCEEDED, &succeeded(7), &format!("{workflow}-b")).await;
-    eventually("it is sold", async || stock(&app).await == (SEED - 3, 0)).await;
+    eventually("it is sold", async || units(&app).await == (SEED - 3, 0)).await;
     eventually("both are seen", async || seen(&sandbox, SUCCEEDED).await == 2).await;
     sandbox.publish_to(FAILED, &failed(7), "c").await;
     eventually("a late failure is seen", async || seen(&sandbox, FAILED).await == 1).await;
-    assert_eq!(stock(&app).await, (SEED - 3, 0), "what was sold is not released");
+    assert_eq!(units(&app).await, (SEED - 3, 0), "what was sold is not released");
     let effects = [effects_of(workflow), effects_of(&format!("{workflow}-b"))].concat();
     assert_eq!(effects, ["stock sold"]);
 
     sandbox.publish_to(CANCELLED, &cancelled(7), "d").await;
-    eventually("it is back", async || stock(&app).await == (SEED, 0)).await;
+    eventually("it is back", async || units(&app).await == (SEED, 0)).await;
     sandbox.publish_to(CANCELLED, &cancelled(7), "e").await;
     eventually("the repetition is seen", async || seen(&sandbox, CANCELLED).await == 2).await;
-    assert_eq!(stock(&app).await, (SEED, 0));
+    assert_eq!(units(&app).await, (SEED, 0));
     app.stop().await;
     sandbox.close().await;
 }
@@ -185,7 +185,7 @@ async fn an_order_that_was_given_up_gets_no_stock() {
     let orders: Vec<Value> =
         sandbox.events(RESERVED).await.iter().map(|event| event["order_id"].clone()).collect();
     assert_eq!(orders, [json!(8)], "nothing is announced of the one that was given up");
-    assert_eq!(stock(&app).await, (SEED, 2));
+    assert_eq!(units(&app).await, (SEED, 2));
     app.stop().await;
     sandbox.close().await;
 }
@@ -204,12 +204,12 @@ async fn fifty_orders_do_not_oversell_the_last_of_the_stock() {
     })
     .await;
     assert_eq!(sandbox.messages(RESERVED).await.len(), 10);
-    assert_eq!(stock(&app).await, (10, 10));
+    assert_eq!(units(&app).await, (10, 10));
     for order_id in 1..=50 {
         sandbox.publish_to(FAILED, &failed(order_id), &format!("f{order_id}")).await;
     }
     eventually("all have ended", async || seen(&sandbox, FAILED).await == 50).await;
-    assert_eq!(stock(&app).await, (10, 0));
+    assert_eq!(units(&app).await, (10, 0));
     app.stop().await;
     sandbox.close().await;
 }
@@ -223,7 +223,7 @@ async fn what_is_no_order_is_set_aside_and_its_neighbours_are_served() {
         sandbox.publish_raw("", CREATED, text, &format!("poison-{n}")).await;
         sandbox.publish(&created(n, 1), &format!("neighbour-{n}")).await;
     }
-    eventually("the neighbours are served", async || stock(&app).await == (SEED, 4)).await;
+    eventually("the neighbours are served", async || units(&app).await == (SEED, 4)).await;
     let dead = format!("{CREATED}.dlq");
     eventually("all poison is set aside", async || sandbox.messages(&dead).await.len() == poison.len()).await;
     for message in sandbox.messages(&dead).await {
@@ -243,9 +243,46 @@ async fn a_quantity_below_one_moves_nothing() {
         sandbox.publish(&created(order_id, quantity), &format!("o{order_id}")).await;
     }
     sandbox.publish(&created(4, 1), "o4").await;
-    eventually("the neighbour is served", async || stock(&app).await == (SEED, 1)).await;
+    eventually("the neighbour is served", async || units(&app).await == (SEED, 1)).await;
     let dead = format!("{CREATED}.dlq");
     eventually("they are set aside", async || sandbox.messages(&dead).await.len() == 3).await;
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn an_order_that_is_announced_with_other_contents_is_set_aside() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    sandbox.publish(&created(7, 3), "a").await;
+    sandbox.publish(&OrderCreated { order_id: 8, product_id: 999, quantity: 3 }, "b").await;
+    eventually("one is reserved", async || sandbox.messages(RESERVED).await.len() == 1).await;
+    eventually("one is rejected", async || sandbox.messages(REJECTED).await.len() == 1).await;
+    sandbox.publish(&OrderCreated { order_id: 7, product_id: 2, quantity: 3 }, "c").await;
+    sandbox.publish(&created(7, 4), "d").await;
+    sandbox.publish(&created(8, 3), "e").await;
+    sandbox.publish(&created(9, 1), "neighbour").await;
+    eventually("three are set aside", async || sandbox.reasons(CREATED).await.len() == 3).await;
+    for reason in sandbox.reasons(CREATED).await {
+        assert_eq!(reason, "The reservation of this order is for another product or quantity");
+    }
+    eventually("the neighbour is served", async || sandbox.messages(RESERVED).await.len() == 2).await;
+    assert_eq!(units(&app).await, (SEED, 4));
+    assert_eq!(app.get("/inventory/2").await.body["reserved"], 0);
+    assert_eq!(sandbox.messages(REJECTED).await.len(), 1, "nothing is announced of what is set aside");
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_payment_for_an_order_without_a_reservation_is_set_aside() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    sandbox.publish_to(SUCCEEDED, &succeeded(7), "a").await;
+    eventually("it is set aside", async || !sandbox.reasons(SUCCEEDED).await.is_empty()).await;
+    assert_eq!(sandbox.reasons(SUCCEEDED).await, ["reservation of order 7 does not exist"]);
+    sandbox.publish(&created(7, 3), "b").await;
+    eventually("the order gets its stock", async || units(&app).await == (SEED, 3)).await;
     app.stop().await;
     sandbox.close().await;
 }

@@ -10,7 +10,7 @@ use common::testing::{
     effects_of, eventually, keep_statistics, no_ids,
 };
 use futures_util::future::join_all;
-use inventoryservice::stock::{self, End};
+use inventoryservice::stock::{self, End, Ending};
 use inventoryservice::{ABOUT, sync};
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ async fn what_is_reserved_for_an_order_is_given_back_once() {
     assert_eq!(effects_of(&workflow(&sandbox, 7)), ["stock released"]);
     // It has ended, and does not begin again.
     ask(&sandbox, &app, RESERVE, 7, 3).await.assert_problem(409, None);
-    assert_ok(&ask(&sandbox, &app, COMMIT, 7, 3).await, 3, 4);
+    ask(&sandbox, &app, COMMIT, 7, 3).await.assert_problem(409, None);
     assert_eq!(units(&app).await, (SEED, 4));
     let labels = ["scenario=\"s5\"", "effect=\"stock\"", "outcome=\"released\""];
     assert!(app.metric("workflow_completion_seconds_count", &labels).await >= 1.0);
@@ -114,8 +114,12 @@ async fn a_reservation_that_comes_after_its_cancellation_is_not_made() {
     let sandbox = Sandbox::new().await;
     let app = start(&sandbox).await;
     assert_ok(&ask(&sandbox, &app, COMPENSATE, 7, 3).await, 3, 0);
-    ask(&sandbox, &app, RESERVE, 7, 3).await.assert_problem(409, None);
-    assert_ok(&ask(&sandbox, &app, COMMIT, 7, 3).await, 3, 0);
+    for path in [RESERVE, COMMIT] {
+        ask(&sandbox, &app, path, 7, 3).await.assert_problem(409, None);
+    }
+    // The cancellation of something else is not what was cancelled.
+    ask(&sandbox, &app, COMPENSATE, 7, 4).await.assert_problem(409, None);
+    assert_ok(&ask(&sandbox, &app, COMPENSATE, 7, 3).await, 3, 0);
     assert_eq!(units(&app).await, (SEED, 0));
     app.stop().await;
     sandbox.close().await;
@@ -184,7 +188,7 @@ async fn an_unknown_product_and_more_than_the_stock_are_refused_the_same_way_eac
         reply.assert_problem(409, None);
         assert_eq!(reply.body["detail"], "Insufficient stock");
     }
-    assert_eq!(effects_of(&workflow(&sandbox, 2)), ["stock refused"]);
+    assert_eq!(effects_of(&workflow(&sandbox, 2)), ["stock refused"; 2]);
     app.post(RESERVE, json!({"product_id": 999, "quantity": 1})).await.assert_problem(404, None);
     app.post(RESERVE, json!({"product_id": 1, "quantity": SEED + 1})).await.assert_problem(409, None);
     app.post(RESERVE, json!({"product_id": 1, "quantity": i32::MAX})).await.assert_problem(409, None);
@@ -305,7 +309,9 @@ async fn a_step_of_a_reservation_reads_only_its_row_whatever_the_statistics_say(
         let reserve = async |tx: &mut common::Tx| drop(stock::reserve(tx, Some(50_000), 1, 1).await.unwrap());
         assert_reads_few_rows(&db, "a reservation", reserve).await;
         for end in [End::Released, End::Committed, End::Cancelled] {
-            let step = async |tx: &mut common::Tx| assert!(stock::end(tx, 21_000, end).await.unwrap());
+            let step = async |tx: &mut common::Tx| {
+                assert_eq!(stock::end(tx, 21_000, Some((1, 1)), end).await.unwrap(), Ending::Now);
+            };
             assert_reads_few_rows(&db, "the end of a reservation", step).await;
         }
         let release = async |tx: &mut common::Tx| assert!(stock::release_anonymous(tx, 1, 1).await.unwrap());
@@ -313,4 +319,56 @@ async fn a_step_of_a_reservation_reads_only_its_row_whatever_the_statistics_say(
         app.stop().await;
         sandbox.close().await;
     }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_an_orders_reservation_is_refused_and_moves_nothing() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    let assert_refused = async |state: &str| {
+        let before = app.get("/inventory").await.body;
+        for path in [RESERVE, COMPENSATE, COMMIT] {
+            for (product_id, quantity) in [(2, 7), (2, 3), (1, 9), (1, 1), (999, 3)] {
+                let body = json!({"order_id": 7, "product_id": product_id, "quantity": quantity});
+                let reply = app.post(path, body).await;
+                assert_eq!(
+                    reply.status, 409,
+                    "{state}, {path} of {quantity} of {product_id}: {}",
+                    reply.text
+                );
+                reply.assert_problem(409, None);
+            }
+        }
+        assert_eq!(app.get("/inventory").await.body, before, "{state}");
+    };
+    ask(&sandbox, &app, RESERVE, 7, 3).await;
+    assert_refused("reserved").await;
+    assert_ok(&ask(&sandbox, &app, COMMIT, 7, 3).await, 3, 0);
+    assert_refused("sold").await;
+    assert_ok(&ask(&sandbox, &app, COMPENSATE, 7, 3).await, 3, 0);
+    assert_refused("released").await;
+    assert_eq!(units(&app).await, (SEED, 0));
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_refused_step_does_not_change_the_answer_to_the_next_one_for_the_order() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    let unknown = json!({"order_id": 7, "product_id": 999, "quantity": 3});
+    app.post(RESERVE, unknown.clone()).await.assert_problem(404, None);
+    ask(&sandbox, &app, RESERVE, 7, SEED + 1).await.assert_problem(409, None);
+    ask(&sandbox, &app, COMMIT, 7, 3).await.assert_problem(404, None);
+    app.post(COMMIT, unknown).await.assert_problem(404, None);
+    let made: i64 = sqlx::query_scalar("SELECT count(*) FROM reservations")
+        .fetch_one(&sandbox.pool().await)
+        .await
+        .unwrap();
+    assert_eq!(made, 0, "a refused step is not stored");
+    assert_ok(&ask(&sandbox, &app, RESERVE, 7, 3).await, 3, 3);
+    assert_ok(&ask(&sandbox, &app, COMMIT, 7, 3).await, 3, 0);
+    assert_eq!(units(&app).await, (SEED - 3, 0));
+    app.stop().await;
+    sandbox.close().await;
 }

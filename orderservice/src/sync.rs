@@ -12,7 +12,7 @@ use common::api::{
 use common::client::{CallError, Http};
 use common::error::{Problem, Problems};
 use common::idempotency::{Claim, IdempotencyKey};
-use common::saga::{INSUFFICIENT_STOCK, RESERVATION_ENDED, UNKNOWN_PRODUCT};
+use common::saga::{INSUFFICIENT_STOCK, OTHER_RESERVATION, RESERVATION_ENDED, UNKNOWN_PRODUCT};
 use common::web::{Answer, Json};
 use common::{ApiError, Db, Deps, Service, effects};
 use serde_json::json;
@@ -105,8 +105,13 @@ async fn take_steps(app: &App, order: &Order) -> Result<(), StepError> {
         Err(error @ CallError::Refused { .. }) if error.says(RESERVATION_ENDED) => {
             return Ok(give_up(app, order, error).await?);
         }
-        Err(CallError::Refused { status, .. }) => {
-            let reason = if status == StatusCode::NOT_FOUND { UNKNOWN_PRODUCT } else { INSUFFICIENT_STOCK };
+        Err(error @ CallError::Refused { .. }) => {
+            let unknown = matches!(error, CallError::Refused { status: StatusCode::NOT_FOUND, .. });
+            let reason = match unknown {
+                true => UNKNOWN_PRODUCT,
+                false if error.says(OTHER_RESERVATION) => OTHER_RESERVATION,
+                false => INSUFFICIENT_STOCK,
+            };
             return Ok(end(app, order, End::Failed { reason, compensated: false }).await?);
         }
         Err(error) => return Ok(give_up(app, order, error).await?),
@@ -117,10 +122,11 @@ async fn take_steps(app: &App, order: &Order) -> Result<(), StepError> {
         app.http.call(&PayOrder { order_id: order.id }).await.map(|_| ())
     };
     match paid {
-        Ok(()) => {
-            app.http.call(&CommitStock(stock_of(order))).await?;
-            Ok(end(app, order, End::Completed).await?)
-        }
+        Ok(()) => match app.http.call(&CommitStock(stock_of(order))).await {
+            Ok(_) => Ok(end(app, order, End::Completed).await?),
+            // The stock is not sold, or perhaps it is: the payment must not stay taken for an order that does not complete.
+            Err(error) => Ok(give_up(app, order, error).await?),
+        },
         Err(CallError::Refused { body, .. }) => {
             let reason = body["reason"].as_str().unwrap_or("Payment refused");
             if let Err(error) = app.http.call(&CompensateStock(stock_of(order))).await {
@@ -144,6 +150,10 @@ async fn give_up(app: &App, order: &Order, cause: CallError) -> Result<(), ApiEr
     };
     match cancelled.await {
         Ok(_) => end(app, order, End::Failed { reason: "Interrupted", compensated: true }).await,
+        // Nothing is held for this order, so there is nothing to release.
+        Err(error) if error.says(OTHER_RESERVATION) => {
+            end(app, order, End::Failed { reason: "Interrupted", compensated: false }).await
+        }
         Err(_) => Err(cause.into()),
     }
 }
@@ -172,7 +182,7 @@ fn answer(order: Order) -> Result<Answer, ApiError> {
         return Ok(Answer::new(StatusCode::CREATED, order)?.at(location));
     }
     let reason = order.reason.unwrap_or_default();
-    let no_stock = [UNKNOWN_PRODUCT, INSUFFICIENT_STOCK].contains(&reason.as_str());
+    let no_stock = [UNKNOWN_PRODUCT, INSUFFICIENT_STOCK, OTHER_RESERVATION].contains(&reason.as_str());
     let message =
         if no_stock { "Order failed due to stock issue" } else { "Order failed due to payment issue" };
     let body = json!({

@@ -287,3 +287,37 @@ async fn the_sweeper_reads_only_what_is_overdue() {
         sandbox.close().await;
     }
 }
+
+const OTHER: &str = "The reservation of this order is for another product or quantity";
+
+#[tokio::test]
+async fn an_order_whose_reservation_is_for_something_else_fails_with_that_reason() {
+    let test = Test::start(&[]).await;
+    test.answers.set("/reserve_stock", 409, json!({"status": 409, "detail": OTHER}));
+    assert_failed(&test.order().await, 1, STOCK, OTHER, false);
+    assert_eq!(test.peer.paths(), ["/reserve_stock"]);
+    assert_eq!(test.stored(1).await["status"], "failed");
+    test.end().await;
+}
+
+#[tokio::test]
+async fn an_order_that_is_given_up_ends_though_the_reservation_is_for_something_else() {
+    let test = Test::start(&[]).await;
+    test.answers.set("/reserve_stock", 500, json!({}));
+    test.answers.set("/compensate_stock", 409, json!({"status": 409, "detail": OTHER}));
+    assert_failed(&test.order().await, 1, PAYMENT, "Interrupted", false);
+    assert_eq!(test.stored(1).await["status"], "failed");
+    test.end().await;
+}
+
+/// The sweeper released the stock of a slow order: it must not be called completed.
+#[tokio::test]
+async fn an_order_whose_stock_is_not_sold_is_undone_at_once() {
+    let test = Test::start(&["--saga-payment-failure-rate=0"]).await;
+    let ended = json!({"status": 409, "detail": "The reservation of this order has ended"});
+    test.answers.set("/commit_stock", 409, ended);
+    assert_failed(&test.order().await, 1, PAYMENT, "Interrupted", true);
+    let paths = ["/reserve_stock", "/pay_order", "/commit_stock", "/cancel_payment", "/compensate_stock"];
+    assert_eq!(test.peer.paths(), paths);
+    test.end().await;
+}
