@@ -18,7 +18,7 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::payments::{self, Bank, NewPayment, Processing, Settings};
+use crate::payments::{self, Bank, Cancelled, NewPayment, Processing, Settings};
 
 #[derive(Clone)]
 struct App {
@@ -73,24 +73,24 @@ async fn process_payment(
     Ok(answer)
 }
 
-/// Keyed by the payment: its state is guarded.
+/// Keyed by the payment: its state is guarded. Another amount or currency than was accepted is set aside.
 async fn take_payment(
     app: App,
     tx: &mut Tx,
     payment: Incoming<PaymentInitiated>,
 ) -> Result<Outcome, HandlerError> {
-    let PaymentInitiated { payment_id, .. } = payment.event;
+    let PaymentInitiated { payment_id, amount, currency } = payment.event;
     let transaction_id = payments::transaction_id();
-    if !payments::complete(tx, &payment_id, &transaction_id).await? {
+    if !payments::complete(tx, &payment_id, Some((amount, &currency)), &transaction_id).await? {
         // Unknown payments are rejected here; one that has ended is a repetition.
-        payments::find(tx, &payment_id).await?;
+        payments::find(tx, &payment_id).await?.fits(amount, &currency)?;
         return Ok(Outcome::Duplicate);
     }
     app.outbox.add(tx, &PaymentCompleted { payment_id, transaction_id, status: "success".into() })?;
     Ok(Outcome::Completed(effects::PAYMENT, "success"))
 }
 
-/// Keyed by the payment: one note each.
+/// Keyed by the payment: one note each. Another transaction or status is set aside.
 async fn audit_payment(
     _: App,
     tx: &mut Tx,
@@ -122,12 +122,14 @@ async fn pay_order(app: App, tx: &mut Tx, order: Incoming<StockReserved>) -> Res
     Ok(Outcome::Applied)
 }
 
-/// Keyed by the order: what was taken is given back once, and the row keeps a late payment away.
+/// Keyed by the order: what was taken is given back once, and the row keeps a late payment away. The first reason stands.
 async fn cancel_payment(
     _: App,
     tx: &mut Tx,
     order: Incoming<OrderCancelled>,
 ) -> Result<Outcome, HandlerError> {
-    payments::cancel_order(tx, order.order_id, &order.reason).await?;
-    Ok(Outcome::Applied)
+    Ok(match payments::cancel_order(tx, order.order_id, &order.reason).await? {
+        Cancelled::Now => Outcome::Applied,
+        Cancelled::Before { .. } => Outcome::Duplicate,
+    })
 }

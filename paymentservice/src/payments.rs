@@ -71,6 +71,15 @@ pub struct Payment {
     pub created_at: OffsetDateTime,
 }
 
+/// What `POST /cancel_payment` answers.
+#[derive(Serialize, ToSchema)]
+pub struct CancelledOrder {
+    #[schema(example = "ok")]
+    pub status: String,
+    /// Of the first cancellation
+    pub reason: String,
+}
+
 /// What sync mode answers when a payment is taken, for the API document.
 #[derive(ToSchema)]
 #[allow(dead_code)]
@@ -115,6 +124,21 @@ pub struct Refused {
 pub struct Reason {
     status: String,
     reason: String,
+}
+
+/// Relative difference of two amounts that are the same: JSON may change the last bits of a number.
+const ROUNDING: f64 = 1e-12;
+
+impl Payment {
+    /// # Errors
+    /// 409 when it has another amount or currency.
+    pub fn fits(&self, amount: f64, currency: &str) -> Result<(), ApiError> {
+        if (self.amount - amount).abs() <= ROUNDING * self.amount && self.currency == currency {
+            return Ok(());
+        }
+        let text = format!("payment {} has another amount or currency", self.payment_id);
+        Err(ApiError::Conflict(text.into()))
+    }
 }
 
 /// The bank of the study: it takes a while.
@@ -176,21 +200,27 @@ pub async fn find(tx: &mut PgConnection, payment_id: &str) -> Result<Payment, Ap
     found.await?.ok_or_else(|| ApiError::not_found("payment", payment_id))
 }
 
-/// Ends a payment that was processing; `false` if it had ended before.
+/// Ends a payment that was processing; `false` if it had ended before. `asked` is its amount and currency, where the caller
+/// says them: nothing changes unless they fit.
 ///
 /// # Errors
 /// As the database.
 pub async fn complete(
     tx: &mut PgConnection,
     payment_id: &str,
+    asked: Option<(f64, &str)>,
     transaction_id: &str,
 ) -> Result<bool, sqlx::Error> {
     let ended = sqlx::query(
         "UPDATE payments SET status = 'success', transaction_id = $2, updated_at = now()
-         WHERE payment_id = $1 AND status = 'processing'",
+         WHERE payment_id = $1 AND status = 'processing' AND currency = coalesce($4, currency)
+           AND abs(amount - coalesce($3, amount)) <= $5 * amount",
     )
     .bind(payment_id)
     .bind(transaction_id)
+    .bind(asked.map(|(amount, _)| amount))
+    .bind(asked.map(|(_, currency)| currency))
+    .bind(ROUNDING)
     .execute(&mut *tx)
     .await?;
     let first = ended.rows_affected() == 1;
@@ -203,22 +233,34 @@ pub async fn complete(
 /// Notes a payment in the audit; `false` if it was noted before.
 ///
 /// # Errors
-/// As the database.
+/// 409 when it was noted with another transaction or status.
 pub async fn audit(
     tx: &mut PgConnection,
     payment_id: &str,
     transaction_id: &str,
     status: &str,
-) -> Result<bool, sqlx::Error> {
+) -> Result<bool, ApiError> {
     let noted = sqlx::query(
         "INSERT INTO payment_audit (payment_id, transaction_id, status) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
     .bind(payment_id)
     .bind(transaction_id)
     .bind(status)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(noted.rows_affected() == 1)
+    if noted.rows_affected() == 1 {
+        return Ok(true);
+    }
+    let before: (String, String) =
+        sqlx::query_as("SELECT transaction_id, status FROM payment_audit WHERE payment_id = $1")
+            .bind(payment_id)
+            .fetch_one(tx)
+            .await?;
+    if (before.0.as_str(), before.1.as_str()) != (transaction_id, status) {
+        let text = format!("payment {payment_id} is noted with another transaction or status");
+        return Err(ApiError::Conflict(text.into()));
+    }
+    Ok(false)
 }
 
 /// The payment of an order: taken now, or what became of it before. Keyed by the order.
@@ -248,9 +290,13 @@ pub async fn pay_order(tx: &mut PgConnection, order_id: i64) -> Result<Payment, 
 ///
 /// # Errors
 /// As the database.
-pub async fn cancel_order(tx: &mut PgConnection, order_id: i64, reason: &str) -> Result<(), sqlx::Error> {
+pub async fn cancel_order(
+    tx: &mut PgConnection,
+    order_id: i64,
+    reason: &str,
+) -> Result<Cancelled, sqlx::Error> {
     let new = NewPayment::default();
-    sqlx::query(
+    let cancelled = sqlx::query(
         "INSERT INTO payments (payment_id, status, amount, currency, order_id, saga, reason)
          VALUES ($1, 'failed', $2, $3, $4, true, $5)
          ON CONFLICT (order_id) WHERE saga DO UPDATE
@@ -261,9 +307,24 @@ pub async fn cancel_order(tx: &mut PgConnection, order_id: i64, reason: &str) ->
     .bind(new.currency)
     .bind(order_id)
     .bind(reason)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(())
+    if cancelled.rows_affected() == 1 {
+        return Ok(Cancelled::Now);
+    }
+    let select = sqlx::query_scalar("SELECT reason FROM payments WHERE saga AND order_id = $1");
+    let reason: Option<String> = select.bind(order_id).fetch_one(tx).await?;
+    Ok(Cancelled::Before { reason: reason.unwrap_or_default() })
+}
+
+/// What became of a cancellation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    Now,
+    /// The first one stands, with its reason.
+    Before {
+        reason: String,
+    },
 }
 
 /// Ends what has been processing for 60 s (sync mode): no request lasts longer than 30 s, so a crash cut it off.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use common::api::{Call, CancelPayment, Done, OrderPaid, PayOrder};
+use common::api::{Call, CancelPayment, OrderPaid, PayOrder};
 use common::error::Problems;
 use common::idempotency::{Claim, IdempotencyKey};
 use common::web::{Answer, Json, OptionalJson};
@@ -14,7 +14,7 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::payments::{self, Bank, NewPayment, Refusal, Settings, Taken};
+use crate::payments::{self, Bank, Cancelled, CancelledOrder, NewPayment, Refusal, Settings, Taken};
 
 #[derive(Clone)]
 struct App {
@@ -57,7 +57,7 @@ async fn process_payment(
 
     let transaction_id = app.bank.charge().await;
     let mut tx = app.db.begin().await?;
-    let taken = payments::complete(&mut tx, &payment.payment_id, &transaction_id).await?;
+    let taken = payments::complete(&mut tx, &payment.payment_id, None, &transaction_id).await?;
     if taken {
         payments::audit(&mut tx, &payment.payment_id, &transaction_id, "success").await?;
     }
@@ -98,15 +98,19 @@ async fn pay_order(
 
 /// No payment for an order any more; one that was taken is given back
 #[utoipa::path(post, path = CancelPayment::PATH, request_body = CancelPayment,
-    responses((status = 200, body = Done), Problems))]
+    responses((status = 200, body = CancelledOrder), Problems))]
 async fn cancel_payment(
     State(app): State<App>,
     Json(order): Json<CancelPayment>,
-) -> Result<axum::Json<Done>, ApiError> {
+) -> Result<axum::Json<CancelledOrder>, ApiError> {
     let mut tx = app.db.begin().await?;
-    payments::cancel_order(&mut tx, order.order_id, &order.reason).await?;
+    let cancelled = payments::cancel_order(&mut tx, order.order_id, &order.reason).await?;
     tx.commit().await?;
-    Ok(axum::Json(Done::ok()))
+    let reason = match cancelled {
+        Cancelled::Now => order.reason,
+        Cancelled::Before { reason } => reason,
+    };
+    Ok(axum::Json(CancelledOrder { status: "ok".into(), reason }))
 }
 
 async fn end_interrupted(db: Db) -> Result<(), sqlx::Error> {

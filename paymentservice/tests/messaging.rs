@@ -241,3 +241,55 @@ async fn bad_input_is_refused_and_takes_nothing() {
     app.stop().await;
     sandbox.close().await;
 }
+
+#[tokio::test]
+async fn an_event_that_does_not_fit_its_payment_is_set_aside() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox, &[]).await;
+    let pool = sandbox.pool().await;
+    keep_announced(&pool).await;
+    let insert = "INSERT INTO payments (payment_id, status, amount, currency) VALUES ('pay_1', 'processing', 0.1, 'EUR')";
+    sqlx::query(insert).execute(&pool).await.unwrap();
+    let initiated = |amount: f64, currency: &str| PaymentInitiated {
+        payment_id: "pay_1".into(),
+        amount,
+        currency: currency.into(),
+    };
+    let [initiated_queue, completed_queue] = ["payment_initiated_queue", "payment_completed_queue"];
+    sandbox.publish(&initiated(0.2, "EUR"), "a").await;
+    sandbox.publish(&initiated(0.1, "USD"), "b").await;
+    eventually("both are set aside", async || sandbox.reasons(initiated_queue).await.len() == 2).await;
+    assert_eq!(app.get("/payments/pay_1").await.body["status"], "processing");
+    sandbox.publish(&initiated(0.1, "EUR"), "c").await;
+    eventually("it is taken", async || app.get("/payments/pay_1").await.body["status"] == "success").await;
+    eventually("it is audited", async || count(&pool, "payment_audit").await == 1).await;
+    let payment = app.get("/payments/pay_1").await.body;
+
+    sandbox.publish(&initiated(0.2, "EUR"), "d").await;
+    eventually("so is a late one", async || sandbox.reasons(initiated_queue).await.len() == 3).await;
+    for reason in sandbox.reasons(initiated_queue).await {
+        assert_eq!(reason, "payment pay_1 has another amount or currency");
+    }
+    let transaction_id = payment["transaction_id"].as_str().unwrap().to_owned();
+    for (transaction_id, status, id) in
+        [("txn_other".to_owned(), "success", "e"), (transaction_id, "failed", "f")]
+    {
+        let status = status.to_owned();
+        let completed = PaymentCompleted { payment_id: "pay_1".into(), transaction_id, status };
+        sandbox.publish(&completed, id).await;
+    }
+    eventually("and what the audit has otherwise", async || {
+        sandbox.reasons(completed_queue).await.len() == 2
+    })
+    .await;
+    for reason in sandbox.reasons(completed_queue).await {
+        assert_eq!(reason, "payment pay_1 is noted with another transaction or status");
+    }
+    assert_eq!(app.get("/payments/pay_1").await.body, payment);
+    assert_eq!(
+        (count(&pool, "payment_audit").await, announced(&pool, "PaymentCompleted").await.len()),
+        (1, 1)
+    );
+    app.stop().await;
+    sandbox.close().await;
+}
