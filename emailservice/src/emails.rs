@@ -48,25 +48,32 @@ impl MailServer {
     }
 }
 
-/// Whether the user's welcome e-mail was sent before.
+/// Whether the user's welcome e-mail was sent to this address before.
 ///
 /// # Errors
-/// As the database.
-pub async fn was_sent(db: &Db, user_id: i64) -> Result<bool, sqlx::Error> {
+/// 409 when it was sent to another one.
+pub async fn was_sent(db: &Db, user_id: i64, email: &str) -> Result<bool, ApiError> {
     let mut connection = db.acquire().await?;
-    let sent = sqlx::query_scalar("SELECT EXISTS (SELECT FROM emails WHERE user_id = $1)")
-        .bind(user_id)
-        .fetch_one(&mut *connection)
-        .await?;
+    let sent = find(&mut connection, user_id, email).await?;
     connection.release();
     Ok(sent)
 }
 
-/// Records that an e-mail was sent; `false` if one was recorded for this user before.
+async fn find(tx: &mut PgConnection, user_id: i64, email: &str) -> Result<bool, ApiError> {
+    let find = sqlx::query_scalar("SELECT email FROM emails WHERE user_id = $1").bind(user_id);
+    let sent_to: Option<String> = find.fetch_optional(tx).await?;
+    if sent_to.as_ref().is_some_and(|sent_to| sent_to != email) {
+        let text = format!("the welcome e-mail of user {user_id} went to another address");
+        return Err(ApiError::Conflict(text.into()));
+    }
+    Ok(sent_to.is_some())
+}
+
+/// Records that an e-mail was sent; `false` if one was recorded for this user and address before.
 ///
 /// # Errors
-/// As the database.
-pub async fn record(tx: &mut PgConnection, user_id: i64, email: &str) -> Result<bool, sqlx::Error> {
+/// 409 when one was recorded for another address.
+pub async fn record(tx: &mut PgConnection, user_id: i64, email: &str) -> Result<bool, ApiError> {
     let inserted =
         sqlx::query("INSERT INTO emails (user_id, email) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING")
             .bind(user_id)
@@ -76,6 +83,8 @@ pub async fn record(tx: &mut PgConnection, user_id: i64, email: &str) -> Result<
     let first = inserted.rows_affected() == 1;
     if first {
         witness(tx, "email", user_id).await?;
+    } else {
+        find(tx, user_id, email).await?;
     }
     Ok(first)
 }
@@ -101,10 +110,22 @@ pub fn routes(db: Db) -> OpenApiRouter {
 /// The newest e-mails
 #[utoipa::path(get, path = "/emails", params(Filter), responses((status = 200, body = [Email]), Problems))]
 async fn list(State(db): State<Db>, Query(filter): Query<Filter>) -> Result<Json<Vec<Email>>, ApiError> {
-    let emails = sqlx::query_as(
-        "SELECT * FROM emails WHERE $1::bigint IS NULL OR user_id = $1 ORDER BY id DESC LIMIT $2",
-    )
-    .bind(filter.user_id)
-    .bind(filter.limit);
-    Ok(Json(emails.fetch_all(&mut *db.acquire().await?).await?))
+    let mut connection = db.acquire().await?;
+    Ok(Json(newest(&mut connection, filter.user_id, filter.limit).await?))
+}
+
+/// The newest e-mails, of this user if one is given. Two statements: a generic plan for both would read all e-mails.
+///
+/// # Errors
+/// As the database.
+pub async fn newest(
+    tx: &mut PgConnection,
+    user_id: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Email>, sqlx::Error> {
+    let newest = match user_id {
+        Some(id) => sqlx::query_as("SELECT * FROM emails WHERE user_id = $1 LIMIT $2").bind(id),
+        None => sqlx::query_as("SELECT * FROM emails ORDER BY id DESC LIMIT $1"),
+    };
+    newest.bind(limit).fetch_all(tx).await
 }

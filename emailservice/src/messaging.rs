@@ -24,12 +24,12 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
     Service::new(emails::routes(deps.db())).consumes(consumers)
 }
 
-/// Keyed by the user: a second delivery finds that the mail was sent.
+/// Keyed by the user: a second delivery finds that the mail was sent. Another address of the same user is set aside.
 async fn send_welcome_email(
     app: App,
     user: Incoming<UserRegistered>,
 ) -> Result<Option<Handled>, HandlerError> {
-    if emails::was_sent(&app.db, user.user_id).await? {
+    if emails::was_sent(&app.db, user.user_id, &user.email).await? {
         return Ok(Some(Handled::Duplicate));
     }
     app.mail.send().await;

@@ -23,14 +23,14 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
     Service::new(routes.merge(emails::routes(deps.db())))
 }
 
-/// Send a user's welcome e-mail, once
+/// Send a user's welcome e-mail, once; another address of the same user is refused
 #[utoipa::path(post, path = SendWelcomeEmail::PATH, request_body = SendWelcomeEmail,
     responses((status = 200, body = Done), Problems))]
 async fn send_welcome_email(
     State(app): State<App>,
     Json(user): Json<SendWelcomeEmail>,
 ) -> Result<axum::Json<Done>, ApiError> {
-    if !emails::was_sent(&app.db, user.user_id).await? {
+    if !emails::was_sent(&app.db, user.user_id, &user.email).await? {
         app.mail.send().await;
         let mut tx = app.db.begin().await?;
         let first = emails::record(&mut tx, user.user_id, &user.email).await?;

@@ -119,3 +119,25 @@ async fn what_waits_in_the_queue_is_served_after_a_restart() {
     app.stop().await;
     sandbox.close().await;
 }
+
+#[tokio::test]
+async fn a_registration_with_another_address_of_a_user_who_got_a_mail_is_set_aside() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    let other = UserRegistered { user_id: 1, email: "eve@example.org".into() };
+    // At once, so that neither finds the other's mail before it is sent; and one that does.
+    sandbox.publish(&registered(1), "a").await;
+    sandbox.publish(&other, "b").await;
+    eventually("one is set aside", async || sandbox.reasons(QUEUE).await.len() == 1).await;
+    let sent = app.get("/emails").await.body;
+    let third = UserRegistered { user_id: 1, email: "bob@example.org".into() };
+    sandbox.publish(&third, "c").await;
+    eventually("so is a late one", async || sandbox.reasons(QUEUE).await.len() == 2).await;
+    for reason in sandbox.reasons(QUEUE).await {
+        assert_eq!(reason, "the welcome e-mail of user 1 went to another address");
+    }
+    assert_eq!(app.get("/emails").await.body, sent);
+    assert_eq!(mails(&app, "").await, 1);
+    app.stop().await;
+    sandbox.close().await;
+}

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use common::Mode;
 use common::testing::{
-    Method, Sandbox, TestApp, assert_limits_list, assert_needs_field, assert_refuses_bad_bodies,
-    assert_serves_common_paths, effects_of, no_ids,
+    Method, Sandbox, TestApp, assert_limits_list, assert_needs_field, assert_reads_few_rows,
+    assert_refuses_bad_bodies, assert_serves_common_paths, effects_of, keep_statistics, no_ids,
 };
-use emailservice::{ABOUT, emails::Settings, sync};
+use emailservice::emails::{self, Settings};
+use emailservice::{ABOUT, sync};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -121,5 +122,46 @@ async fn without_its_database_it_refuses_at_once_and_ends_when_told() {
     }
     let stopping = tokio::time::timeout(Duration::from_secs(5), app.stop());
     assert!(stopping.await.is_ok(), "it did not end while it waited for the database");
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_mail_to_another_address_of_a_user_who_got_one_is_refused() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox, "--email-delay-ms=50").await;
+    let ask = async |email: &str| app.post(PATH, json!({"email": email, "user_id": 1})).await;
+    // At once, so that neither finds the other's mail before it is sent.
+    let replies = join_all(["ada@example.org", "eve@example.org"].map(ask)).await;
+    let mut statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409]);
+    let mails = app.get("/emails").await.body;
+    let sent_to = mails[0]["email"].as_str().unwrap();
+    assert_eq!(mails.as_array().unwrap().len(), 1);
+    assert_eq!(ask(sent_to).await.status, 200);
+    ask("bob@example.org").await.assert_problem(409, None);
+    assert_eq!(app.get("/emails").await.body, mails);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn the_mail_of_a_user_is_found_by_its_key_whatever_the_statistics_say() {
+    let (sandbox, mut db) = (Sandbox::new().await, None);
+    let build = |deps: common::Deps, settings: Settings| {
+        db = Some(deps.db());
+        sync::service(&deps, &settings)
+    };
+    let app = sandbox.start(ABOUT, Mode::Sync, &[], build).await;
+    let pool = sandbox.pool().await;
+    let fill =
+        "INSERT INTO emails (user_id, email) SELECT n, 'ada@example.org' FROM generate_series(1, 20000) AS n";
+    sqlx::query(fill).execute(&pool).await.unwrap();
+    keep_statistics(&pool, "emails").await;
+    let look = async |tx: &mut common::Tx| {
+        assert_eq!(emails::newest(tx, Some(7), 100).await.unwrap().len(), 1);
+    };
+    assert_reads_few_rows(&db.unwrap(), "the list of a user's e-mails", look).await;
+    app.stop().await;
     sandbox.close().await;
 }
