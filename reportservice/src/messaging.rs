@@ -58,10 +58,11 @@ async fn generate_report(
     Ok(answer)
 }
 
-/// Keyed by the job: one that is completed stays as it is; one that a crash cut off is computed anew.
+/// Keyed by the job: one that is completed stays as it is; one that a crash cut off is computed anew. Another type than was
+/// accepted is set aside.
 async fn compute_report(app: App, job: Incoming<GenerateReportJob>) -> Result<Handled, HandlerError> {
     let worker = app.hashing.worker().await.map_err(HandlerError::Retry)?;
-    if !reports::begin(&mut *app.db.acquire().await?, &job.job_id).await? {
+    if !reports::begin(&mut *app.db.acquire().await?, &job.job_id, &job.report_type).await? {
         return Ok(Handled::Duplicate);
     }
     let seed = format!("{}:{}", job.job_id, job.report_type);

@@ -89,16 +89,21 @@ pub async fn find(tx: &mut PgConnection, job_id: &str) -> Result<Job, ApiError> 
 /// The computation begins, or begins anew after a crash; `false` if the job is completed.
 ///
 /// # Errors
-/// 404 when there is none.
-pub async fn begin(tx: &mut PgConnection, job_id: &str) -> Result<bool, ApiError> {
+/// 404 when there is none, 409 when it is of another type.
+pub async fn begin(tx: &mut PgConnection, job_id: &str, report_type: &str) -> Result<bool, ApiError> {
     let begun = sqlx::query(
-        "UPDATE report_jobs SET status = 'running', started_at = now() WHERE job_id = $1 AND status <> 'completed'",
+        "UPDATE report_jobs SET status = 'running', started_at = now()
+         WHERE job_id = $1 AND status <> 'completed' AND report_type = $2",
     )
     .bind(job_id)
+    .bind(report_type)
     .execute(&mut *tx)
     .await?;
     if begun.rows_affected() == 0 {
-        find(tx, job_id).await?;
+        let job = find(tx, job_id).await?;
+        if job.report_type != report_type {
+            return Err(ApiError::Conflict(format!("job {job_id} is of another type").into()));
+        }
     }
     Ok(begun.rows_affected() == 1)
 }

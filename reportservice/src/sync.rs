@@ -68,7 +68,7 @@ async fn generate_report(
 }
 
 async fn compute_report(db: &Db, worker: Worker, job: Job) -> Result<Job, ApiError> {
-    if reports::begin(&mut *db.acquire().await?, &job.job_id).await? {
+    if reports::begin(&mut *db.acquire().await?, &job.job_id, &job.report_type).await? {
         let report = worker
             .compute(format!("{}:{}", job.job_id, job.report_type))
             .await

@@ -207,3 +207,24 @@ async fn without_a_broker_a_job_is_accepted_and_the_next_start_computes_it() {
     app.stop().await;
     sandbox.close().await;
 }
+
+#[tokio::test]
+async fn a_job_of_another_type_than_was_accepted_is_set_aside_and_not_begun() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox, SHORT).await;
+    let insert = "INSERT INTO report_jobs (job_id, report_type, status) VALUES ('job_1', 'sales', 'queued')";
+    sqlx::query(insert).execute(&sandbox.pool().await).await.unwrap();
+    let of_type =
+        |report_type: &str| GenerateReportJob { job_id: "job_1".into(), report_type: report_type.into() };
+    sandbox.publish(&of_type("other"), "m1").await;
+    eventually("it is set aside", async || sandbox.reasons(QUEUE).await.len() == 1).await;
+    assert_eq!(job(&app, "job_1").await["status"], "queued");
+    sandbox.publish(&of_type("sales"), "m2").await;
+    let completed = in_state(&app, "job_1", "completed").await;
+    sandbox.publish(&of_type("other"), "m3").await;
+    eventually("so is a late one", async || sandbox.reasons(QUEUE).await.len() == 2).await;
+    assert_eq!(sandbox.reasons(QUEUE).await, ["job job_1 is of another type"; 2]);
+    assert_eq!(job(&app, "job_1").await, completed);
+    app.stop().await;
+    sandbox.close().await;
+}

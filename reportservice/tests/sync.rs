@@ -174,7 +174,8 @@ async fn a_step_of_a_job_reads_only_its_row_whatever_the_statistics_say() {
                 keep_statistics(&pool, "report_jobs").await;
             }
         }
-        let begin = async |tx: &mut common::Tx| assert!(jobs::begin(tx, "job_21000").await.unwrap());
+        let begin =
+            async |tx: &mut common::Tx| assert!(jobs::begin(tx, "job_21000", "standard").await.unwrap());
         assert_reads_few_rows(&db, "the start of a report", begin).await;
         let refuse = async |tx: &mut common::Tx| jobs::refuse(tx, "job_21000").await.unwrap();
         assert_reads_few_rows(&db, "the refusal of a report", refuse).await;
