@@ -8,6 +8,7 @@ use common::api::ProductChange;
 use common::error::Problems;
 use common::events::ClickTracked;
 use common::failpoint::witness;
+use common::fanout::other_contents;
 use common::web::{Page, Query, no_nul, no_nul_opt};
 use common::{ApiError, Db, rules};
 use garde::Validate;
@@ -65,6 +66,26 @@ pub async fn store(tx: &mut PgConnection, clicks: &[&ClickTracked]) -> Result<Ha
     Ok(stored.into_iter().collect())
 }
 
+/// Whether one of these clicks, which are all stored, is stored with other contents.
+///
+/// # Errors
+/// As the database.
+pub async fn differ(tx: &mut PgConnection, clicks: &[&ClickTracked]) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (
+             SELECT FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[]) AS again (event_id, user_id, page, session_id)
+             JOIN clicks USING (event_id)
+             WHERE (again.user_id, again.page, again.session_id)
+                 IS DISTINCT FROM (clicks.user_id, clicks.page, clicks.session_id))",
+    )
+    .bind(clicks.iter().map(|c| c.event_id).collect::<Vec<_>>())
+    .bind(clicks.iter().map(|c| c.user_id).collect::<Vec<_>>())
+    .bind(clicks.iter().map(|c| c.page.as_str()).collect::<Vec<_>>())
+    .bind(clicks.iter().map(|c| c.session_id.as_deref()).collect::<Vec<_>>())
+    .fetch_one(tx)
+    .await
+}
+
 /// [`store`] for one click alone: a set of one costs the database a fifth more.
 ///
 /// # Errors
@@ -87,8 +108,8 @@ pub async fn store_one(tx: &mut PgConnection, click: &ClickTracked) -> Result<()
 /// every time.
 ///
 /// # Errors
-/// As the database.
-pub async fn record(tx: &mut PgConnection, change: &ProductChange) -> Result<bool, sqlx::Error> {
+/// 409 when this version was recorded with other contents.
+pub async fn record(tx: &mut PgConnection, change: &ProductChange) -> Result<bool, ApiError> {
     let recorded = sqlx::query(
         "INSERT INTO product_updates (product_id, version, name, stock) VALUES ($1, $2, $3, $4)
          ON CONFLICT ON CONSTRAINT product_updates_version_key DO NOTHING",
@@ -100,6 +121,17 @@ pub async fn record(tx: &mut PgConnection, change: &ProductChange) -> Result<boo
     .execute(&mut *tx)
     .await?;
     let first = recorded.rows_affected() == 1;
+    if !first {
+        let before: (Option<String>, Option<i64>) =
+            sqlx::query_as("SELECT name, stock FROM product_updates WHERE product_id = $1 AND version = $2")
+                .bind(change.product_id)
+                .bind(change.version)
+                .fetch_one(&mut *tx)
+                .await?;
+        if before != (change.name.clone(), change.stock) {
+            return Err(other_contents(change));
+        }
+    }
     if let (true, Some(version)) = (first, change.version) {
         witness(tx, "analytics", format!("{}:{version}", change.product_id)).await?;
     }
@@ -154,11 +186,28 @@ async fn updates(
     State(db): State<Db>,
     Query(filter): Query<Filter>,
 ) -> Result<Json<Vec<ProductUpdate>>, ApiError> {
-    let updates = sqlx::query_as(
-        "SELECT product_id, version, name, stock, recorded_at FROM product_updates
-         WHERE $1::bigint IS NULL OR product_id = $1 ORDER BY id DESC LIMIT $2",
-    )
-    .bind(filter.product_id)
-    .bind(filter.limit);
-    Ok(Json(updates.fetch_all(&mut *db.acquire().await?).await?))
+    let mut connection = db.acquire().await?;
+    Ok(Json(newest(&mut connection, filter.product_id, filter.limit).await?))
+}
+
+/// The newest updates, of this product if one is given. Two statements: a generic plan for both would read all updates.
+///
+/// # Errors
+/// As the database.
+pub async fn newest(
+    tx: &mut PgConnection,
+    product_id: Option<i64>,
+    limit: i64,
+) -> Result<Vec<ProductUpdate>, sqlx::Error> {
+    let newest = match product_id {
+        Some(id) => sqlx::query_as(
+            "SELECT product_id, version, name, stock, recorded_at FROM product_updates
+             WHERE product_id = $1 ORDER BY id DESC LIMIT $2",
+        )
+        .bind(id),
+        None => sqlx::query_as(
+            "SELECT product_id, version, name, stock, recorded_at FROM product_updates ORDER BY id DESC LIMIT $1",
+        ),
+    };
+    newest.bind(limit).fetch_all(tx).await
 }

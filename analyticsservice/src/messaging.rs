@@ -97,11 +97,12 @@ async fn publish_pack(bus: &Bus, pack: &[PackedClick]) -> Result<(), ApiError> {
 }
 
 /// Keyed by the event's id: a click that is stored stays as it is, and what a batch that failed has left is not stored again.
+/// A click whose id is stored with other contents is set aside.
 async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Handled>, HandlerError> {
     let clicks: Vec<Arrived<'_>> =
         messages.iter().enumerate().flat_map(|(place, message)| arrived(place, message)).collect();
     let mut handled = vec![Handled::Duplicate; messages.len()];
-    let mut connection = db.acquire().await?;
+    let (mut connection, mut again) = (db.acquire().await?, Vec::new());
     for (n, chunk) in clicks.chunks(CHUNK).enumerate() {
         if n > 0 {
             failpoint::pass(failpoint::Failpoint::MidBatch);
@@ -112,8 +113,13 @@ async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Han
             if stored.remove(&click.event_id) {
                 effects::completed_in(effects::CLICK, context, "stored");
                 handled[*place] = Handled::Applied;
+            } else {
+                again.push(*click);
             }
         }
+    }
+    if !again.is_empty() && analytics::differ(&mut connection, &again).await? {
+        return Err(ApiError::Conflict("a click with this id is stored with other contents".into()).into());
     }
     connection.release();
     Ok(handled)
@@ -135,7 +141,7 @@ fn arrived(place: usize, message: &Incoming<Clicks>) -> impl Iterator<Item = Arr
     one.into_iter().chain(packed)
 }
 
-/// Keyed by the product's version: each is recorded once.
+/// Keyed by the product's version: each is recorded once, the same one with other contents is set aside.
 async fn log_update(_: Db, tx: &mut Tx, product: Incoming<ProductUpdated>) -> Result<Outcome, HandlerError> {
     let first = analytics::record(tx, &(&product.event).into()).await?;
     Ok(if first { Outcome::Completed(effects::ANALYTICS, "recorded") } else { Outcome::Duplicate })

@@ -212,3 +212,38 @@ async fn updates_are_recorded_once_each_and_listed_newest_first_and_by_product()
     assert_eq!(effects_of(&format!("{prefix}-a")).len() + effects_of(&format!("{prefix}-b")).len(), 1);
     sandbox.close().await;
 }
+
+#[tokio::test]
+async fn a_version_that_is_recorded_with_other_contents_is_set_aside() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    announce(&sandbox, 20, 2, "a").await;
+    eventually("it is recorded", async || updates(&app, "").await.len() == 1).await;
+    let other = ProductUpdated { product_id: 20, name: "Kettle".into(), stock: 5, version: 2 };
+    sandbox.publish_to(UPDATES, &other, "b").await;
+    eventually("it is set aside", async || !sandbox.reasons(UPDATES).await.is_empty()).await;
+    assert_eq!(sandbox.reasons(UPDATES).await, ["version 2 of product 20 is stored with other contents"]);
+    assert_eq!(app.get("/product_updates").await.body[0]["name"], "Laptop");
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_click_whose_id_is_stored_with_other_contents_is_set_aside_and_its_neighbours_are_stored() {
+    let sandbox = Sandbox::new().await;
+    start(&sandbox).await.stop().await;
+    let [first, second] = ["0198f1a0-0000-7000-8000-000000000001", "0198f1a0-0000-7000-8000-000000000002"];
+    // All of them wait, so that they come in one batch.
+    for (id, page, message) in
+        [(first, "/", "a"), (first, "/", "b"), (first, "/other", "c"), (second, "/", "neighbour")]
+    {
+        sandbox.publish(&click(id, page), message).await;
+    }
+    let app = start(&sandbox).await;
+    eventually("it is set aside", async || !sandbox.reasons(CLICKS).await.is_empty()).await;
+    eventually("the others are handled", async || sandbox.messages(CLICKS).await.is_empty()).await;
+    assert_eq!(count(&app).await, 2);
+    app.stop().await;
+    assert_eq!(sandbox.reasons(CLICKS).await, ["a click with this id is stored with other contents"]);
+    sandbox.close().await;
+}

@@ -115,3 +115,21 @@ async fn a_bad_update_is_refused_and_not_recorded() {
     app.stop().await;
     sandbox.close().await;
 }
+
+#[tokio::test]
+async fn a_version_that_is_recorded_with_other_contents_is_refused() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    let stored = json!({"product_id": 20, "name": "Teapot", "stock": 5, "version": 2});
+    log(&app, stored.clone()).await;
+    let recorded = app.get("/product_updates").await.body;
+    for (field, value) in [("name", json!("Kettle")), ("stock", json!(6)), ("stock", json!(null))] {
+        let mut other = stored.clone();
+        other[field] = value;
+        app.post("/log_update", other).await.assert_problem(409, None);
+    }
+    log(&app, stored).await;
+    assert_eq!(app.get("/product_updates").await.body, recorded);
+    app.stop().await;
+    sandbox.close().await;
+}

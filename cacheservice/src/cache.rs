@@ -35,6 +35,8 @@ pub enum Applied {
     Before,
     /// A newer one is there.
     Outdated,
+    /// This very version is there with other contents.
+    Other,
 }
 
 /// Products by id. Cheap to clone.
@@ -48,6 +50,15 @@ struct Known {
     content: Option<(String, i64)>,
 }
 
+impl Known {
+    /// Whether a change says something else of this version.
+    fn differs(&self, change: &ProductChange) -> bool {
+        let Some((name, stock)) = &self.content else { return false };
+        change.name.as_ref().is_some_and(|other| other != name)
+            || change.stock.is_some_and(|other| other != *stock)
+    }
+}
+
 impl Products {
     #[expect(clippy::new_without_default, reason = "an empty cache is made once, on purpose")]
     pub fn new() -> Products {
@@ -59,9 +70,11 @@ impl Products {
     pub async fn apply(&self, change: &ProductChange) -> Applied {
         let mut applied = Applied::Now;
         let decide = |there: Option<moka::Entry<i64, Known>>| {
-            let known = there.map_or(0, |entry| entry.into_value().version);
+            let there = there.map(moka::Entry::into_value);
+            let known = there.as_ref().map_or(0, |there| there.version);
             applied = match change.version.map(|version| version.cmp(&known)) {
                 None | Some(Ordering::Greater) => Applied::Now,
+                Some(Ordering::Equal) if there.is_some_and(|there| there.differs(change)) => Applied::Other,
                 Some(Ordering::Equal) => Applied::Before,
                 Some(Ordering::Less) => Applied::Outdated,
             };

@@ -3,7 +3,7 @@
 
 use common::bus::{Consumers, Handled, HandlerError, Incoming};
 use common::events::{CACHE_PRODUCT_UPDATES_QUEUE, ProductUpdated};
-use common::fanout::ReceiverSettings;
+use common::fanout::{ReceiverSettings, other_contents};
 use common::{Deps, Service, effects};
 use moka::future::Cache;
 
@@ -30,17 +30,24 @@ pub fn service(_: &Deps, settings: &ReceiverSettings) -> Service {
     Service::new(cache::routes(app.products)).consumes(consumers)
 }
 
-/// Keyed by the product's version: an older one, and the same one again, change nothing.
+/// Keyed by the product's version: an older one, and the same one again, change nothing; the same one with other contents is
+/// set aside.
 async fn invalidate_cache(app: App, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
     // Before the message is remembered: cut off in its sleep it comes again, and must not be taken for a duplicate.
     app.settings.take_time().await;
     if !app.seen.entry_by_ref(&product.message_id).or_insert(()).await.is_fresh() {
         return Ok(Handled::Duplicate);
     }
-    match app.products.apply(&(&product.event).into()).await {
+    let change = (&product.event).into();
+    match app.products.apply(&change).await {
         Applied::Now => effects::completed(effects::CACHE, "cached"),
         Applied::Outdated => effects::completed(effects::CACHE, "outdated"),
         Applied::Before => return Ok(Handled::Duplicate),
+        Applied::Other => {
+            // It is not applied: redriven from the dead-letter queue it must not be taken for a duplicate.
+            app.seen.invalidate(&product.message_id).await;
+            return Err(other_contents(&change).into());
+        }
     }
     Ok(Handled::Applied)
 }

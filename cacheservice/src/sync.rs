@@ -4,7 +4,7 @@
 use axum::extract::State;
 use common::api::{Call, Done, InvalidateCache, ProductChange};
 use common::error::Problems;
-use common::fanout::ReceiverSettings;
+use common::fanout::{ReceiverSettings, other_contents};
 use common::web::Json;
 use common::{ApiError, Deps, Service, effects};
 use utoipa_axum::router::OpenApiRouter;
@@ -36,6 +36,7 @@ async fn invalidate_cache(
         Applied::Now => effects::completed(effects::CACHE, "cached"),
         Applied::Outdated => effects::completed(effects::CACHE, "outdated"),
         Applied::Before => {}
+        Applied::Other => return Err(other_contents(&change)),
     }
     Ok(axum::Json(Done::ok()))
 }

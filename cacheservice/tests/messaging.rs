@@ -104,3 +104,20 @@ async fn without_a_broker_it_serves_what_it_has_and_is_not_ready() {
     app.stop().await;
     sandbox.close().await;
 }
+
+#[tokio::test]
+async fn a_version_that_is_cached_with_other_contents_is_set_aside_each_time() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    announce(&sandbox, "Teapot", 2, "a").await;
+    eventually("it is cached", async || app.get("/cache/products/1").await.status == 200).await;
+    // The second time as after `./study dlq redrive`.
+    for times in 1..=2 {
+        announce(&sandbox, "Kettle", 2, "b").await;
+        eventually("it is set aside", async || sandbox.reasons(QUEUE).await.len() == times).await;
+    }
+    assert_eq!(sandbox.reasons(QUEUE).await, ["version 2 of product 1 is stored with other contents"; 2]);
+    assert_eq!(app.get("/cache/products/1").await.body["name"], "Teapot");
+    app.stop().await;
+    sandbox.close().await;
+}

@@ -115,3 +115,22 @@ async fn it_serves_without_a_database() {
     app.stop().await;
     sandbox.close().await;
 }
+
+#[tokio::test]
+async fn a_version_that_is_cached_with_other_contents_is_refused() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    let stored = json!({"product_id": 20, "name": "Teapot", "stock": 5, "version": 2});
+    invalidate(&app, stored.clone()).await;
+    for (field, value) in [("name", json!("Kettle")), ("stock", json!(6))] {
+        let mut other = stored.clone();
+        other[field] = value;
+        app.post("/invalidate_cache", other).await.assert_problem(409, None);
+    }
+    invalidate(&app, stored).await;
+    invalidate(&app, json!({"product_id": 20, "name": "Teapot", "version": 2})).await;
+    let cached = json!({"id": 20, "name": "Teapot", "stock": 5, "version": 2});
+    assert_eq!(app.get("/cache/products/20").await.body, cached);
+    app.stop().await;
+    sandbox.close().await;
+}

@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+use crate::ApiError;
+use crate::api::ProductChange;
+
+/// 409: a receiver has this very version of the product, with another name or stock.
+pub fn other_contents(change: &ProductChange) -> ApiError {
+    let version = change.version.unwrap_or_default();
+    let text = format!("version {version} of product {} is stored with other contents", change.product_id);
+    ApiError::Conflict(text.into())
+}
+
 /// Shared by searchservice, cacheservice and analyticsservice.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ReceiverSettings {

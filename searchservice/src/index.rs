@@ -5,6 +5,7 @@ use axum::extract::State;
 use common::api::ProductChange;
 use common::error::Problems;
 use common::failpoint::witness;
+use common::fanout::other_contents;
 use common::web::{Page, Query, no_nul};
 use common::{ApiError, Db};
 use garde::Validate;
@@ -25,8 +26,8 @@ pub struct Hit {
 /// Indexes a change unless a newer one is there: whether it was applied.
 ///
 /// # Errors
-/// As the database.
-pub async fn reindex(tx: &mut PgConnection, change: &ProductChange) -> Result<bool, sqlx::Error> {
+/// 409 when this very version is there with other contents.
+pub async fn reindex(tx: &mut PgConnection, change: &ProductChange) -> Result<bool, ApiError> {
     let written = sqlx::query(
         "INSERT INTO product_index AS i (product_id, name, stock, version)
          VALUES ($1, coalesce($2, ''), coalesce($3, 0), coalesce($4, 0))
@@ -42,10 +43,27 @@ pub async fn reindex(tx: &mut PgConnection, change: &ProductChange) -> Result<bo
     .execute(&mut *tx)
     .await?;
     let applied = written.rows_affected() == 1;
+    if !applied && !fits(tx, change).await? {
+        return Err(other_contents(change));
+    }
     if let (true, Some(version)) = (applied, change.version) {
         witness(tx, "search", format!("{}:{version}", change.product_id)).await?;
     }
     Ok(applied)
+}
+
+/// Whether a change that was not applied is outdated, or says the same as its version in the index.
+async fn fits(tx: &mut PgConnection, change: &ProductChange) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT version <> $2 OR (name = coalesce($3, name) AND stock = coalesce($4, stock))
+         FROM product_index WHERE product_id = $1",
+    )
+    .bind(change.product_id)
+    .bind(change.version)
+    .bind(&change.name)
+    .bind(change.stock)
+    .fetch_one(tx)
+    .await
 }
 
 #[derive(Deserialize, Validate, IntoParams)]

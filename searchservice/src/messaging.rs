@@ -14,7 +14,7 @@ pub fn service(deps: &Deps, settings: &ReceiverSettings) -> Service {
     Service::new(index::routes(deps.db())).consumes(consumers)
 }
 
-/// Keyed by the product's version: an older one changes nothing.
+/// Keyed by the product's version: an older one changes nothing, the same one with other contents is set aside.
 async fn reindex(_: (), tx: &mut Tx, product: Incoming<ProductUpdated>) -> Result<Outcome, HandlerError> {
     let applied = index::reindex(tx, &(&product.event).into()).await?;
     Ok(Outcome::Completed(effects::SEARCH, if applied { "indexed" } else { "outdated" }))

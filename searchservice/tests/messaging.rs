@@ -109,3 +109,18 @@ async fn what_is_no_event_is_set_aside_and_its_neighbours_are_indexed() {
     app.stop().await;
     sandbox.close().await;
 }
+
+#[tokio::test]
+async fn a_version_that_is_indexed_with_other_contents_is_set_aside() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    announce(&sandbox, 20, "Teapot", 2, "a").await;
+    eventually("it is indexed", async || !hit(&app, "teapot").await.is_null()).await;
+    announce(&sandbox, 20, "Kettle", 2, "b").await;
+    announce(&sandbox, 20, "Teapot", 2, "c").await;
+    eventually("it is set aside", async || !sandbox.reasons(QUEUE).await.is_empty()).await;
+    eventually("all are handled", async || sandbox.messages(QUEUE).await.is_empty()).await;
+    app.stop().await;
+    assert_eq!(sandbox.reasons(QUEUE).await, ["version 2 of product 20 is stored with other contents"]);
+    sandbox.close().await;
+}

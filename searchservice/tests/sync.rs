@@ -139,3 +139,21 @@ async fn a_change_that_takes_its_time_holds_no_connection_and_is_not_applied_bef
     drop(program);
     sandbox.close().await;
 }
+
+#[tokio::test]
+async fn a_version_that_is_indexed_with_other_contents_is_refused() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    let stored = json!({"product_id": 20, "name": "Teapot", "stock": 5, "version": 2});
+    reindex(&app, stored.clone()).await;
+    for (field, value) in [("name", json!("Kettle")), ("stock", json!(6))] {
+        let mut other = stored.clone();
+        other[field] = value;
+        app.post("/reindex", other).await.assert_problem(409, None);
+    }
+    reindex(&app, stored.clone()).await;
+    reindex(&app, json!({"product_id": 20, "name": "Teapot", "version": 2})).await;
+    assert_eq!(hit(&app, "teapot").await, stored);
+    app.stop().await;
+    sandbox.close().await;
+}
