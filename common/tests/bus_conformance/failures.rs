@@ -45,7 +45,7 @@ async fn what_does_not_parse_is_set_aside_at_once_and_its_neighbours_are_served(
         let (sandbox, seen) = (Sandbox::new().await, Seen::default());
         let (app, bus) = start(&sandbox, Consumers::of(())).await;
         for (number, poison) in POISON.iter().enumerate() {
-            bus.publish(&user(number as i64)).await.unwrap();
+            bus.publish(&user(number as i64 + 1)).await.unwrap();
             put(&sandbox, QUEUE, poison, &format!("by hand {number}")).await;
         }
         app.stop().await;
@@ -76,7 +76,51 @@ async fn what_does_not_parse_is_set_aside_at_once_and_its_neighbours_are_served(
         );
         let mut numbers = seen.numbers();
         numbers.sort_unstable();
-        assert_eq!(numbers, [0, 1, 2, 3], "each once");
+        assert_eq!(numbers, [1, 2, 3, 4], "each once");
+        sandbox.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_a_rule_is_set_aside_at_once_with_the_field_and_its_neighbours_are_served() {
+    async fn note_all(
+        seen: Seen,
+        users: Vec<Incoming<UserRegistered>>,
+    ) -> Result<Vec<Handled>, HandlerError> {
+        users.iter().for_each(|user| seen.note(user, user.user_id));
+        Ok(vec![Handled::Applied; users.len()])
+    }
+    const BAD: [(&str, &str); 3] = [
+        ("user_id", r#"{"user_id":-5,"email":"ada@example.org"}"#),
+        ("email", r#"{"user_id":7,"email":"no address"}"#),
+        ("email", r#"{"user_id":7,"email":"ada@example.org\r\nBcc: eve@example.org"}"#),
+    ];
+    for batch in [1, 50] {
+        let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+        let (app, bus) = start(&sandbox, Consumers::of(())).await;
+        for (number, (_, bad)) in BAD.iter().enumerate() {
+            bus.publish(&user(number as i64 + 1)).await.unwrap();
+            put(&sandbox, QUEUE, bad, &format!("by hand {number}")).await;
+        }
+        app.stop().await;
+        let consumers = Consumers::of(seen.clone());
+        let consumers = match batch {
+            1 => consumers.on(USER_REGISTERED_QUEUE, note),
+            _ => consumers.on_batch(USER_REGISTERED_QUEUE, batch, note_all),
+        };
+        let (app, _) = start(&sandbox, consumers).await;
+        eventually("they are set aside", async || set_aside(&sandbox, QUEUE).await.len() == BAD.len()).await;
+        eventually("the others are handled", async || seen.numbers().len() == BAD.len()).await;
+        for aside in set_aside(&sandbox, QUEUE).await {
+            let (field, body) = BAD.iter().find(|(_, body)| *body == aside.body).expect("one of them");
+            assert!(aside.reason.contains(&format!("UserRegistered: {field}")), "{body}: {}", aside.reason);
+            assert!(!aside.reason.contains("ada"), "{}", aside.reason);
+            assert_eq!(aside.attempt, 1);
+        }
+        app.stop().await;
+        let mut numbers = seen.numbers();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 2, 3], "each once");
         sandbox.close().await;
     }
 }

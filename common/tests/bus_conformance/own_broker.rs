@@ -1,6 +1,8 @@
 //! A RabbitMQ that one test has for itself: it is killed, started again and put under alarm, which the others must not
 //! notice. Its data lie in a folder that goes with it.
 
+#![allow(dead_code, reason = "each suite that has a broker for itself uses a part of this")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! What the outbox does with events that cannot go, and with those behind them, shown on a tiny service with a real database
 //! and a real broker.
 
-#[allow(dead_code)]
 #[path = "../bus_conformance/own_broker.rs"]
 mod own_broker;
 
