@@ -63,8 +63,12 @@ impl DerefMut for Tx {
 }
 
 /// Outbox, inbox and idempotency keys: the same in every service, numbered apart from the service's own.
-static COMMON: Migrator = sqlx::migrate!();
+pub(crate) static COMMON: Migrator = sqlx::migrate!();
 
+/// For the relay. The outbox is empty at one time and has a long backlog at another, and plans are kept: what the statistics say
+/// of it may be wrong, its key is always right.
+pub(crate) const BY_KEY: [(&str, &str); 3] =
+    [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("enable_bitmapscan", "off")];
 /// For the keeper's own: on a machine that is short of time a login takes seconds, and giving up only costs more of it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the relay's batches, two destinations that keep it waiting, and what is done from time to time.
@@ -116,14 +120,7 @@ impl Db {
             ("idle_in_transaction_session_timeout", "30s"),
         ]);
         // A relay's delete may be lost in a crash: the event is then sent again and recognised. No need to sync the log.
-        // The outbox is empty at one time and has a long backlog at another, and plans are kept: what the statistics say of it
-        // may be wrong, its key is always right.
-        let relayed = options.clone().options([
-            ("synchronous_commit", "off"),
-            ("plan_cache_mode", "force_generic_plan"),
-            ("enable_seqscan", "off"),
-            ("enable_bitmapscan", "off"),
-        ]);
+        let relayed = options.clone().options([("synchronous_commit", "off")]).options(BY_KEY);
         let (ready, watched) = watch::channel(false);
         let db = Db {
             pool: Pool::new(options.clone(), settings.db_pool_size),

@@ -367,3 +367,78 @@ impl<'r> Decode<'r, Postgres> for StoredContext {
         Ok(StoredContext(stored.map_or_else(|_| Context::fresh(), |context| context.0)))
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
+
+    use super::*;
+    use crate::testing::Sandbox;
+
+    async fn plan(connection: &mut PgConnection, prepared: &str) -> String {
+        let explain = AssertSqlSafe(format!("EXPLAIN (COSTS OFF) EXECUTE {prepared}"));
+        let lines: Vec<String> = sqlx::query_scalar(explain).fetch_all(connection).await.expect("a plan");
+        lines.join("\n")
+    }
+
+    /// Rows for `lane`; with the statistics that the table then has.
+    async fn fill(connection: &mut PgConnection, lane: &str, rows: i64) {
+        sqlx::query(
+            "INSERT INTO outbox (waits_for, message_id, event, exchange, routing_key, context, body)
+             SELECT $1, gen_random_uuid(), 'E', '', 'q', '{}', '' FROM generate_series(1, $2)",
+        )
+        .bind(lane)
+        .bind(rows)
+        .execute(&mut *connection)
+        .await
+        .expect("they are stored");
+    }
+
+    #[tokio::test]
+    async fn the_relay_goes_by_the_key_whatever_waits_and_whatever_the_statistics_say() {
+        let sandbox = Sandbox::new().await;
+        let options: sqlx::postgres::PgConnectOptions = sandbox.database_url().parse().unwrap();
+        let schema = [("search_path", sandbox.schema.as_str())];
+        let mut owner = options.clone().options(schema).connect().await.unwrap();
+        owner.execute(AssertSqlSafe(format!("CREATE SCHEMA {}", sandbox.schema))).await.unwrap();
+        crate::db::COMMON.run(&mut owner).await.unwrap();
+        let mut relay = options.options(schema).options(crate::db::BY_KEY).connect().await.unwrap();
+        for (name, statement) in [
+            ("any_ready", ANY_READY),
+            ("take (text, bigint)", TAKE),
+            ("remove (text, bigint, bigint, bigint[])", DELETE),
+            ("move (text, bigint, bigint, bigint[], text)", MOVE),
+        ] {
+            relay.execute(AssertSqlSafe(format!("PREPARE {name} AS {statement}"))).await.unwrap();
+        }
+        // Empty and analysed, with rows that no statistics know, and with statistics that know them.
+        for (lane, rows) in [("", 0), ("waiting", 5000), ("", 3000), ("other", 5000)] {
+            for analyze in [false, true] {
+                if analyze {
+                    owner.execute("ANALYZE outbox").await.unwrap();
+                } else {
+                    fill(&mut owner, lane, rows).await;
+                }
+                for prepared in [
+                    "any_ready",
+                    "take ('', 200)",
+                    "remove ('', 1, 9, '{1,9}')",
+                    "move ('', 1, 9, '{1,9}', 'x')",
+                ] {
+                    let plan = plan(&mut relay, prepared).await;
+                    let key = plan.contains("using outbox_pkey") && plan.contains("Index Cond: (");
+                    let other = ["Seq Scan", "Sort", "Bitmap"].iter().any(|other| plan.contains(other));
+                    assert!(key && !other, "{prepared} with {rows} for {lane:?}:\n{plan}");
+                }
+            }
+        }
+        // Blocked rows in front are not read: a few pages for a batch, whatever waits.
+        let explain = "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, FORMAT JSON) EXECUTE take ('', 200)";
+        let plan: Json<serde_json::Value> = sqlx::query_scalar(explain).fetch_one(&mut relay).await.unwrap();
+        let hits = plan.0[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap();
+        assert!(hits < 1500, "{hits} blocks for 200 rows");
+        owner.close().await.unwrap();
+        relay.close().await.unwrap();
+        sandbox.close().await;
+    }
+}
