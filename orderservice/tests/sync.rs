@@ -256,7 +256,7 @@ async fn a_step_of_an_order_reads_only_its_row_whatever_the_statistics_say() {
             assert_reads_few_rows(&db, what, step).await;
         }
         assert_reads_few_rows(&db, "a look at an order", async |tx| {
-            drop(orders::find(tx, 21_000).await.unwrap())
+            drop(orders::find(tx, 21_000).await.unwrap());
         })
         .await;
         app.stop().await;

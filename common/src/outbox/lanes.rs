@@ -88,7 +88,7 @@ impl Lanes {
         wait.due = Some(Instant::now() + wait.pause);
         // The first of these may be due to another message on the same connection, or to the connection itself.
         let ambiguous = matches!(error, PublishError::Unconfirmed | PublishError::Closed(_));
-        if !wait.logged && !(ambiguous && wait.failures == 1) {
+        if !(wait.logged || ambiguous && wait.failures == 1) {
             wait.logged = true;
             let destination = destination(lane).0;
             tracing::warn!(destination, cause = %error, "events wait in the outbox");

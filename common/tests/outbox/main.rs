@@ -181,7 +181,8 @@ async fn a_queue_that_refuses_keeps_its_events_waiting_and_no_others() {
         is_empty(&sandbox).await
     })
     .await;
-    taken.borrow_mut().extend(take_users(&sandbox).await);
+    let rest = take_users(&sandbox).await;
+    taken.borrow_mut().extend(rest);
     assert_eq!(taken.into_inner(), (1..=300).collect(), "none is lost");
     tiny.app.stop().await;
     sandbox.close().await;
@@ -215,7 +216,7 @@ async fn several_relays_lose_nothing_of_what_waits() {
     one.pay().await;
     eventually("the way is open", async || sandbox.messages(PAYMENTS).await.len() == 1).await;
     delete_queue(&sandbox, USERS).await;
-    futures_util::future::join(one.register(1..=150), other.register(151..=300)).await;
+    Box::pin(futures_util::future::join(one.register(1..=150), other.register(151..=300))).await;
     eventually("they wait", async || {
         rows(&sandbox).await == [("UserRegistered".to_owned(), USERS.to_owned(), 300)]
     })
