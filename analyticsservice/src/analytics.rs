@@ -24,8 +24,9 @@ use uuid::Uuid;
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewClick {
-    #[garde(range(min = 1))]
-    #[schema(minimum = 1)]
+    /// Of whoever sends the clicks: ids of users in the wild begin at 0
+    #[garde(range(min = 0))]
+    #[schema(minimum = 0)]
     pub user_id: i64,
     #[garde(length(chars, min = 1, max = rules::MAX_PAGE), custom(no_nul))]
     #[schema(min_length = 1, max_length = 2048, example = "/products/1")]

@@ -494,7 +494,7 @@ async fn a_bad_click_is_refused_before_it_is_packed() {
         let app = start(&sandbox, mode).await;
         let good = pages("p", 50);
         let bad = async || {
-            for bad in [json!({"user_id": 0, "page": "/"}), json!({"user_id": 1, "page": "a\u{0}b"})] {
+            for bad in [json!({"user_id": -1, "page": "/"}), json!({"user_id": 1, "page": "a\u{0}b"})] {
                 app.post("/track_click", bad).await.assert_problem(422, None);
             }
         };
