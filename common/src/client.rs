@@ -17,6 +17,9 @@ use crate::{ApiError, failpoint};
 /// Shorter than the server's limit on idle connections (5 s), so that no call meets a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A reply has a few hundred bytes. One that does not end would fill the memory within the time limit of the call.
+const REPLY_LIMIT: usize = 64 * 1024;
+
 /// Calls other services. Cheap to clone.
 #[derive(Clone)]
 pub struct Http {
@@ -48,6 +51,8 @@ impl Http {
             .timeout(Duration::from_millis(peers.call_timeout_ms))
             .pool_idle_timeout(IDLE_TIMEOUT)
             .no_proxy()
+            // A call goes to its peer and nowhere else; a POST that is sent on as a GET would look like a success.
+            .redirect(reqwest::redirect::Policy::none())
             .build()?;
         let urls = [
             (Service::Payment, &peers.payment_service_url),
@@ -96,14 +101,36 @@ impl Http {
         let response = answer.map_err(failed)?;
         failpoint::pass(Failpoint::AfterCall);
         match response.status() {
-            status if status.is_success() => response.json().await.map_err(failed),
+            status if status.is_success() => {
+                let body = read(response).await.map_err(failed)?.ok_or_else(|| too_large(peer))?;
+                let unreadable =
+                    |error: serde_json::Error| CallError::Failed { peer, cause: error.to_string() };
+                serde_json::from_slice(&body).map_err(unreadable)
+            }
             status if status.is_client_error() => {
-                let body = response.json().await.unwrap_or(Value::Null);
+                let body = read(response).await.ok().flatten();
+                let body = body.and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or(Value::Null);
                 Err(CallError::Refused { peer, status, body })
             }
             status => Err(CallError::Failed { peer, cause: format!("answered {status}") }),
         }
     }
+}
+
+/// The body of a reply, within the time limit of the call; `None` if it is too large.
+async fn read(mut response: reqwest::Response) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > REPLY_LIMIT {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+fn too_large(peer: &'static str) -> CallError {
+    CallError::Failed { peer, cause: format!("its reply is larger than {} KB", REPLY_LIMIT / 1024) }
 }
 
 impl CallError {

@@ -6,6 +6,7 @@ mod connections;
 mod gate;
 mod hostile;
 mod neighbours;
+mod peers;
 
 use std::sync::Arc;
 
