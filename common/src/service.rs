@@ -13,7 +13,6 @@ use anyhow::Context as _;
 use clap::Args;
 use contract::Effect;
 use sqlx::migrate::Migrator;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
@@ -247,7 +246,7 @@ pub async fn start(
         outbox: broker.outbox.clone(),
     };
     let service = build(mode, deps);
-    let listener = TcpListener::bind(settings.listen_addr).await;
+    let listener = http::listen(settings.listen_addr);
     let listener = listener.with_context(|| format!("LISTEN_ADDR={}", settings.listen_addr))?;
     let addr = listener.local_addr()?;
 

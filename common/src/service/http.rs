@@ -1,5 +1,7 @@
 //! The server: one way of every request, its limits, and the paths that every service has.
 
+mod write_limit;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -18,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +29,7 @@ use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::{License, OpenApi, RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 
+use self::write_limit::WriteLimited;
 use super::About;
 use crate::context::{Context, REQUEST_ID};
 use crate::otel::{Begun, Spans};
@@ -41,6 +44,16 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const LAST_REQUESTS: Duration = Duration::from_millis(100);
 /// A head may be this large; the default is 400 KB, held for every connection that sends one.
 const HEAD_LIMIT: usize = 32 * 1024;
+
+/// A client that takes less than [`TAKEN`] of its answers in this time, while more of them waits to be sent, is cut off. With
+/// [`SEND_BUFFER`], so is one that reads a byte now and then: the kernel takes more only when a third of the buffer is free.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const TAKEN: usize = 64 * 1024;
+/// The same at shutdown.
+const LAST_WRITES: Duration = Duration::from_secs(3);
+/// What the kernel holds of the answers on a connection; else it grows to 4 MB for a client that reads nothing. Linux
+/// doubles it.
+const SEND_BUFFER: u32 = 128 * 1024;
 
 /// Counted for a request whose client went away before the answer; nginx's number for it.
 const CLIENT_LEFT: u16 = 499;
@@ -274,6 +287,17 @@ fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
     std::str::from_utf8(digits).unwrap_or("000")
 }
 
+/// # Errors
+/// When the address is taken or is not this machine's.
+pub(super) fn listen(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(addr)?;
+    socket.listen(1024)
+}
+
 /// Accepts until `stop`, then lets what runs end: whoever was connected by then is answered, and `requests` whose clients have
 /// left are finished.
 pub(super) async fn serve(
@@ -291,7 +315,8 @@ pub(super) async fn serve(
             tracing::debug!(%error, "TCP_NODELAY");
         }
         let service = TowerToHyperService::new(app.clone());
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(WriteLimited::new(stream, stop.clone()));
+        let connection = graceful.watch(server.serve_connection(stream, service));
         connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended early");

@@ -7,6 +7,7 @@ mod gate;
 mod hostile;
 mod neighbours;
 mod peers;
+mod readers;
 
 use std::sync::Arc;
 
