@@ -21,6 +21,7 @@ pub mod outbox;
 
 pub mod config;
 pub mod db;
+pub mod email;
 mod environment;
 pub mod error;
 pub mod fanout;

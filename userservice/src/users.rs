@@ -1,10 +1,10 @@
-//! Users: an address each, unique without regard to case. Nothing here knows the mode.
+//! Users: an address each, unique in whatever spelling. Nothing here knows the mode.
 
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
 use common::web::{Page, Path, Query, is_email};
-use common::{ApiError, Db, db};
+use common::{ApiError, Db, db, email};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -17,7 +17,9 @@ use utoipa_axum::routes;
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
-    /// At most 254 characters (RFC 5321), no display name
+    /// `local@domain` (RFC 5321), in letters of any script (RFC 6531), composed or decomposed; at most 254 bytes in UTF-8, 64 of
+    /// them before the `@`. The domain has labels of 1 to 63 letters, digits and hyphens, without a hyphen at either end; no
+    /// display name, no IP address. Two addresses are the same if they differ in case only, or in how accents are composed.
     #[garde(custom(is_email))]
     #[schema(format = Email, max_length = 254, example = "ada.l33t@example.org")]
     pub email: String,
@@ -49,13 +51,15 @@ pub struct User {
 /// Stores a user.
 ///
 /// # Errors
-/// 409 when the address is taken, in whatever case.
+/// 422 when it is no address, 409 when it is taken, in whatever spelling.
 pub async fn insert(tx: &mut PgConnection, email: &str) -> Result<User, ApiError> {
-    sqlx::query_as("INSERT INTO users (email) VALUES ($1) RETURNING *")
+    let identity = email::identity(email).map_err(|defect| ApiError::invalid("email", defect))?;
+    sqlx::query_as("INSERT INTO users (email, identity) VALUES ($1, $2) RETURNING id, email, created_at")
         .bind(email)
+        .bind(identity)
         .fetch_one(tx)
         .await
-        .map_err(|error| match db::violates(&error, "users_email_key") {
+        .map_err(|error| match db::violates(&error, "users_identity_key") {
             true => ApiError::Conflict("this e-mail address is registered already".into()),
             false => error.into(),
         })
@@ -66,7 +70,8 @@ pub async fn insert(tx: &mut PgConnection, email: &str) -> Result<User, ApiError
 /// # Errors
 /// 404 when there is none.
 pub async fn find(tx: &mut PgConnection, id: i64) -> Result<User, ApiError> {
-    let found = sqlx::query_as("SELECT * FROM users WHERE id = $1").bind(id).fetch_optional(tx).await?;
+    let found = sqlx::query_as("SELECT id, email, created_at FROM users WHERE id = $1");
+    let found = found.bind(id).fetch_optional(tx).await?;
     found.ok_or_else(|| ApiError::not_found("user", id))
 }
 
@@ -78,7 +83,8 @@ pub fn routes(db: Db) -> OpenApiRouter {
 /// The newest users
 #[utoipa::path(get, path = "/users", params(Page), responses((status = 200, body = [User]), Problems))]
 async fn list(State(db): State<Db>, Query(page): Query<Page>) -> Result<Json<Vec<User>>, ApiError> {
-    let users = sqlx::query_as("SELECT * FROM users ORDER BY id DESC LIMIT $1").bind(page.limit);
+    let users = sqlx::query_as("SELECT id, email, created_at FROM users ORDER BY id DESC LIMIT $1");
+    let users = users.bind(page.limit);
     Ok(Json(users.fetch_all(&mut *db.acquire().await?).await?))
 }
 

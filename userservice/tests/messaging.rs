@@ -94,6 +94,53 @@ async fn an_address_registers_once_in_whatever_case_and_a_refusal_changes_nothin
 }
 
 #[tokio::test]
+async fn an_address_registers_once_in_whatever_spelling() {
+    let sandbox = Sandbox::new().await;
+    let app = start(&sandbox).await;
+    let register = async |email: &str| app.post("/register", json!({"email": email})).await;
+    for [one, same] in [
+        ["\u{fc}@example.org", "\u{dc}@EXAMPLE.org"],
+        ["jos\u{e9}@x.org", "jose\u{301}@x.org"],
+        ["ß@x.org", "ẞ@x.org"],
+        ["ΝΊΚΟΣ@x.org", "νίκος@x.org"],
+        ["a@bücher.example", "a@xn--bcher-kva.example"],
+        ["a.b@x.org", "\"A.b\"@x.org"],
+    ] {
+        let reply = register(one).await;
+        assert_eq!((reply.status, &reply.body["email"]), (202, &json!(one)), "{}", reply.text);
+        register(same).await.assert_problem(409, None);
+    }
+    for email in ["ss@x.org", "jose@x.org", "अजय@डाटा.भारत", "ผู้ใช้@ตัวอย่าง.ไทย"]
+    {
+        assert_eq!(register(email).await.status, 202, "{email}");
+    }
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn users_from_before_an_upgrade_keep_their_addresses() {
+    let sandbox = Sandbox::new().await;
+    let pool = sandbox.pool().await;
+    // As the first version left it; a composed and a decomposed letter were two addresses then.
+    let users = ["a@x.org", "jos\u{e9}@x.org", "jose\u{301}@x.org"];
+    let schema = format!("CREATE SCHEMA {}", sandbox.schema);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(schema)).execute(&pool).await.unwrap();
+    sqlx::raw_sql(include_str!("../migrations/0001_users.sql")).execute(&pool).await.unwrap();
+    for email in users {
+        sqlx::query("INSERT INTO users (email) VALUES ($1)").bind(email).execute(&pool).await.unwrap();
+    }
+    sqlx::raw_sql(include_str!("../migrations/0002_same_address.sql")).execute(&pool).await.unwrap();
+    let kept: Vec<String> =
+        sqlx::query_scalar("SELECT email FROM users ORDER BY id").fetch_all(&pool).await.unwrap();
+    assert_eq!(kept, users);
+    let again =
+        sqlx::query("INSERT INTO users (email, identity) VALUES ('A@x.org', 'a@x.org')").execute(&pool).await;
+    assert!(again.is_err(), "one user an address");
+    sandbox.close().await;
+}
+
+#[tokio::test]
 async fn a_key_gives_the_same_answer_again_and_registers_once() {
     let sandbox = Sandbox::new().await;
     let app = start(&sandbox).await;
