@@ -14,6 +14,9 @@ use crate::db::{self, Db};
 use crate::error::ApiError;
 use crate::web::Answer;
 
+const HEADER: &str = "Idempotency-Key";
+/// For the API document: what [`is_key`] takes. Blanks around a header are no part of it.
+const PATTERN: &str = r"^[!-+\--~]([ -+\--~]*[!-+\--~])?$";
 /// Longer than a request may take, so that no two are at work on one key.
 const LEASE_SECONDS: f64 = 35.0;
 
@@ -52,12 +55,21 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(IdempotencyKey(None)) };
-        let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+        let mut values = parts.headers.get_all(HEADER).iter();
+        let Some(value) = values.next() else { return Ok(IdempotencyKey(None)) };
+        if values.next().is_some() {
+            return Err(ApiError::invalid(HEADER, "must be given once"));
+        }
+        let key = value.to_str().ok().filter(|key| is_key(key));
         key.map(|key| IdempotencyKey(Some(key.to_owned()))).ok_or_else(|| {
-            ApiError::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters")
+            ApiError::invalid(HEADER, "must have 1 to 255 printable ASCII characters and no comma")
         })
     }
+}
+
+/// A comma is how a proxy joins two headers of the same name into one (RFC 9110, 5.3).
+fn is_key(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b',')
 }
 
 impl IdempotencyKey {
@@ -96,7 +108,7 @@ impl IdempotencyKey {
             .fetch_one(&mut *tx)
             .await?;
         if used_for != fingerprint {
-            return Err(ApiError::invalid("Idempotency-Key", "was used for a different request"));
+            return Err(ApiError::invalid(HEADER, "was used for a different request"));
         }
         if let Some(sqlx::types::Json(answer)) = answer {
             return Ok(Claim::Answered(answer.replayed()));
@@ -187,10 +199,11 @@ impl utoipa::IntoParams for IdempotencyKey {
         use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
         use utoipa::openapi::schema::{ObjectBuilder, Type};
         let schema = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
+        let schema = schema.pattern(Some(PATTERN));
         let header = ParameterBuilder::new()
-            .name("Idempotency-Key")
+            .name(HEADER)
             .parameter_in(ParameterIn::Header)
-            .description(Some("The same key with the same body gets the same answer; nothing happens twice"))
+            .description(Some("The same key with the same body gets the same answer; nothing happens twice. Given at most once"))
             .schema(Some(schema));
         vec![header.build()]
     }

@@ -397,6 +397,18 @@ pub async fn assert_needs_field(app: &Client, path: &str, valid: &Value, field: 
     assert_refuses_values(app, path, valid, field, &[&[Value::Null], bad].concat()).await;
 }
 
+/// What is no `Idempotency-Key` is refused: empty, too long, given twice, or two of them that a proxy joined.
+pub async fn assert_refuses_bad_keys(app: &Client, path: &str, body: &Value) {
+    let long = "k".repeat(256);
+    for keys in
+        [&[""][..], &[&long], &["k1", "k9"], &["k9", "k1"], &["k1", "k1"], &["k1, k9"], &["k1,k1"], &["k\t1"]]
+    {
+        let headers: Vec<(&str, &str)> = keys.iter().map(|key| ("idempotency-key", *key)).collect();
+        let reply = app.request(Method::POST, path, &headers, Some(body.to_string())).await;
+        reply.assert_problem(422, Some("Idempotency-Key"));
+    }
+}
+
 /// A path that ends with the number of something refuses what is none, and does not find one that is not there.
 pub async fn assert_refuses_path_ids(app: &Client, path: &str) {
     for id in ["x", "1.5", "99999999999999999999", "%00", "%ff"] {

@@ -5,7 +5,9 @@ mod reports;
 
 use common::Mode;
 use common::events::GenerateReportJob;
-use common::testing::{Method, Sandbox, TestApp, assert_serves_common_paths, effects_of, eventually};
+use common::testing::{
+    Method, Sandbox, TestApp, assert_refuses_bad_keys, assert_serves_common_paths, effects_of, eventually,
+};
 use futures_util::future::join_all;
 use reports::{assert_completed, assert_one_after_the_other, chain, id, job};
 use reportservice::hashing::Settings;
@@ -110,6 +112,7 @@ async fn a_key_gives_the_same_answer_again_and_makes_one_job() {
     assert_eq!(replies.iter().filter(|reply| reply.headers.contains_key("idempotent-replayed")).count(), 4);
     let other = app.post_keyed("/generate_report", "k1", json!({"report_type": "other"})).await;
     other.assert_problem(422, Some("Idempotency-Key"));
+    assert_refuses_bad_keys(&app, "/generate_report", &json!({"report_type": "sales"})).await;
     assert_eq!(stored(&sandbox).await, 1);
     // No body and an empty one are the same request.
     let none = app.request(Method::POST, "/generate_report", &[("idempotency-key", "k2")], None).await;

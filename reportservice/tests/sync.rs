@@ -5,8 +5,7 @@ mod reports;
 
 use common::Mode;
 use common::testing::{
-    Method, Sandbox, TestApp, assert_reads_few_rows, assert_serves_common_paths, effects_of, eventually,
-    keep_statistics,
+    Method, Sandbox, TestApp, assert_reads_few_rows, assert_refuses_bad_keys, assert_serves_common_paths, effects_of, eventually, keep_statistics,
 };
 use futures_util::future::{join, join_all};
 use reports::{assert_completed, assert_one_after_the_other, chain, id, job};
@@ -100,6 +99,7 @@ async fn a_key_gives_the_same_report_again_and_is_refused_while_the_first_is_at_
     assert_eq!(again.headers["idempotent-replayed"], "true");
     let other = app.post_keyed("/generate_report", "k1", json!({"report_type": "other"})).await;
     other.assert_problem(422, Some("Idempotency-Key"));
+    assert_refuses_bad_keys(&app, "/generate_report", &json!({"report_type": "sales"})).await;
     assert_eq!(stored(&sandbox).await, 1);
     app.stop().await;
     sandbox.close().await;

@@ -4,7 +4,10 @@
 
 use common::Mode;
 use common::config::NoSettings;
-use common::testing::{Sandbox, TestApp, assert_refuses_bad_bodies, assert_serves_common_paths, eventually};
+use common::testing::{
+    Sandbox, TestApp, assert_refuses_bad_bodies, assert_refuses_bad_keys, assert_serves_common_paths,
+    eventually,
+};
 use serde_json::json;
 use userservice::{ABOUT, messaging};
 
@@ -152,9 +155,7 @@ async fn a_key_gives_the_same_answer_again_and_registers_once() {
     assert_eq!(replayed, 9);
     let other = app.post_keyed("/register", "k1", json!({"email": "other@example.org"})).await;
     other.assert_problem(422, Some("Idempotency-Key"));
-    for key in ["", &"k".repeat(256)] {
-        app.post_keyed("/register", key, body.clone()).await.assert_problem(422, Some("Idempotency-Key"));
-    }
+    assert_refuses_bad_keys(&app, "/register", &body).await;
     assert_eq!(app.get("/users").await.body.as_array().unwrap().len(), 1);
     eventually("one event", async || sandbox.messages(QUEUE).await.len() == 1).await;
     app.stop().await;

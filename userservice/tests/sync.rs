@@ -9,7 +9,7 @@ use common::Mode;
 use common::config::NoSettings;
 use common::testing::{
     Method, Peer, Sandbox, TestApp, assert_limits_list, assert_needs_field, assert_refuses_bad_bodies,
-    assert_refuses_path_ids, assert_serves_common_paths, eventually, nobody,
+    assert_refuses_bad_keys, assert_refuses_path_ids, assert_serves_common_paths, eventually, nobody,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -138,9 +138,7 @@ async fn a_key_gives_the_same_answer_again_and_only_for_the_same_body() {
 
     let other = app.post_keyed("/register", "k1", json!({"email": "other@example.org"})).await;
     other.assert_problem(422, Some("Idempotency-Key"));
-    for key in ["", &"k".repeat(256)] {
-        app.post_keyed("/register", key, body.clone()).await.assert_problem(422, Some("Idempotency-Key"));
-    }
+    assert_refuses_bad_keys(&app, "/register", &body).await;
     let longest = app.post_keyed("/register", &"k".repeat(255), json!({"email": "long@example.org"})).await;
     assert_eq!(longest.status, 201);
     assert_eq!((users(&app).await, peer.calls().len()), (2, 2));

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::header::{self, AsHeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -178,7 +179,7 @@ async fn way_of_a_request(
     let handler: Arc<str> =
         request.extensions().get::<MatchedPath>().map_or("unmatched".into(), |p| p.as_str().into());
     let in_progress = InProgress::begin(method, &handler);
-    let context = Context::received(|name| request.headers().get(name).and_then(|value| value.to_str().ok()));
+    let context = Context::received(|name| only(request.headers(), name)?.to_str().ok());
     let id = HeaderValue::try_from(&context.workflow);
     let span = tracing::info_span!(
         "request",
@@ -216,6 +217,12 @@ async fn way_of_a_request(
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// The value of a header that is given once: of two, none is right.
+fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// While a request is at work, also after its client has left.

@@ -1,6 +1,6 @@
 //! An order under an `Idempotency-Key`: made once, and taken up where an earlier try was cut off.
 
-use common::testing::eventually;
+use common::testing::{assert_refuses_bad_keys, eventually};
 use serde_json::json;
 
 use super::{HANGS, PATH, PAYMENT, Test, assert_failed};
@@ -16,9 +16,7 @@ async fn a_key_orders_once() {
     assert_eq!(again.headers["idempotent-replayed"], "true");
     let other = test.app.post_keyed(PATH, "k1", json!({"product_id": 1, "quantity": 3})).await;
     other.assert_problem(422, Some("Idempotency-Key"));
-    for key in ["", &"k".repeat(256)] {
-        test.app.post_keyed(PATH, key, body.clone()).await.assert_problem(422, Some("Idempotency-Key"));
-    }
+    assert_refuses_bad_keys(&test.app, PATH, &body).await;
     assert_eq!(test.peer.calls().len(), 3);
     assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
     test.end().await;
