@@ -94,7 +94,7 @@ async fn bad_input_is_refused_and_changes_nothing() {
     invalidate(&app, json!({"product_id": 1, "name": "Laptop", "stock": 50, "version": 1})).await;
     assert_refuses_bad_bodies(&app, Method::POST, "/invalidate_cache").await;
     assert_refuses_fields(&app, Method::POST, "/invalidate_cache", &BAD_PRODUCT_CHANGES).await;
-    assert_refuses_path_ids(&app, "/cache/products").await;
+    assert_refuses_path_ids(&app, "/cache/products", "id").await;
     assert_eq!(app.get("/cache/products/1").await.body["name"], "Laptop");
 
     let greatest =

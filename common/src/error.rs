@@ -18,6 +18,9 @@ pub enum ApiError {
     /// 400: the body is not JSON.
     #[error("malformed JSON: {0}")]
     Malformed(String),
+    /// 400: HTTP does not allow such a request.
+    #[error("{0}")]
+    BadRequest(&'static str),
     /// 404
     #[error("{0}")]
     NotFound(Cow<'static, str>),
@@ -33,6 +36,9 @@ pub enum ApiError {
     /// 413
     #[error("the body is larger than 64 KB")]
     TooLarge,
+    /// 415 with `Accept-Encoding`: the body is compressed.
+    #[error("the body must not have a Content-Encoding other than identity")]
+    Encoded,
     /// 422: each field and what is wrong with it.
     #[error("{}", summary(.0))]
     Invalid(Vec<FieldError>),
@@ -84,12 +90,13 @@ impl ApiError {
 
     pub fn status(&self) -> StatusCode {
         match self {
-            ApiError::Malformed(_) => StatusCode::BAD_REQUEST,
+            ApiError::Malformed(_) | ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
             ApiError::NotFound(_) => StatusCode::NOT_FOUND,
             ApiError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::TooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::Conflict(_) => StatusCode::CONFLICT,
             ApiError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ApiError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ApiError::Upstream(_) => StatusCode::BAD_GATEWAY,
             ApiError::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -116,12 +123,16 @@ impl IntoResponse for ApiError {
             }
             _ => {}
         }
+        let encoded = matches!(self, ApiError::Encoded);
         let detail = self.to_string();
         let errors = if let ApiError::Invalid(errors) = self { errors } else { Vec::new() };
         let title = status.canonical_reason().unwrap_or("Error");
         let problem = Problem { kind: "about:blank", title, status: status.as_u16(), detail, errors };
         let body = serde_json::to_vec(&problem).map_or_else(|_| Body::empty(), Body::from);
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        if encoded {
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         if let Some(wait) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
@@ -155,7 +166,7 @@ fn summary(errors: &[FieldError]) -> String {
 #[derive(utoipa::IntoResponses)]
 #[allow(dead_code)]
 pub enum Problems {
-    /// Malformed JSON
+    /// Malformed JSON, or a request without a valid `Host`
     #[response(status = 400, content_type = "application/problem+json")]
     Malformed(#[to_schema] Problem),
     /// The body came too slowly
@@ -170,7 +181,10 @@ pub enum Problems {
     /// Body over 64 KB
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(#[to_schema] Problem),
-    /// Invalid fields, each named in `errors`
+    /// A body with a `Content-Encoding`; see `Accept-Encoding`
+    #[response(status = 415, content_type = "application/problem+json")]
+    Encoded(#[to_schema] Problem),
+    /// Invalid fields, parameters or headers, each named in `errors`
     #[response(status = 422, content_type = "application/problem+json")]
     Invalid(#[to_schema] Problem),
     /// Something that is needed is away or full; see `Retry-After`

@@ -409,10 +409,10 @@ pub async fn assert_refuses_bad_keys(app: &Client, path: &str, body: &Value) {
     }
 }
 
-/// A path that ends with the number of something refuses what is none, and does not find one that is not there.
-pub async fn assert_refuses_path_ids(app: &Client, path: &str) {
+/// A path that ends with the number of something, called `name`, refuses what is none, and does not find one that is not there.
+pub async fn assert_refuses_path_ids(app: &Client, path: &str, name: &str) {
     for id in ["x", "1.5", "99999999999999999999", "%00", "%ff"] {
-        app.get(&format!("{path}/{id}")).await.assert_problem(422, None);
+        app.get(&format!("{path}/{id}")).await.assert_problem(422, Some(name));
     }
     for id in [0, -1, i64::MAX] {
         app.get(&format!("{path}/{id}")).await.assert_problem(404, None);
@@ -423,8 +423,9 @@ pub async fn assert_refuses_path_ids(app: &Client, path: &str) {
 pub async fn assert_limits_list(app: &Client, path: &str) {
     let limited = |limit: &str| format!("{path}{}limit={limit}", if path.contains('?') { '&' } else { '?' });
     for limit in ["0", "1001", "-1", "x", "", "1.5", "99999999999999999999", "%00"] {
-        app.get(&limited(limit)).await.assert_problem(422, None);
+        app.get(&limited(limit)).await.assert_problem(422, Some("limit"));
     }
+    app.get(&format!("{}&limit=2", limited("1"))).await.assert_problem(422, Some("limit"));
     let (all, one) = (app.get(&limited("1000")).await, app.get(&limited("1")).await);
     let (all, one) = (all.body.as_array().expect("a list"), one.body.as_array().expect("a list"));
     assert!(all.len() > 1, "two entries are needed to see a limit");

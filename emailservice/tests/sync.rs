@@ -83,7 +83,7 @@ async fn mails_are_listed_newest_first_by_user_and_up_to_a_limit() {
     assert_eq!(users("?user_id=4").await, [] as [i64; 0]);
     assert_limits_list(&app, "/emails").await;
     for user_id in ["x", "", "1.5", "99999999999999999999", "%00"] {
-        app.get(&format!("/emails?user_id={user_id}")).await.assert_problem(422, None);
+        app.get(&format!("/emails?user_id={user_id}")).await.assert_problem(422, Some("user_id"));
     }
     app.stop().await;
     sandbox.close().await;

@@ -62,7 +62,7 @@ async fn the_products_are_there_from_the_start() {
     assert_eq!(app.get("/inventory").await.body, json!([product(3), product(2), product(1)]));
     assert_eq!(app.get("/inventory/2").await.body, product(2));
     assert_limits_list(&app, "/inventory").await;
-    assert_refuses_path_ids(&app, "/inventory").await;
+    assert_refuses_path_ids(&app, "/inventory", "product_id").await;
     app.stop().await;
     sandbox.close().await;
 }

@@ -215,7 +215,7 @@ async fn bad_input_is_refused_and_nobody_is_asked() {
     let quantities = [no_ids(), vec![json!(null), json!(i64::from(i32::MAX) + 1)]].concat();
     assert_refuses_values(&test.app, PATH, &valid, "quantity", &quantities).await;
     assert_refuses_values(&test.app, PATH, &valid, "colour", &[json!(1)]).await;
-    assert_refuses_path_ids(&test.app, "/orders").await;
+    assert_refuses_path_ids(&test.app, "/orders", "id").await;
     assert!(test.peer.calls().is_empty());
     assert_eq!(test.app.get("/orders").await.body, json!([]));
     // The quantity alone may be missing.

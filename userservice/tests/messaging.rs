@@ -85,11 +85,11 @@ async fn an_address_registers_once_in_whatever_case_and_a_refusal_changes_nothin
     }
     assert_eq!(app.get("/users").await.body.as_array().unwrap().len(), 1);
     for limit in ["0", "1001", "-1", "x", "99999999999999999999"] {
-        app.get(&format!("/users?limit={limit}")).await.assert_problem(422, None);
+        app.get(&format!("/users?limit={limit}")).await.assert_problem(422, Some("limit"));
     }
     app.get("/users/0").await.assert_problem(404, None);
     for id in ["x", "99999999999999999999", "%00"] {
-        app.get(&format!("/users/{id}")).await.assert_problem(422, None);
+        app.get(&format!("/users/{id}")).await.assert_problem(422, Some("id"));
     }
     eventually("one event", async || sandbox.messages(QUEUE).await.len() == 1).await;
     app.stop().await;

@@ -213,7 +213,7 @@ async fn bad_input_is_refused_and_changes_nothing() {
     let wrong = [json!(1), json!(true), json!(["a@b.org"]), json!({})];
     assert_needs_field(&app, "/register", &valid, "email", &[bad.as_slice(), &wrong].concat()).await;
     app.post("/register", json!({"email": "a@example.org", "id": 1})).await.assert_problem(422, Some("id"));
-    assert_refuses_path_ids(&app, "/users").await;
+    assert_refuses_path_ids(&app, "/users", "id").await;
     assert_eq!((users(&app).await, peer.calls().len()), (0, 0));
     app.stop().await;
     sandbox.close().await;

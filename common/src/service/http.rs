@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{self, AsHeaderName};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -56,6 +56,11 @@ const LAST_WRITES: Duration = Duration::from_secs(3);
 /// doubles it.
 const SEND_BUFFER: u32 = 128 * 1024;
 
+/// Said of every service in its API document.
+const ERRORS: &str = "Errors are `application/problem+json` (RFC 9457). The exceptions have no body, and the connection is closed: \
+    400 for what is no HTTP/1.1, 431 or 414 for a head of more than 32 KB. A client that does not send its request or take its \
+    answer in time is cut off.";
+
 /// Counted for a request whose client went away before the answer; nginx's number for it.
 const CLIENT_LEFT: u16 = 499;
 /// Asked every few seconds by whoever watches the service.
@@ -99,7 +104,7 @@ pub(super) fn app(
     let (routes, mut api) = routes.split_for_parts();
     api.info.title = format!("{} ({mode})", about.name);
     api.info.version = about.version.into();
-    api.info.description = Some(about.description.into());
+    api.info.description = Some(format!("{}\n\n{ERRORS}", about.description));
     // Else those of the library that gathers the routes.
     api.info.contact = None;
     api.info.license = Some(License::builder().name("MIT").identifier(Some("MIT")).build());
@@ -193,7 +198,13 @@ async fn way_of_a_request(
     let hop = spans.serving(&request, method, &handler, &context);
     let mut counted =
         Counted { method, handler, started, hop: Some(hop), span: span.clone(), status: CLIENT_LEFT };
-    let work = context.scope(next.run(request)).instrument(span.clone());
+    let work = async {
+        match has_valid_host(&request) {
+            true => next.run(request).await,
+            false => ApiError::BadRequest("a request has one Host").into_response(),
+        }
+    };
+    let work = context.scope(work).instrument(span.clone());
     let task = tasks.spawn(async move {
         let _in_progress = in_progress;
         work.await
@@ -223,6 +234,18 @@ async fn way_of_a_request(
 fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
+}
+
+/// RFC 9112, 3.2. The library that reads the head does not look at it.
+fn has_valid_host(request: &Request) -> bool {
+    let headers = request.headers();
+    match only(headers, header::HOST) {
+        // RFC 3986, 3.2: a name or an address, and a port.
+        Some(host) => {
+            host.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-._:[]~!$&'()*+,;=%".contains(b))
+        }
+        None => request.version() < Version::HTTP_11 && !headers.contains_key(header::HOST),
+    }
 }
 
 /// While a request is at work, also after its client has left.

@@ -8,6 +8,7 @@ mod hostile;
 mod neighbours;
 mod peers;
 mod readers;
+mod requests;
 
 use std::sync::Arc;
 

@@ -95,8 +95,8 @@ pub(crate) async fn assert_refuses_bad_input(app: &TestApp) {
     }
     for id in ["x", "1.5", "99999999999999999999", "%00", "%ff", "1%20OR%201=1", "'"] {
         let path = format!("/products/{id}");
-        app.get(&path).await.assert_problem(422, None);
-        app.put(&path, json!({"stock": 1})).await.assert_problem(422, None);
+        app.get(&path).await.assert_problem(422, Some("id"));
+        app.put(&path, json!({"stock": 1})).await.assert_problem(422, Some("id"));
     }
     for method in [Method::DELETE, Method::POST] {
         app.request(method, "/products/1", &[], None).await.assert_problem(405, None);
