@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use common::Mode;
 use common::testing::{
-    Method, Reply, Sandbox, TestApp, assert_needs_field, assert_reads_few_rows, assert_refuses_bad_bodies, assert_refuses_bad_keys, assert_refuses_values, assert_serves_common_paths, effects_of, eventually, keep_statistics, no_ids,
+    Method, Reply, Sandbox, TestApp, assert_needs_field, assert_reads_few_rows, assert_refuses_bad_bodies,
+    assert_refuses_bad_keys, assert_refuses_values, assert_serves_common_paths, effects_of, eventually,
+    keep_statistics, no_ids,
 };
 use futures_util::future::join_all;
 use paymentservice::payments::{self, Settings};

@@ -5,7 +5,8 @@ mod reports;
 
 use common::Mode;
 use common::testing::{
-    Method, Sandbox, TestApp, assert_reads_few_rows, assert_refuses_bad_keys, assert_serves_common_paths, effects_of, eventually, keep_statistics,
+    Method, Sandbox, TestApp, assert_reads_few_rows, assert_refuses_bad_keys, assert_serves_common_paths,
+    effects_of, eventually, keep_statistics,
 };
 use futures_util::future::{join, join_all};
 use reports::{assert_completed, assert_one_after_the_other, chain, id, job};
