@@ -4,6 +4,9 @@
 //! through at most), `report` (for the reader), `faults` (what holds while things break), `dlq` (dead letters) and
 //! `trace` (the way of one workflow), for the person on duty.
 
+#[macro_use]
+mod stderr;
+
 pub mod bench;
 pub mod breakeven;
 pub mod check;

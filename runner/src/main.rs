@@ -4,9 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-use runner::{cli, local::signals};
+use runner::cli;
+use runner::eprintln;
+use runner::local::{environment, signals};
 
 fn main() -> ExitCode {
+    if let Err(error) = environment::clear() {
+        eprintln!("study: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && error.kind() != DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -31,7 +31,7 @@ use clap::{Args, ValueEnum};
 
 use crate::faults::programs;
 use crate::local::output::say;
-use crate::local::{Mode, state_folder};
+use crate::local::{Mode, given_path, state_folder};
 use crate::measure::host::Host;
 use crate::measure::place::{Place, Scratch};
 use crate::measure::progress;
@@ -68,15 +68,15 @@ pub struct BenchArgs {
     quick: bool,
 
     /// Where `bench.json` and `PERFORMANCE.md` go; `.study/bench` if not said.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_parser = given_path(), value_name = "DIR")]
     out: Option<PathBuf>,
 
     /// Where the services' binaries are, if not beside this one.
-    #[arg(long, value_name = "DIR", hide = true)]
+    #[arg(long, value_parser = given_path(), value_name = "DIR", hide = true)]
     programs: Option<PathBuf>,
 
     /// Binaries that are built already, with the feature `failpoints`.
-    #[arg(long, value_name = "DIR", hide = true)]
+    #[arg(long, value_parser = given_path(), value_name = "DIR", hide = true)]
     breakable: Option<PathBuf>,
 }
 
@@ -142,10 +142,10 @@ pub fn run(args: &BenchArgs, root: &FilePath, port_offset: u16) -> Result<ExitCo
 fn tools(args: &BenchArgs, root: &FilePath, paths: &[Path], scratch: &FilePath) -> Result<Tools> {
     let (wrk, ceiling) = (Wrk::find(scratch)?, Ceiling::find()?);
     let beside = || Ok(std::env::current_exe()?.with_file_name(""));
-    let plain = args.programs.clone().map_or_else(beside, |dir| anyhow::Ok(std::path::absolute(dir)?))?;
+    let plain = args.programs.clone().map_or_else(beside, anyhow::Ok)?;
     let breakable = match &args.breakable {
         _ if !paths.contains(&Path::Costs) => None,
-        Some(dir) => Some(std::path::absolute(dir)?),
+        Some(dir) => Some(dir.clone()),
         None => Some(programs::build(root)?),
     };
     Ok(Tools { wrk, ceiling, programs: Programs { plain, breakable } })

@@ -9,14 +9,14 @@ pub mod stack;
 pub mod table;
 pub mod winner;
 
-use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::local::Mode;
+use crate::local::output::say;
+use crate::local::{Mode, given_path};
 use crate::measure::host::Host;
 use crate::measure::load::K6;
 use crate::measure::place::{Place, write};
@@ -41,7 +41,7 @@ pub struct BreakevenArgs {
 
     /// Where `breakeven.json` goes, such as the folder of a comparison, whose report then shows it;
     /// `results/breakeven-<UTC time>` if not said.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_parser = given_path(), value_name = "DIR")]
     out: Option<PathBuf>,
 
     /// Decides which arm begins, and which products are changed.
@@ -77,7 +77,7 @@ pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
         write(&path, &grid)?;
     }
     let text = format!("\n{}\nResults: {}\n", table::text(&grid), path.display());
-    Ok(stdout().write_all(text.as_bytes())?)
+    say(&text)
 }
 
 fn add(grid: &mut Grid, conditions: Conditions, arm: &str, taken: Taken) {

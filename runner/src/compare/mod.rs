@@ -12,7 +12,7 @@ pub mod words;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufWriter, Write, stdout};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -21,6 +21,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::local::compose;
+use crate::local::output::say;
 use crate::measure::bench::{Bench, Measured};
 use crate::measure::host::Host;
 use crate::measure::load::K6;
@@ -41,7 +42,7 @@ const IDLE_SECONDS: u64 = 10;
 pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
     let k6 = K6::find()?;
     let (plan, dir) = match &args.resume {
-        Some(dir) => (plan::resume(dir)?, std::path::absolute(dir)?),
+        Some(dir) => (plan::resume(dir)?, dir.clone()),
         None => {
             let engine = args.docker.then(compose::engine).transpose()?;
             let place = Place::new("", args.out.as_deref())?;
@@ -81,7 +82,7 @@ fn show(dir: &Path) -> Result<()> {
     let (text, problems) = table::text(&results, &analysis);
     let here = std::env::current_dir()?;
     let text = format!("\n{text}\nResults: {}\n", page.strip_prefix(here).unwrap_or(&page).display());
-    stdout().write_all(text.as_bytes())?;
+    say(&text)?;
     match problems {
         0 => Ok(()),
         1 => bail!("1 problem: the figures above must not be used as they are"),

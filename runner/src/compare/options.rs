@@ -9,7 +9,7 @@ use clap::builder::PossibleValuesParser;
 use contract::Scenario;
 
 use super::plan::balanced;
-use crate::local::Mode;
+use crate::local::{Mode, given_path};
 use crate::measure::host::Host;
 use crate::measure::place::Place;
 use crate::measure::profile::{self, Delays, per_second};
@@ -59,11 +59,11 @@ pub struct CompareArgs {
     pub docker: bool,
 
     /// Where the results go; `results/<UTC time>` if not said.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_parser = given_path(), value_name = "DIR")]
     pub out: Option<PathBuf>,
 
     /// Go on with a comparison that was cut off: its finished runs are kept, its options are its own.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "profile", "modes", "scenarios", "runs", "rate", "seconds", "seed", "against_itself", "with", "docker"])]
+    #[arg(long, value_parser = given_path(), value_name = "DIR", conflicts_with_all = ["out", "profile", "modes", "scenarios", "runs", "rate", "seconds", "seed", "against_itself", "with", "docker"])]
     pub resume: Option<PathBuf>,
 }
 

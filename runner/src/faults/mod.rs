@@ -31,7 +31,7 @@ use contract::{DISABLED_PROTECTION, Protection, Service};
 
 use crate::local::output::say;
 use crate::local::ports::Ports;
-use crate::local::{Mode, Stack, StackOptions, postgres, rabbitmq, services, state_folder};
+use crate::local::{Mode, Stack, StackOptions, given_path, postgres, rabbitmq, services, state_folder};
 use crate::measure::host;
 use catalogue::Choice;
 use checker::{Evidence, Finding, invariants};
@@ -95,11 +95,11 @@ pub struct FaultsArgs {
     rate: f64,
 
     /// Where the result goes; `results` if not said.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_parser = given_path(), value_name = "DIR")]
     out: Option<PathBuf>,
 
     /// Binaries that are built already, with the feature `failpoints`.
-    #[arg(long, value_name = "DIR", hide = true)]
+    #[arg(long, value_parser = given_path(), value_name = "DIR", hide = true)]
     programs: Option<PathBuf>,
 }
 
@@ -121,7 +121,7 @@ pub fn run(args: FaultsArgs, root: &Path, port_offset: u16) -> Result<ExitCode> 
     }
     let plan = Plan::of(&args, port_offset)?;
     let programs = match args.programs {
-        Some(folder) => std::path::absolute(folder)?,
+        Some(folder) => folder,
         None => programs::build(root)?,
     };
     eprintln!("{}", plan.text());

@@ -1,32 +1,75 @@
 //! The services in a build that can be made to fail, apart from the programs that are measured.
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use contract::Service;
+use serde::Deserialize;
 
-use crate::local::{process, state_folder};
+use crate::local::{not_ours, process, state_folder};
 
 /// Builds them, and copies them to where the next ordinary build does not overwrite them; that folder.
 pub fn build(root: &Path) -> Result<PathBuf> {
+    let folder = state_folder()?.join("faults").join("programs");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let said = folder.join("build.json");
     let mut command = process::cargo(root);
     command.args(["build", "--release", "--locked", "--workspace"]);
     command.args(["--exclude", "runner", "--exclude", "ceilings", "--features", "common/failpoints"]);
+    // Only cargo knows where its configuration puts what it builds.
+    command.args(["--message-format", "json-render-diagnostics"]);
+    command.stdout(File::create(&said).with_context(|| not_ours(&said))?);
     let status = process::run_to_end(&mut command)?;
     if !status.success() {
         bail!("the services could not be built ({status}): see above");
     }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
-    let folder = state_folder()?.join("faults").join("programs");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let built = built(&fs::read_to_string(&said)?);
     for service in Service::ALL {
-        let (from, new) = (target.join("release").join(service.name()), folder.join("new"));
+        let from = built.get(service.name()).with_context(|| format!("cargo built no {}", service.name()))?;
+        let new = folder.join("new");
         // Renamed: another run may have the old one open.
-        fs::copy(&from, &new)
+        fs::copy(from, &new)
             .and_then(|_| fs::rename(&new, folder.join(service.name())))
             .with_context(|| format!("cannot copy {}", from.display()))?;
     }
     Ok(folder)
+}
+
+#[derive(Deserialize)]
+struct Artifact {
+    target: Target,
+    executable: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// The programs among what cargo says that it has built, or had built before, by their names.
+fn built(messages: &str) -> HashMap<String, PathBuf> {
+    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    artifacts.map(|artifact| (artifact.target.name, artifact.executable)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_where_cargo_says_that_they_are() {
+        let said = concat!(
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"common"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"userservice"},"executable":"/x y/release/userservice"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+            "\n",
+        );
+        let built = built(said);
+        assert_eq!(built.len(), 1, "{built:?}");
+        assert_eq!(built["userservice"], Path::new("/x y/release/userservice"));
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -14,6 +13,7 @@ use super::checker::{Finding, Settled};
 use super::generator::Progress;
 use super::nemesis::FaultRecord;
 use crate::local::Mode;
+use crate::local::output::say;
 
 /// What fits a terminal window side by side with another.
 const WIDTH: usize = 100;
@@ -47,7 +47,7 @@ impl RunResult {
 }
 
 pub fn print(result: &RunResult) -> Result<()> {
-    stdout().write_all(text(result).as_bytes()).context("cannot print the result")
+    say(&text(result)).context("cannot print the result")
 }
 
 /// `faults-<mode>-<seed>.json` in `folder`.

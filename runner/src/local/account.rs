@@ -9,6 +9,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::environment;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
     /// Another user to become; `None` stays the caller.
@@ -59,6 +61,13 @@ impl Account {
             }
         }
         command.arg("--").arg(program);
+        command
+    }
+
+    /// The same for a server, which takes nothing from the caller's shell.
+    pub fn server(&self, program: &Path, death_signal: &str) -> Command {
+        let mut command = self.command(program, death_signal);
+        environment::only_needed(&mut command);
         command
     }
 

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod commands;
 pub mod compose;
+pub mod environment;
 pub mod file;
 pub mod http;
 pub mod line;
@@ -30,15 +31,25 @@ pub mod supervise;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 pub use contract::Mode;
 pub use options::{Given, StackOptions};
 pub use stack::{Stack, start_all};
 
-/// The checkout: the nearest folder above the current one that holds the entrance.
+/// The checkout: what the entrance says, else the nearest folder above the current one that holds the entrance. The current
+/// folder is the caller's, wherever that is, so that relative paths are, too.
 pub fn project_root() -> Result<PathBuf> {
+    if let Some(root) = std::env::var_os("STUDY_ROOT") {
+        return Ok(root.into());
+    }
     let here = std::env::current_dir().context("the current folder is gone")?;
     let root = here.ancestors().find(|dir| dir.join("study").is_file() && dir.join("runner").is_dir());
     root.map(ToOwned::to_owned).context("not inside the project: call ./study in its folder")
+}
+
+/// For clap: a path as the caller means it, from the folder that he is in, whatever folder is the current one when it is used.
+pub fn given_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
 }
 
 /// Where everything lies that a run leaves behind; ignored by git.
@@ -47,6 +58,6 @@ pub fn state_folder() -> Result<PathBuf> {
 }
 
 /// The usual reason for a file of ours that cannot be written.
-fn not_ours(path: &Path) -> String {
+pub(crate) fn not_ours(path: &Path) -> String {
     format!("cannot write {} (if an earlier run was root's, remove .study as root)", path.display())
 }

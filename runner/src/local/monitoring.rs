@@ -52,7 +52,7 @@ fn start_prometheus(place: &Place<'_>, port: u16) -> Result<Process> {
     fs::write(home.join("prometheus.yml"), configuration(&committed, *mode, place.ports, port)?)?;
     let program = process::on_path("prometheus")
         .context("Prometheus is not installed (no prometheus on PATH): install the package prometheus")?;
-    let mut command = Account::CALLER.command(&program, "TERM");
+    let mut command = Account::CALLER.server(&program, "TERM");
     command
         .arg(format!("--config.file={}", home.join("prometheus.yml").display()))
         .arg(format!("--storage.tsdb.path={}", home.join("data").display()))
@@ -128,7 +128,7 @@ fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) 
         (Mode::Async, Mode::Sync) => prometheus - 1,
         _ => prometheus,
     };
-    let mut command = Account::CALLER.command(program, "TERM");
+    let mut command = Account::CALLER.server(program, "TERM");
     command.args(["server", "--homepath", "/usr/share/grafana"]);
     let board = dashboards.join(format!("{}.json", place.mode));
     for (name, value) in [

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -95,11 +95,11 @@ impl Ports {
         named
     }
 
-    /// Fails with a line for each port that somebody else listens on.
+    /// Fails with a line for each port that somebody else listens on, on either loopback address: `localhost` means both.
     pub fn check(&self, mode: Mode) -> Result<()> {
         let mut busy = Vec::new();
         for (port, needed_by) in self.named() {
-            if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            if let Some(error) = taken(port) {
                 let holder = holder(port).unwrap_or_else(|| format!("a process of another user ({error})"));
                 busy.push(format!("port {port}, needed by {needed_by} ({mode}), is held by {holder}"));
             }
@@ -109,6 +109,14 @@ impl Ports {
         }
         bail!("{}: end what holds it, or move everything with --port-offset N", busy.join("\nstudy: "))
     }
+}
+
+/// Why nothing of ours can listen there.
+fn taken(port: u16) -> Option<std::io::Error> {
+    let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).err();
+    // A machine may have no IPv6.
+    let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).err();
+    v4.or(v6.filter(|error| error.kind() == std::io::ErrorKind::AddrInUse))
 }
 
 /// Ports on which nobody listens, below those that the kernel gives to outgoing connections: one of these could take a port
@@ -204,14 +212,16 @@ mod tests {
 
     #[test]
     fn a_busy_port_is_named_with_its_holder() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // A machine may have no IPv6.
+        let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
         let mut ports = Ports::free(Mode::Sync).unwrap();
         ports.check(Mode::Sync).unwrap();
-        ports.postgres = listener.local_addr().unwrap().port();
-        let error = ports.check(Mode::Sync).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("needed by PostgreSQL (sync), is held by pid {}", std::process::id())),
-            "{error}"
-        );
+        for listener in [Ok(v4), v6].into_iter().flatten() {
+            ports.postgres = listener.local_addr().unwrap().port();
+            let error = ports.check(Mode::Sync).unwrap_err().to_string();
+            let holder = format!("needed by PostgreSQL (sync), is held by pid {}", std::process::id());
+            assert!(error.contains(&holder), "{error}");
+        }
     }
 }

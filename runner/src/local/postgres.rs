@@ -34,7 +34,7 @@ pub fn start(dir: &Path, port: u16, log: PathBuf, durable: bool) -> Result<Proce
     if !data.join("PG_VERSION").exists() {
         initialize(&programs, &data, &account, durable)?;
     }
-    let mut command = account.command(&programs.join("postgres"), "INT");
+    let mut command = account.server(&programs.join("postgres"), "INT");
     command.arg("-D").arg(&data).arg("-p").arg(port.to_string());
     for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"] {
         command.args(["-c", setting]);
@@ -44,7 +44,6 @@ pub fn start(dir: &Path, port: u16, log: PathBuf, durable: bool) -> Result<Proce
     if !durable {
         command.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
     }
-    clear_environment(&mut command);
     command.current_dir(&data);
     Process::spawn("postgresql", port, log, Signal::INT, &mut command)
 }
@@ -53,7 +52,7 @@ fn initialize(programs: &Path, data: &Path, account: &Account, durable: bool) ->
     let password = data.with_extension("password");
     fs::write(&password, SUPERUSER)?;
     account.own(&password)?;
-    let mut command = account.command(&programs.join("initdb"), "TERM");
+    let mut command = account.server(&programs.join("initdb"), "TERM");
     command.arg("-D").arg(data).args([
         "-U",
         SUPERUSER,
@@ -67,7 +66,6 @@ fn initialize(programs: &Path, data: &Path, account: &Account, durable: bool) ->
     if !durable {
         command.arg("--no-sync");
     }
-    clear_environment(&mut command);
     let output = command.current_dir(data).stdin(Stdio::null()).output().context("cannot run initdb")?;
     fs::remove_file(&password)?;
     if !output.status.success() {
@@ -76,16 +74,6 @@ fn initialize(programs: &Path, data: &Path, account: &Account, durable: bool) ->
         bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
-}
-
-/// PGPORT, PGDATA and the like of the caller are about another server.
-fn clear_environment(command: &mut std::process::Command) {
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
-            command.env_remove(name);
-        }
-    }
-    command.env("LC_ALL", "C.UTF-8");
 }
 
 /// The folder of `initdb` and `postgres`: of the version that made the data, else the newest.

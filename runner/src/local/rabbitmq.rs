@@ -2,6 +2,7 @@
 //! never meets a broker of the system. Management UI and Prometheus plugin are on.
 
 use std::fs;
+use std::net::ToSocketAddrs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,6 +20,15 @@ pub const GUEST: &str = "guest";
 
 /// The Erlang port mapper and the broker, in the order of their start.
 pub fn start(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<[Process; 2]> {
+    // Else Erlang waits for a name server, and ends without a word of it.
+    if !("localhost", 0)
+        .to_socket_addrs()
+        .is_ok_and(|mut found| found.any(|address| address.ip().is_loopback()))
+    {
+        bail!(
+            "localhost is not known here, and RabbitMQ needs it: put `127.0.0.1 localhost` into /etc/hosts"
+        );
+    }
     let home = dir.join("rabbitmq");
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     let account = Account::for_servers(&home)?;
@@ -37,9 +47,8 @@ pub fn start(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<[Process; 2
         account.own(&cookie)?;
     }
 
-    let mut command = account.command(&port_mapper()?, "TERM");
+    let mut command = account.server(&port_mapper()?, "TERM");
     command.args(["-address", "127.0.0.1", "-port", &ports.epmd.to_string()]).current_dir(&home);
-    clear_environment(&mut command);
     let epmd = Process::spawn("epmd", ports.epmd, logs.join("epmd.log"), Signal::TERM, &mut command)?;
     Ok([epmd, start_broker(dir, ports, logs)?])
 }
@@ -74,8 +83,7 @@ pub fn control(dir: &Path, ports: &RabbitPorts, args: &[&str]) -> Result<()> {
 /// A program of RabbitMQ's with everything that makes it ours.
 fn command(dir: &Path, ports: &RabbitPorts, program: &Path) -> Result<Command> {
     let home = dir.join("rabbitmq");
-    let mut command = Account::for_servers(&home)?.command(program, "TERM");
-    clear_environment(&mut command);
+    let mut command = Account::for_servers(&home)?.server(program, "TERM");
     command
         .current_dir(&home)
         .env("HOME", &home)
@@ -104,20 +112,6 @@ fn configuration(ports: &RabbitPorts) -> String {
          log.file = false\nlog.console = true\nlog.console.level = info\n\
          raft.wal_max_size_bytes = 67108864\n"
     )
-}
-
-/// Settings of the caller's shell that are about another broker.
-fn clear_environment(command: &mut Command) {
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if ["RABBITMQ_", "ERL_", "CONF_ENV_FILE", "NOTIFY_SOCKET"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
-        {
-            command.env_remove(&name);
-        }
-    }
-    command.env("LC_ALL", "C.UTF-8");
 }
 
 /// The real scripts: those that Debian puts on PATH insist on their own user and folders.

@@ -76,15 +76,16 @@ impl K6 {
         let output = output.with_context(|| format!("{} does not run", program.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = text.split_whitespace().nth(1).unwrap_or("unknown").to_owned();
+        if !is_new_enough(&version) {
+            bail!("{} is k6 {version}: k6 1.1 or newer is needed", program.display());
+        }
         Ok(Self { program, version })
     }
 
     fn command(&self, offer: &Offer<'_>) -> Result<Command> {
         let script = project_root()?.join(format!("k6-tests/script-{}.js", offer.mode));
-        let mut command = Account::CALLER.command(&self.program, "KILL");
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("K6_")) {
-            command.env_remove(name);
-        }
+        // What the script is told stands in the command alone.
+        let mut command = Account::CALLER.server(&self.program, "KILL");
         // Samples to standard output: no file of gigabytes, and the counts can be shown while it runs.
         command.args([
             "run",
@@ -159,6 +160,12 @@ impl K6 {
         offer.compare_with_summary(&samples)?;
         Ok(samples)
     }
+}
+
+/// Whether a k6 that calls itself `v1.2.3` has the options that are used here.
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (1, 1)
 }
 
 impl Offer<'_> {
@@ -267,4 +274,19 @@ fn last_complaint(log: &Path) -> String {
     let line = last.unwrap_or("it said nothing");
     let message = line.split_once("msg=").map_or(line, |(_, message)| message);
     message.trim_matches('"').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_k6_that_is_too_old_is_known_by_its_version() {
+        for good in ["v1.1.0", "1.1.0", "v1.10.2", "v2.0.0-rc1"] {
+            assert!(is_new_enough(good), "{good}");
+        }
+        for bad in ["v0.46.0", "v1.0.9", "unknown", ""] {
+            assert!(!is_new_enough(bad), "{bad}");
+        }
+    }
 }

@@ -45,7 +45,7 @@ impl Place {
         let now = OffsetDateTime::now_utc();
         let stamp = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?;
         let dir = match dir {
-            Some(dir) => std::path::absolute(dir)?,
+            Some(dir) => dir.to_owned(),
             None => project_root()?.join("results").join(format!("{prefix}{stamp}")),
         };
         let started = now.format(format_description!("[year]-[month]-[day] [hour]:[minute] UTC"))?;

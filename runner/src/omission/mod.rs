@@ -6,7 +6,6 @@ pub mod stall;
 pub mod table;
 
 use std::collections::BTreeMap;
-use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +15,8 @@ use contract::Scenario;
 use contract::Service;
 use serde::{Deserialize, Serialize};
 
-use crate::local::Mode;
+use crate::local::output::say;
+use crate::local::{Mode, given_path};
 use crate::measure::bench::Bench;
 use crate::measure::join::Outcome;
 use crate::measure::load::K6;
@@ -49,7 +49,7 @@ pub struct OmissionArgs {
 
     /// Where `omission.json` goes, such as the folder of a comparison, whose report then shows it;
     /// `results/omission-<UTC time>` if not said.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_parser = given_path(), value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
@@ -79,7 +79,7 @@ pub fn run(args: &OmissionArgs, port_offset: u16) -> Result<()> {
     let path = place.dir.join("omission.json");
     write(&path, &omission)?;
     let text = format!("\n{}\nResults: {}\n", table::text(&omission), path.display());
-    Ok(stdout().write_all(text.as_bytes())?)
+    say(&text)
 }
 
 fn measure(lab: &Lab, scratch: &Scratch, args: &OmissionArgs) -> Result<Omission> {

@@ -10,11 +10,10 @@ pub mod search;
 pub mod table;
 pub mod trial;
 
-use std::io::{Write, stdout};
-
 use anyhow::Result;
 use contract::Scenario;
 
+use crate::local::output::say;
 use crate::measure::host::Host;
 use crate::measure::load::K6;
 use crate::measure::place::{Place, read, write};
@@ -40,7 +39,7 @@ pub fn run(args: &RateArgs, port_offset: u16) -> Result<()> {
         write(&path, &curves)?;
     }
     let text = format!("\n{}\nResults: {}\n", table::text(&curves), path.display());
-    Ok(stdout().write_all(text.as_bytes())?)
+    say(&text)
 }
 
 /// What is asked of each mode.

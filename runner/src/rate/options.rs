@@ -9,7 +9,7 @@ use contract::Scenario;
 use super::Question;
 use super::search::{Range, neat};
 use crate::compare::options::scenario;
-use crate::local::Mode;
+use crate::local::{Mode, given_path};
 use crate::measure::profile::{Delays, per_second};
 
 /// What a workflow may wait, beyond its own work, before a rate counts as too high.
@@ -47,7 +47,7 @@ pub struct RateArgs {
 
     /// Where `rate-sN.json` goes, such as the folder of a comparison, whose report then shows it;
     /// `results/rate-<UTC time>` if not said.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_parser = given_path(), value_name = "DIR")]
     pub out: Option<PathBuf>,
 
     /// Decides what is ordered and looked at.

@@ -1,7 +1,6 @@
 //! What `./study report` is asked for.
 
 use std::fs;
-use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -13,15 +12,17 @@ use crate::bench::record::Record;
 use crate::bench::{page, table as capacity};
 use crate::compare::statistics::Analysis;
 use crate::compare::table;
+use crate::local::given_path;
+use crate::local::output::say;
 
 #[derive(Args)]
 pub struct ReportArgs {
     /// A folder of results, such as `results/20261121T095042Z`, of comparisons, of `bench`, or of both.
-    #[arg(value_name = "DIR")]
+    #[arg(value_parser = given_path(), value_name = "DIR")]
     dir: PathBuf,
 
     /// Another one: what differs between them, arm by arm.
-    #[arg(value_name = "OTHER")]
+    #[arg(value_parser = given_path(), value_name = "OTHER")]
     other: Option<PathBuf>,
 }
 
@@ -40,8 +41,7 @@ fn read(dir: &Path) -> Result<Results> {
 pub fn run(args: &ReportArgs) -> Result<()> {
     if let (Some(record), None) = (Record::read(&args.dir)?, &args.other) {
         let page = page::write(&record, &args.dir)?;
-        stdout()
-            .write_all(format!("\n{}\nCapacity: {}\n", capacity::text(&record), page.display()).as_bytes())?;
+        say(&format!("\n{}\nCapacity: {}\n", capacity::text(&record), page.display()))?;
         if !Results::are_in(&args.dir) {
             return Ok(());
         }
@@ -60,5 +60,5 @@ pub fn run(args: &ReportArgs) -> Result<()> {
             format!("{}\nResults: {}\n", table::text(&results, &analysis).0, page.display())
         }
     };
-    Ok(stdout().write_all(format!("\n{text}").as_bytes())?)
+    say(&format!("\n{text}"))
 }

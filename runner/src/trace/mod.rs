@@ -29,6 +29,9 @@ use crate::local::signals::{self, Interrupted};
 /// More lines than any workflow has: an id that so many have in common names no workflow.
 const MOST: usize = 5_000;
 
+/// What every line of a hop has.
+const WORKFLOW: &str = r#""target":"workflow""#;
+
 #[derive(Args)]
 pub struct TraceArgs {
     /// An order (17), a payment (pay_...), a report's job (job_...), or the `x-request-id` of any request.
@@ -45,9 +48,11 @@ pub struct TraceArgs {
 
 pub fn run(args: &TraceArgs) -> Result<ExitCode> {
     let (mut timelines, mut looked, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    let mut any_workflow = false;
     for logs in logs(args.mode)? {
         let found = logs.look(&args.id)?;
         looked.push(logs.place());
+        any_workflow |= found.any_workflow;
         unreadable.extend(found.unreadable.iter().map(|service| format!("{} {service}", logs.mode)));
         timelines.extend(found.timelines);
     }
@@ -61,6 +66,10 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode> {
         caution = format!(
             "lines of LOG_FORMAT=pretty ({of}) cannot be read here: start the stack with `LOG_FORMAT=json ./study up`"
         );
+    }
+    if caution.is_empty() && !any_workflow {
+        caution = "no workflow at all stands there: none has ended yet, or RUST_LOG hides them (their lines have level info)"
+            .to_owned();
     }
     if timelines.is_empty() {
         let caution = if caution.is_empty() { caution } else { format!("; {caution}") };
@@ -117,6 +126,8 @@ pub struct Found {
     pub timelines: Vec<Timeline>,
     /// Services with lines that are no JSON.
     pub unreadable: BTreeSet<String>,
+    /// Whether there is a line of any workflow.
+    pub any_workflow: bool,
 }
 
 /// What the first reading finds.
@@ -126,6 +137,7 @@ struct Hits {
     of_subject: BTreeMap<String, i64>,
     is_request: bool,
     unreadable: BTreeSet<String>,
+    any_workflow: bool,
 }
 
 impl Logs {
@@ -150,7 +162,7 @@ impl Logs {
     }
 
     pub fn look(&self, id: &str) -> Result<Found> {
-        let Hits { of_subject, is_request, unreadable } = self.find(id)?;
+        let Hits { of_subject, is_request, unreadable, any_workflow } = self.find(id)?;
         let order = id.parse().ok().filter(|_| subject(id).is_some());
         let newest = of_subject.iter().max_by_key(|(_, at)| **at).map(|(request, _)| request.clone());
         let mut timelines = Vec::new();
@@ -161,7 +173,7 @@ impl Logs {
         if is_request && newest.as_deref() != Some(id) {
             timelines.extend(Timeline::of(self.mode, id, &self.gather(id, None)?));
         }
-        Ok(Found { timelines, unreadable })
+        Ok(Found { timelines, unreadable, any_workflow })
     }
 
     fn find(&self, id: &str) -> Result<Hits> {
@@ -172,6 +184,7 @@ impl Logs {
             if text.starts_with(|first: char| first.is_ascii_digit()) && !hits.unreadable.contains(service) {
                 hits.unreadable.insert(service.to_owned());
             }
+            hits.any_workflow = hits.any_workflow || text.contains(WORKFLOW);
             if !needles.iter().flatten().any(|needle| text.contains(needle)) {
                 return Ok(());
             }

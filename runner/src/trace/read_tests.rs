@@ -106,3 +106,9 @@ fn a_table_fits_the_terminal_and_obeys_nobody() {
     assert!(wide.contains("\u{fffd}[31mred") && !wide.contains('\u{1b}'), "{wide}");
     assert!(narrow.contains("POST /create_order -> 202"), "{narrow}");
 }
+
+#[test]
+fn logs_without_any_workflow_are_told_from_logs_without_this_one() {
+    assert!(!look("hidden", &[swept(1, 17)], "3").any_workflow);
+    assert!(look("seen", &[answered(1, "a", "order 17")], "3").any_workflow);
+}

@@ -261,7 +261,7 @@ fn a_start_that_fails_tells_no_password() {
         ("waiting for", [].as_slice(), set(&good.0, &good.1)),
         ("DATABASE_URL", &[], set(&format!("postgres://u:{MARK}@host:port/x"), &good.1)),
         ("DATABASE_URL", &[], set(&format!("nonsense {MARK}"), &good.1)),
-        ("waiting for", &[], set(&good.0, &format!("amqp://u:{MARK}@host:port/x"))),
+        ("AMQP_URL", &[], set(&good.0, &format!("amqp://u:{MARK}@host:port/x"))),
         ("Usage", &["--help"], set(&good.0, &good.1)),
         ("COMM_MODE", &["--comm-mode=both"], set(&good.0, &good.1)),
     ];

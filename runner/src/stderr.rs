@@ -1,0 +1,19 @@
+//! `eprint!` and `eprintln!` of this crate, instead of those of the standard library, which panic when nobody reads any more
+//! (`2>&1 | head`): a run does not end for the lack of a reader.
+
+#[macro_export]
+macro_rules! eprint {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        std::io::stderr().lock().write_fmt(format_args!($($text)*)).ok();
+    }};
+}
+
+#[macro_export]
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let mut stderr = std::io::stderr().lock();
+        stderr.write_fmt(format_args!($($text)*)).and_then(|()| stderr.write_all(b"\n")).ok();
+    }};
+}
