@@ -39,18 +39,27 @@ fn folders() -> Result<Vec<PathBuf>> {
 }
 
 pub fn down() -> Result<()> {
-    let mut found = Vec::new();
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     for folder in folders()? {
-        found.extend(State::read(&folder)?.map(|state| (folder, state)));
+        match State::read(&folder) {
+            Ok(state) => found.extend(state.map(|state| (folder, state))),
+            Err(error) => {
+                eprintln!("study: {error:#}");
+                damaged.push(folder);
+            }
+        }
     }
+    // They end what they have started, whatever the file says.
+    let holders: Vec<Identity> = damaged.iter().filter_map(|folder| state::holder(folder)).collect();
     // What is left of containers is seen by removing it.
-    if !found.iter().any(|(_, state)| state.compose.is_some() || state.alive()) {
-        found.iter().for_each(|(folder, _)| State::remove(folder));
+    if holders.is_empty() && !found.iter().any(|(_, state)| state.compose.is_some() || state.alive()) {
+        found.iter().map(|(folder, _)| folder).chain(&damaged).for_each(|folder| State::remove(folder));
         return say("Nothing is running.\n");
     }
     let step = Step::start("everything ended");
     // Both modes may have the same one, and a second signal would mean: without waiting.
-    let supervisors: HashSet<Identity> = found.iter().map(|(_, state)| state.supervisor).collect();
+    let supervisors: HashSet<Identity> =
+        found.iter().map(|(_, state)| state.supervisor).chain(holders).collect();
     for supervisor in supervisors.iter().filter(|supervisor| supervisor.alive()) {
         process::signal(supervisor.pid, Signal::TERM);
     }
@@ -62,6 +71,7 @@ pub fn down() -> Result<()> {
         }
         State::remove(folder);
     }
+    damaged.iter().for_each(|folder| State::remove(folder));
     step.done();
     Ok(())
 }

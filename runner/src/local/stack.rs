@@ -13,9 +13,8 @@ use super::options::{StackOptions, empty_logs, remove_data, without_path};
 use super::ports::Ports;
 use super::process::Process;
 use super::progress::Step;
-
 use super::services;
-use super::state::{Entry, Identity, State};
+use super::state::{self, Entry, Identity, State};
 use super::{Mode, monitoring, not_ours, postgres, rabbitmq, state_folder};
 
 pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(90);
@@ -55,7 +54,7 @@ impl Stack {
             None => state_folder()?.join(mode.to_string()),
         };
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let lock = File::create(dir.join("lock")).with_context(|| not_ours(&dir))?;
+        let lock = File::create(dir.join(state::LOCK)).with_context(|| not_ours(&dir))?;
         if lock.try_lock().is_err() {
             bail!("{mode} is running already: see `./study status`, end it with `./study down`");
         }

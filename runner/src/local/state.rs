@@ -2,6 +2,7 @@
 //! terminal. A process is known by pid and start time: a pid that now belongs to a stranger is never touched.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::compose::Compose;
 use super::file::write_whole;
 use super::{Mode, signals};
+
+/// Locked as long as a stack lives in its folder.
+pub(super) const LOCK: &str = "lock";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
@@ -60,6 +64,25 @@ impl Identity {
     pub fn alive(&self) -> bool {
         Self::of(self.pid) == Some(*self)
     }
+}
+
+/// The process that has the lock of a stack's folder: whatever became of the state, it is the supervisor.
+pub fn holder(dir: &Path) -> Option<Identity> {
+    let path = dir.join(LOCK).canonicalize().ok()?;
+    let inode = format!(":{}", fs::metadata(&path).ok()?.ino());
+    let has_it_open = |pid: u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|target| target == path))
+    };
+    // `1: FLOCK  ADVISORY  WRITE 42 08:01:1234 0 EOF`; another disk may have a file of the same number.
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let locks = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut pids = locks
+        .filter(|fields| {
+            fields.get(1) == Some(&"FLOCK") && fields.get(5).is_some_and(|f| f.ends_with(&inode))
+        })
+        .filter_map(|fields| fields.get(4)?.parse().ok());
+    Identity::of(pids.find(|pid| has_it_open(*pid))?)
 }
 
 /// Waits for the end of all; the first that still runs after `limit`, if there is one.
@@ -119,7 +142,9 @@ impl State {
         let path = Self::path(dir);
         let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
         let state = serde_json::from_str(&text);
-        state.map(Some).with_context(|| format!("{} is damaged: remove it", path.display()))
+        state.map(Some).with_context(|| {
+            format!("{} is damaged: `./study down` ends what runs, and removes it", path.display())
+        })
     }
 
     pub fn write(&self, dir: &Path) -> Result<()> {
@@ -168,6 +193,20 @@ mod tests {
         assert_eq!(start_time(&format!("7 (a) b) (c) S {}", fields.join(" "))), Some(22));
         assert_eq!(start_time(&format!("7 (a) Z {}", fields.join(" "))), None);
         assert_eq!(start_time("rubbish"), None);
+    }
+
+    #[test]
+    fn a_stack_whose_state_is_damaged_is_still_known_by_its_lock() {
+        let dir = std::env::temp_dir().join(format!("study-state-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let lock = fs::File::create(dir.join(LOCK)).unwrap();
+        assert_eq!(holder(&dir), None);
+        lock.try_lock().unwrap();
+        fs::write(State::path(&dir), "garbage").unwrap();
+        let error = State::read(&dir).unwrap_err().to_string();
+        assert!(error.contains("state.json") && error.contains("./study down"), "{error}");
+        assert_eq!(holder(&dir).map(|holder| holder.pid), Some(std::process::id()));
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
