@@ -6,7 +6,7 @@ use axum::extract::Request;
 use crate::bus::Message;
 use crate::config::Settings;
 use crate::context::Context;
-use crate::mode::Mode;
+use crate::Mode;
 use crate::service::About;
 
 #[derive(Clone, Default)]
