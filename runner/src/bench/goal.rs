@@ -82,7 +82,9 @@ impl Goal {
     pub fn judge(&self, path: &str, readings: &[Reading]) -> Verdict {
         let value = Spread::of(readings.iter().map(|reading| reading.value));
         let limit_value = Spread::of(readings.iter().filter_map(|reading| reading.of));
-        let share = Spread::of(readings.iter().filter_map(|reading| reading.of.map(|of| reading.value / of)));
+        // A limit of 0 was not measured: a share of it would be no number.
+        let shares = readings.iter().filter_map(|reading| reading.of.map(|of| reading.value / of));
+        let share = Spread::of(shares.filter(|share| share.is_finite()));
         let judged = if self.of.is_some() { share } else { value };
         // What was not measured was not reached.
         let met = self.bound.map(|bound| judged.is_some_and(|judged| bound.holds(judged)));
@@ -157,6 +159,12 @@ mod tests {
         assert_eq!((verdict.value.unwrap().median, verdict.limit_value), (900.0, Some(1000.0)));
         assert_eq!(verdict.met, Some(true));
         assert_eq!(RATE.judge("s6-async", &[Reading::of(840.0, 1000.0)]).met, Some(false));
+    }
+
+    #[test]
+    fn a_limit_of_nothing_gives_no_share() {
+        let verdict = RATE.judge("s6-async", &[Reading::of(840.0, 0.0)]);
+        assert_eq!((verdict.share, verdict.met), (None, Some(false)));
     }
 
     #[test]

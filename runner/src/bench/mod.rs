@@ -30,6 +30,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::faults::programs;
+use crate::local::file::write_whole;
 use crate::local::output::say;
 use crate::local::{Mode, given_path, state_folder};
 use crate::measure::host::Host;
@@ -108,6 +109,8 @@ pub fn run(args: &BenchArgs, root: &FilePath, port_offset: u16) -> Result<ExitCo
         .collect();
     let out = args.out.clone().map_or_else(|| Ok(state_folder()?.join("bench")), anyhow::Ok)?;
     let place = Place::new("bench-", Some(&out))?;
+    // An earlier one is replaced, something else is not.
+    Record::read(&place.dir)?;
     place.check(&modes, port_offset)?;
     let scratch = Scratch::new(&place, "bench")?;
     let tools = tools(args, root, &paths, &scratch.0)?;
@@ -128,7 +131,8 @@ pub fn run(args: &BenchArgs, root: &FilePath, port_offset: u16) -> Result<ExitCo
     outcome?;
     lab.stop()?;
     scratch.remove();
-    let page = page::write(&record, &place.dir)?;
+    let (page, markdown) = page::page(&record, &place.dir)?;
+    write_whole(&page, &markdown)?;
     say(&format!(
         "\n{}\nResults: {}, {}\n",
         table::text(&record),

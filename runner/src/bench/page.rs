@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::paths;
 use super::record::Record;
 use super::rows::{self, GoalRow, LoadRow};
-use crate::local::file::write_whole;
 use crate::report::page::render;
 
 #[derive(Serialize)]
@@ -33,11 +32,9 @@ struct InTheWay<'a> {
     why: &'static str,
 }
 
-/// `PERFORMANCE.md` beside the record; its path.
-pub fn write(record: &Record, dir: &Path) -> Result<PathBuf> {
-    let page = dir.join("PERFORMANCE.md");
-    write_whole(&page, &markdown(record)?)?;
-    Ok(page)
+/// `PERFORMANCE.md` beside the record: its path and what it says.
+pub fn page(record: &Record, dir: &Path) -> Result<(PathBuf, String)> {
+    Ok((dir.join("PERFORMANCE.md"), markdown(record)?))
 }
 
 pub fn markdown(record: &Record) -> Result<String> {

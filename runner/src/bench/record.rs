@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::goal::{Reading, Verdict};
@@ -12,11 +12,13 @@ use super::paths::Path;
 use super::sample::Sample;
 use crate::local::Mode;
 use crate::measure::host::{Host, Servers};
-use crate::measure::place::{Place, read, write};
+use crate::measure::place::Place;
+use crate::measure::stored::{LONGEST_SECONDS, Stored, not_negative, read, within, write};
 
 const FILE: &str = "bench.json";
-/// Of the file.
-const VERSION: u32 = 1;
+/// A full run has some dozens, and hundreds.
+const MOST_VERDICTS: usize = 1000;
+const MOST_SAMPLES: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -39,10 +41,23 @@ pub struct Record {
     pub notes: Vec<String>,
 }
 
+impl Stored for Record {
+    fn check(&self) -> Result<()> {
+        within("the seconds that it took", self.seconds, 0, LONGEST_SECONDS)?;
+        within("the number of goals", self.verdicts.len(), 0, MOST_VERDICTS)?;
+        within("the number of loads", self.samples.len(), 0, MOST_SAMPLES)?;
+        for sample in &self.samples {
+            not_negative("the rate of a load", sample.per_second)?;
+            within("the share of other programs", sample.cpu.others, 0.0, 1.0)?;
+        }
+        self.host.check()
+    }
+}
+
 impl Record {
     pub fn new(place: &Place, host: Host, plan: &Plan, lab: &Lab, quick: bool) -> Self {
         Self {
-            version: VERSION,
+            version: Self::VERSION,
             started: place.started.clone(),
             seconds: 0,
             rounds: plan.rounds,
@@ -63,11 +78,7 @@ impl Record {
 
     /// Of this folder, if it has one.
     pub fn read(dir: &FilePath) -> Result<Option<Self>> {
-        let record = read::<Self>(&dir.join(FILE))?;
-        if let Some(Self { version, .. }) = record {
-            ensure!(version == VERSION, "{}/{FILE}: version {version}, not {VERSION}", dir.display());
-        }
-        Ok(record)
+        read(&dir.join(FILE))
     }
 
     pub fn write(&self, place: &Place) -> Result<()> {

@@ -19,8 +19,9 @@ use crate::local::output::say;
 use crate::local::{Mode, given_path};
 use crate::measure::host::Host;
 use crate::measure::load::K6;
-use crate::measure::place::{Place, write};
+use crate::measure::place::Place;
 use crate::measure::progress;
+use crate::measure::stored::{LARGEST_NUMBER, Stored, read, write};
 use grid::{Cell, Conditions, Grid, Taken};
 use plan::{Plan, Slot};
 
@@ -45,21 +46,24 @@ pub struct BreakevenArgs {
     out: Option<PathBuf>,
 
     /// Decides which arm begins, and which products are changed.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=LARGEST_NUMBER))]
     seed: u64,
 }
 
 pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
-    let k6 = K6::find()?;
     let place = Place::new("breakeven-", args.out.as_deref())?;
+    let path = Grid::path(&place.dir);
+    // An earlier one is replaced, something else is not.
+    read::<Grid>(&path)?;
+    let k6 = K6::find()?;
     place.check(&[Mode::Sync, Mode::Async], port_offset)?;
     let host = Host::read(&k6.version, None);
     let lab = place.lab(k6, port_offset, args.seed);
     let plan = if args.quick { Plan::quick() } else { Plan::full() };
     let slots = plan.slots(args.rounds, args.seed);
-    let path = place.dir.join("breakeven.json");
     eprintln!("{} stacks, {} on {}", slots.len(), plan.size(), host.line());
     let mut grid = Grid {
+        version: Grid::VERSION,
         started: place.started.clone(),
         host,
         seconds: args.seconds,

@@ -99,6 +99,7 @@ mod tests {
 
     fn grid(cells: Vec<Cell>) -> Grid {
         Grid {
+            version: 1,
             started: String::new(),
             host: crate::measure::host::Host::read("", None),
             seconds: 2,

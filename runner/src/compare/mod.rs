@@ -26,11 +26,11 @@ use crate::measure::bench::{Bench, Measured};
 use crate::measure::host::Host;
 use crate::measure::load::K6;
 use crate::measure::load::Kind;
-use crate::measure::place::Lab;
-use crate::measure::place::{Place, check_disk, check_room, write};
+use crate::measure::place::{Lab, Place, check_disk, check_room};
 use crate::measure::profile::Load;
 use crate::measure::progress;
-use crate::measure::record::{Cost, Plan, Run};
+use crate::measure::record::{Cost, Plan, Run, Slot};
+use crate::measure::stored::write;
 use crate::report;
 use crate::report::results::Results;
 pub use options::CompareArgs;
@@ -40,9 +40,12 @@ use statistics::Analysis;
 const IDLE_SECONDS: u64 = 10;
 
 pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
+    let resumed =
+        args.resume.as_deref().map(|dir| anyhow::Ok((plan::resume(dir)?, std::path::absolute(dir)?)));
+    let resumed = resumed.transpose()?;
     let k6 = K6::find()?;
-    let (plan, dir) = match &args.resume {
-        Some(dir) => (plan::resume(dir)?, dir.clone()),
+    let (plan, dir) = match resumed {
+        Some((plan, dir)) => (plan, dir),
         None => {
             let engine = args.docker.then(compose::engine).transpose()?;
             let place = Place::new("", args.out.as_deref())?;
@@ -63,13 +66,13 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
     };
     let todo = plan::left(&plan, &dir);
     for (done, slot) in todo.iter().enumerate() {
-        let left = todo[done..].iter().map(|slot| plan::seconds(&plan, *slot)).sum::<u64>();
-        let (runs, arm) = (plan.order.len(), &plan.arm(*slot).name);
-        eprintln!("run {} of {runs}, {arm}: {}", slot + 1, progress::left(left));
+        let left = todo[done..].iter().map(|slot| plan::seconds(&plan.load, *slot)).sum::<u64>();
+        let (runs, arm) = (plan.order.len(), &slot.arm.name);
+        eprintln!("run {} of {runs}, {arm}: {}", slot.at + 1, progress::left(left));
         // What a full disk did not take is missing: such a run is not finished.
         let run = check_disk(measure(&lab, &plan, *slot, &dir), &dir)
-            .inspect_err(|_| plan::remove_if_empty(&plan, *slot, &dir))?;
-        write(&plan.folder(&dir, *slot).join("run.json"), &run)?;
+            .inspect_err(|_| plan::remove_if_empty(*slot, &dir))?;
+        write(&slot.file(&dir), &run)?;
     }
     show(&dir)
 }
@@ -78,7 +81,8 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
 fn show(dir: &Path) -> Result<()> {
     let results = Results::read(dir)?;
     let analysis = Analysis::of(&results.plan, &results.runs);
-    let page = report::write(&results, &analysis, dir)?;
+    let (page, files) = report::forms(&results, &analysis, dir)?;
+    report::write_all(&files)?;
     let (text, problems) = table::text(&results, &analysis);
     let here = std::env::current_dir()?;
     let text = format!("\n{text}\nResults: {}\n", page.strip_prefix(here).unwrap_or(&page).display());
@@ -91,8 +95,8 @@ fn show(dir: &Path) -> Result<()> {
 }
 
 /// One run, from an empty stack to its end, with its raw samples in its folder.
-fn measure(lab: &Lab, plan: &Plan, slot: usize, dir: &Path) -> Result<Run> {
-    let (arm, folder) = (plan.arm(slot), plan.folder(dir, slot));
+fn measure(lab: &Lab, plan: &Plan, slot: Slot<'_>, dir: &Path) -> Result<Run> {
+    let (arm, folder) = (slot.arm, slot.folder(dir));
     if folder.exists() {
         // Of a run that was cut off.
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -110,11 +114,12 @@ fn measure(lab: &Lab, plan: &Plan, slot: usize, dir: &Path) -> Result<Run> {
     let mut measured = bench.offer(load, "load", Kind::default())?;
     bench.empty_queues(&mut measured.drain)?;
     let (cross_checks, servers) = (bench.check()?, bench.servers.clone());
-    let (scenarios, unreadable_journal_lines) = bench.stop(&measured)?;
+    let (mut scenarios, unreadable_journal_lines) = bench.stop(&measured)?;
+    plan.complete(&mut scenarios);
     keep_answers(&measured, &folder)?;
     let Measured { watched, drain, in_progress, .. } = measured;
     Ok(Run {
-        slot,
+        slot: slot.at,
         arm: arm.name.clone(),
         mode: arm.mode,
         started,

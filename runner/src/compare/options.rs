@@ -13,7 +13,8 @@ use crate::local::{Mode, given_path};
 use crate::measure::host::Host;
 use crate::measure::place::Place;
 use crate::measure::profile::{self, Delays, per_second};
-use crate::measure::record::{Arm, Plan, VERSION};
+use crate::measure::record::{Arm, Plan};
+use crate::measure::stored::{LARGEST_NUMBER, Stored};
 
 #[derive(Args)]
 pub struct CompareArgs {
@@ -42,7 +43,7 @@ pub struct CompareArgs {
     seconds: Option<u64>,
 
     /// Decides which mode begins, what is ordered and looked at, and what the bootstrap draws.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=LARGEST_NUMBER))]
     seed: u64,
 
     /// One mode (`--modes`, async if not said) against itself, as A and B: what the comparison makes of no difference.
@@ -79,6 +80,7 @@ impl CompareArgs {
             if let Some(burst) = &mut load.burst {
                 burst.rates.retain(|scenario, _| self.scenarios.contains(scenario));
             }
+            load.burst = load.burst.filter(|burst| !burst.rates.is_empty());
         }
         if let Some((scenario, _)) = self.rate.iter().find(|(scenario, _)| !load.rates.contains_key(scenario))
         {
@@ -86,8 +88,8 @@ impl CompareArgs {
         }
         load.seconds = self.seconds.unwrap_or(load.seconds);
         let arms = self.arms()?;
-        Ok(Plan {
-            version: VERSION,
+        let plan = Plan {
+            version: Plan::VERSION,
             stamp: place.stamp.clone(),
             started: place.started.clone(),
             profile: self.profile.clone(),
@@ -98,7 +100,10 @@ impl CompareArgs {
             settings: Delays::from_environment(),
             host,
             docker: self.docker,
-        })
+        };
+        // What is begun can be read back.
+        plan.check()?;
+        Ok(plan)
     }
 
     fn arms(&self) -> Result<Vec<Arm>> {

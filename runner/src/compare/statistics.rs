@@ -83,8 +83,8 @@ pub struct Analysis {
     pub cells: Vec<Cell>,
     /// Valid runs of each arm.
     pub runs: Vec<usize>,
-    /// Runs whose figures are not used, and why.
-    pub invalid: Vec<(usize, String)>,
+    /// Runs whose figures are not used, with their arms, and why.
+    pub invalid: Vec<(usize, String, String)>,
 }
 
 impl Quantity {
@@ -130,7 +130,10 @@ impl Analysis {
         Self {
             cells,
             runs: plan.arms.iter().map(|arm| valid(runs, &arm.name).count()).collect(),
-            invalid: runs.iter().filter_map(|run| Some((run.slot, run.invalid()?))).collect(),
+            invalid: runs
+                .iter()
+                .filter_map(|run| Some((run.slot, run.arm.clone(), run.invalid()?)))
+                .collect(),
         }
     }
 

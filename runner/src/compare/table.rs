@@ -38,7 +38,7 @@ pub fn text(results: &Results, analysis: &Analysis) -> (String, usize) {
     if let Some(line) = against_itself(&results.plan, analysis) {
         text += &format!("{}\n", wrap(&line));
     }
-    for run in left_out(&results.plan, analysis) {
+    for run in left_out(analysis) {
         text += &wrap(&run);
     }
     let problems = record::problems(&results.plan, &results.runs);
@@ -52,11 +52,9 @@ pub fn text(results: &Results, analysis: &Analysis) -> (String, usize) {
 }
 
 /// Runs whose figures are not used.
-pub fn left_out(plan: &Plan, analysis: &Analysis) -> Vec<String> {
-    let line = |(slot, why): &(usize, String)| {
-        format!("Left out: run {} ({}): {why}", slot + 1, plan.arm(*slot).name)
-    };
-    analysis.invalid.iter().map(line).collect()
+pub fn left_out(analysis: &Analysis) -> Vec<String> {
+    let invalid = analysis.invalid.iter();
+    invalid.map(|(slot, arm, why)| format!("Left out: run {} ({arm}): {why}", slot + 1)).collect()
 }
 
 /// Why there are no differences.

@@ -1,7 +1,10 @@
 //! How many workflows were accepted and not yet complete, over time: exact, from the journals, and the same quantity
 //! in every arm, wherever the work waits (in a request, an outbox, a queue, a consumer).
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
+
+use super::stored::{LONGEST_SECONDS, not_negative, within};
 
 /// Points of a series that a report draws.
 const POINTS: i64 = 240;
@@ -19,6 +22,15 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// # Errors
+    /// When it is not what [`of`](Self::of) makes.
+    pub fn check(&self) -> Result<()> {
+        // The last step may be cut.
+        within("the number of backlogs", self.at.len(), 0, 2 * POINTS.unsigned_abs() as usize)?;
+        within("the step of the backlogs", self.step_ms, 0, LONGEST_SECONDS * 1000)?;
+        not_negative("the time until the last effect", self.drain_seconds)
+    }
+
     /// From when each workflow was accepted and complete, in microseconds; `None`: it never was.
     pub fn of(spans: &[(i64, Option<i64>)]) -> Self {
         let Some(first) = spans.iter().map(|(accepted, _)| *accepted).min() else { return Self::default() };

@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 
+use super::stored::within;
 use crate::local::{Stack, http, project_root};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +48,13 @@ impl Host {
             engine,
             k6: k6.to_owned(),
         }
+    }
+
+    /// # Errors
+    /// When there is no such machine.
+    pub fn check(&self) -> Result<()> {
+        within("the number of processors", self.cores, 0, 1_000_000)?;
+        within("the memory in GiB", self.memory_gib, 0.0, 1e9)
     }
 
     /// One line for a terminal.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use anyhow::{Context, Result, ensure};
 use contract::Scenario;
 use serde::{Deserialize, Serialize};
 
@@ -53,11 +54,26 @@ impl Outcome {
     pub fn timed_out(&self) -> u64 {
         self.unexpected.get(TIMED_OUT).copied().unwrap_or(0)
     }
+
+    /// # Errors
+    /// When its numbers do not agree.
+    pub fn check(&self) -> Result<()> {
+        let Self { requests, expected, acknowledge, complete, .. } = self;
+        let unexpected = self.unexpected.values().try_fold(0_u64, |sum, count| sum.checked_add(*count));
+        let answers = unexpected.and_then(|unexpected| unexpected.checked_add(*expected));
+        let answers = answers.context("there are too many unexpected answers")?;
+        ensure!(answers == *requests, "there are {answers} answers to {requests} requests");
+        let (times, ends) = (acknowledge.count(), complete.count());
+        ensure!(times <= *expected, "there are {times} times of {expected} expected answers");
+        ensure!(ends <= *requests, "{ends} workflows of {requests} requests are complete");
+        self.backlog.check()
+    }
 }
 
 /// What the journals say of one workflow: for each final effect when it happened, and with what outcome.
 #[derive(Default)]
 struct Seen<'a> {
+    scenario: &'a str,
     accepted_us: Option<i64>,
     done_us: BTreeMap<&'a str, Vec<(i64, &'a str)>>,
 }
@@ -93,6 +109,7 @@ fn by_workflow(entries: &[Entry]) -> HashMap<&str, Seen<'_>> {
     let mut seen: HashMap<&str, Seen<'_>> = HashMap::new();
     for entry in entries {
         let workflow = seen.entry(&entry.workflow).or_default();
+        workflow.scenario = &entry.scenario;
         let accepted = workflow.accepted_us.get_or_insert(entry.accepted_us);
         *accepted = entry.accepted_us.min(*accepted);
         workflow.done_us.entry(&entry.effect).or_default().push((entry.done_us, &entry.outcome));
@@ -159,13 +176,8 @@ pub fn join(prefix: &str, samples: &Samples, entries: &[Entry], width: usize) ->
     }
     // Begun, but k6 gave up before it had an answer to note.
     for (workflow, seen) in &seen {
-        let scenario =
-            entries.iter().find(|entry| entry.workflow == **workflow).map(|entry| entry.scenario.as_str());
-        let Some(outcome) =
-            scenario.and_then(Scenario::find).and_then(|scenario| outcomes.get_mut(&scenario))
-        else {
-            continue;
-        };
+        let scenario = Scenario::find(seen.scenario);
+        let Some(outcome) = scenario.and_then(|scenario| outcomes.get_mut(&scenario)) else { continue };
         outcome.unacknowledged += 1;
         outcome.note(workflow, seen);
     }

@@ -2,12 +2,14 @@
 //! the last one. A last line that is not finished yet waits for the next call.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+
+use super::stored;
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Entry {
@@ -18,6 +20,16 @@ pub struct Entry {
     pub accepted_us: i64,
     pub done_us: i64,
 }
+
+impl Entry {
+    /// Times since 1970 that can be subtracted and drawn.
+    fn is_sound(&self) -> bool {
+        [self.accepted_us, self.done_us].iter().all(|us| TIMES.contains(us))
+    }
+}
+
+/// Until the year 2100.
+const TIMES: std::ops::Range<i64> = 0..4_102_444_800_000_000;
 
 #[derive(Debug)]
 pub struct Journal {
@@ -40,7 +52,7 @@ impl Journal {
         for file in files {
             let path = file?.path();
             if path.extension().is_some_and(|extension| extension == "jsonl") {
-                self.follow(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                self.follow(&path)?;
             }
         }
         Ok(before)
@@ -48,16 +60,16 @@ impl Journal {
 
     fn follow(&mut self, path: &Path) -> Result<()> {
         let offset = self.read.entry(path.to_owned()).or_default();
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(*offset))?;
+        let Some(mut file) = stored::open(path)? else { return Ok(()) };
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+        let read = file.seek(SeekFrom::Start(*offset)).and_then(|_| file.read_to_end(&mut bytes));
+        read.with_context(|| format!("cannot read {}", path.display()))?;
         let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
         *offset += end as u64 + 1;
         for line in bytes[..end].split(|byte| *byte == b'\n') {
-            match serde_json::from_slice(line) {
-                Ok(entry) => self.entries.push(entry),
-                Err(_) => self.unreadable += 1,
+            match serde_json::from_slice::<Entry>(line) {
+                Ok(entry) if entry.is_sound() => self.entries.push(entry),
+                _ => self.unreadable += 1,
             }
         }
         Ok(())
@@ -66,6 +78,7 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
 
     use super::*;

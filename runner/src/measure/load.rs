@@ -134,6 +134,8 @@ impl K6 {
     ) -> Result<Samples> {
         let log = offer.log();
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // k6 ends with 0 even if it cannot write its summary: one that is there afterwards is of this run.
+        fs::remove_file(offer.summary()).ok();
         let mut command = self.command(offer)?;
         // A process group of its own: Ctrl-C reaches us, and we end it.
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).process_group(0).spawn();

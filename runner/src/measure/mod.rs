@@ -3,7 +3,8 @@
 //!
 //! In reading order: `profile` (how much load), `load` (k6), `samples` and `journal` (what k6 and the services noted),
 //! `drain`, `join` (both together), `times` and `backlog`, `watch` (what it took), `crosscheck`; `bench` does all of it
-//! for one stack, `record` is what is written down, `place` is where the three smaller commands write it.
+//! for one stack, `record` is what is written down, `stored` how it is read back, `place` is where the three smaller
+//! commands write it.
 
 pub mod backlog;
 pub mod bench;
@@ -20,5 +21,6 @@ pub mod progress;
 pub mod queues;
 pub mod record;
 pub mod samples;
+pub mod stored;
 pub mod times;
 pub mod watch;

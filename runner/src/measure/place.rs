@@ -5,14 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::load::K6;
 use super::profile::Delays;
-use crate::local::file::write_whole;
 use crate::local::ports::Ports;
 use crate::local::{Mode, project_root, state_folder};
 
@@ -85,23 +82,6 @@ impl Scratch {
         // Only when nothing else is left in it.
         self.0.parent().map(fs::remove_dir);
     }
-}
-
-/// As JSON.
-pub fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    write_whole(path, &serde_json::to_string(value)?)
-}
-
-/// `None` if there is no such file.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let value = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not what it should be", path.display()))?;
-    Ok(Some(value))
 }
 
 /// One clear line now instead of half a result later.

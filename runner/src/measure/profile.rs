@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use contract::Scenario;
 use contract::events::PRODUCT_RECEIVERS;
 use serde::{Deserialize, Serialize};
+
+use super::stored::{LONGEST_SECONDS, within};
 
 const PROFILES: &str = include_str!("../../../k6-tests/profiles.json");
 pub const DEFAULT: &str = "quick";
@@ -71,10 +73,14 @@ pub fn find(name: &str) -> Result<Profile> {
     all().remove(name).with_context(|| format!("there is no profile {name}"))
 }
 
-/// Arrivals per second of `5`, `0.4` or `1/12s`.
+/// Arrivals per second that k6 can be told.
+pub const LOWEST_RATE: f64 = 0.001;
+pub const HIGHEST_RATE: f64 = 100_000.0;
+
+/// Arrivals per second of `5`, `0.4` or `1/12s`, as the load scripts take them.
 ///
 /// # Errors
-/// When it is neither, or not above 0.
+/// When it is neither, or none that k6 can be told.
 pub fn per_second(rate: &str) -> Result<f64> {
     let value = match rate.strip_suffix('s').and_then(|rate| rate.split_once('/')) {
         Some((count, seconds)) => count
@@ -82,15 +88,47 @@ pub fn per_second(rate: &str) -> Result<f64> {
             .ok()
             .zip(seconds.parse::<u32>().ok())
             .map(|(count, seconds)| f64::from(count) / f64::from(seconds)),
-        None => rate.parse::<f64>().ok(),
+        // Without an exponent or a sign.
+        None if rate.starts_with(|first: char| first.is_ascii_digit())
+            && rate.ends_with(|last: char| last.is_ascii_digit())
+            && rate.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') =>
+        {
+            rate.parse::<f64>().ok()
+        }
+        None => None,
     };
     match value {
-        Some(value) if value > 0.0 && value.is_finite() => Ok(value),
-        _ => bail!("{rate} is no arrival rate: say 5, 0.5 or 1/12s"),
+        Some(value) if (LOWEST_RATE..=HIGHEST_RATE).contains(&value) => Ok(value),
+        _ => bail!(
+            "{rate} is no arrival rate: say 5, 0.5 or 1/12s, {LOWEST_RATE} to {HIGHEST_RATE} per second"
+        ),
     }
 }
 
 impl Load {
+    /// # Errors
+    /// When it cannot be offered.
+    pub fn check(&self) -> Result<()> {
+        within("the seconds of load", self.seconds, 1, LONGEST_SECONDS)?;
+        within("the seconds of warm-up", self.warm_up_seconds, 0, LONGEST_SECONDS)?;
+        within("the seconds of each scenario alone", self.cost_seconds, 0, LONGEST_SECONDS)?;
+        ensure!(!self.rates.is_empty(), "there are no arrival rates");
+        self.rates.values().try_for_each(|rate| per_second(rate).map(|_| ()))?;
+        let Some(Burst { after, seconds, rates }) = &self.burst else { return Ok(()) };
+        within("the begin of the burst", *after, 0, LONGEST_SECONDS)?;
+        within("the length of the burst", *seconds, 1, LONGEST_SECONDS)?;
+        ensure!(
+            after + seconds <= self.seconds,
+            "the burst ends after the load, which has {} s",
+            self.seconds
+        );
+        for (scenario, rate) in rates {
+            ensure!(self.rates.contains_key(scenario), "the burst has {scenario}, which the load has not");
+            per_second(rate)?;
+        }
+        Ok(())
+    }
+
     /// The warm-up leaves the reports out: one would still run when the measured load begins.
     pub fn warm_up(&self) -> Self {
         let mut load = Self { seconds: self.warm_up_seconds, burst: None, ..self.clone() };
@@ -200,7 +238,7 @@ mod tests {
     fn a_rate_is_a_number_or_so_many_in_seconds() {
         assert!((per_second("1/12s").unwrap() - 1.0 / 12.0).abs() < 1e-12);
         assert!((per_second("0.5").unwrap() - 0.5).abs() < 1e-12);
-        for wrong in ["", "0", "-1", "1/0s", "five", "1/12", "inf"] {
+        for wrong in ["", "0", "-1", "1/0s", "five", "1/12", "inf", "1e3", "+5", ".5", "0.0001", "200000"] {
             assert!(per_second(wrong).is_err(), "{wrong}");
         }
     }

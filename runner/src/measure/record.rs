@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use contract::Scenario;
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +12,15 @@ use super::crosscheck::CrossCheck;
 use super::drain::Drain;
 use super::host::{Host, Servers};
 use super::join::Outcome;
-use super::place::read;
 use super::profile::{Delays, Load};
+use super::stored::{Stored, all_different, not_negative, plain_name, read, within};
 use super::watch::{Parts, Watched};
 use crate::local::Mode;
 
-/// Of the files. Another one is refused.
-pub const VERSION: u32 = 1;
+/// Of an arm there are at most 100.
+const MOST_RUNS: usize = 200;
+/// Of one run; there are fewer than ten kinds.
+const MOST_CHECKS: usize = 1000;
 
 /// What is compared with what: usually the two modes; the same mode twice to see what the comparison makes of no
 /// difference; one mode under two settings.
@@ -48,30 +50,68 @@ pub struct Plan {
     pub docker: bool,
 }
 
+/// A run that is planned.
+#[derive(Clone, Copy)]
+pub struct Slot<'a> {
+    /// From 0 on, the place in the plan's order.
+    pub at: usize,
+    pub arm: &'a Arm,
+}
+
+impl Slot<'_> {
+    /// Where its files are.
+    pub fn folder(&self, dir: &Path) -> PathBuf {
+        dir.join("runs").join(format!("{:02}-{}", self.at + 1, self.arm.name))
+    }
+
+    pub fn file(&self, dir: &Path) -> PathBuf {
+        self.folder(dir).join("run.json")
+    }
+}
+
 impl Plan {
     pub fn path(dir: &Path) -> PathBuf {
         dir.join("plan.json")
     }
 
     /// # Errors
-    /// When the folder holds no comparison, or one of another version.
+    /// When the folder holds no comparison, or one that cannot be used.
     pub fn read(dir: &Path) -> Result<Self> {
-        let plan: Self = read(&Self::path(dir))?
-            .with_context(|| format!("{} holds no comparison: there is no plan.json", dir.display()))?;
-        if plan.version != VERSION {
-            bail!("{} was written by another version ({}, this is {VERSION})", dir.display(), plan.version);
+        read(&Self::path(dir))?
+            .with_context(|| format!("{} holds no comparison: there is no plan.json", dir.display()))
+    }
+
+    /// All runs in their order.
+    pub fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        let slot = |(at, arm): (usize, &usize)| Some(Slot { at, arm: self.arms.get(*arm)? });
+        self.order.iter().enumerate().filter_map(slot)
+    }
+
+    /// Scenarios without a single answer stand in a run's results, too.
+    pub fn complete(&self, scenarios: &mut BTreeMap<Scenario, Outcome>) {
+        for scenario in self.load.rates.keys() {
+            scenarios.entry(*scenario).or_default();
         }
-        Ok(plan)
     }
+}
 
-    /// Where a run's files are.
-    pub fn folder(&self, dir: &Path, slot: usize) -> PathBuf {
-        let arm = &self.arms[self.order[slot]];
-        dir.join("runs").join(format!("{:02}-{}", slot + 1, arm.name))
-    }
-
-    pub fn arm(&self, slot: usize) -> &Arm {
-        &self.arms[self.order[slot]]
+impl Stored for Plan {
+    fn check(&self) -> Result<()> {
+        plain_name("the stamp", &self.stamp)?;
+        within("the number of arms", self.arms.len(), 1, 2)?;
+        for arm in &self.arms {
+            plain_name("the arm", &arm.name)?;
+        }
+        all_different("the arm", self.arms.iter().map(|arm| &arm.name))?;
+        within("the number of runs", self.order.len(), 1, MOST_RUNS)?;
+        for (at, arm) in self.order.iter().enumerate() {
+            ensure!(*arm < self.arms.len(), "run {} is of arm {arm}, there are {}", at + 1, self.arms.len());
+        }
+        for (at, arm) in self.arms.iter().enumerate() {
+            ensure!(self.order.contains(&at), "no run of {} is planned", arm.name);
+        }
+        self.load.check()?;
+        self.host.check()
     }
 }
 
@@ -120,18 +160,62 @@ impl Cost {
     }
 }
 
+impl Stored for Run {
+    fn check(&self) -> Result<()> {
+        for (scenario, outcome) in &self.scenarios {
+            outcome.check().with_context(|| scenario.to_string())?;
+        }
+        within("the number of cross-checks", self.cross_checks.len(), 0, MOST_CHECKS)?;
+        not_negative("the time of the drain", self.drain.seconds)?;
+        for count in self.in_progress.values() {
+            not_negative("the number in progress", *count)?;
+        }
+        self.watched.check()
+    }
+}
+
+impl Run {
+    /// That it is the run which was planned there.
+    ///
+    /// # Errors
+    /// What is another.
+    pub fn fits(&self, plan: &Plan, slot: Slot<'_>) -> Result<()> {
+        ensure!(self.slot == slot.at, "it is run {}, not {}", self.slot.saturating_add(1), slot.at + 1);
+        let Arm { name, mode, .. } = slot.arm;
+        ensure!(self.arm == *name, "it is of the arm {:?}, not {name}", self.arm);
+        ensure!(self.mode == *mode, "it is in {} mode, not {mode}", self.mode);
+        let planned = &plan.load.rates;
+        if let Some(scenario) = planned.keys().find(|scenario| !self.scenarios.contains_key(scenario)) {
+            bail!("it lacks {scenario}, which is planned");
+        }
+        let mut measured = self.scenarios.keys().chain(self.costs.keys());
+        if let Some(scenario) = measured.find(|scenario| !planned.contains_key(scenario)) {
+            bail!("it has {scenario}, which is not planned");
+        }
+        Ok(())
+    }
+}
+
 /// Runs of an arm whose figures are used.
 pub fn valid<'a>(runs: &'a [Run], arm: &str) -> impl Iterator<Item = &'a Run> {
     runs.iter().filter(move |run| run.arm == arm && run.invalid().is_none())
 }
 
-/// What is wrong with any run, and arms of which no run can be used: then not every figure may be used either.
+/// What is wrong with any run, runs that are not there, and arms of which no run can be used: then not every figure may be
+/// used either.
 pub fn problems(plan: &Plan, runs: &[Run]) -> Vec<String> {
     let mut problems: Vec<String> = runs.iter().flat_map(Run::problems).collect();
     for arm in &plan.arms {
-        if valid(runs, &arm.name).next().is_none() {
-            problems.push(format!("{}: no run in which k6 offered all of the load in time", arm.name));
+        let name = &arm.name;
+        if valid(runs, name).next().is_none() && runs.iter().any(|run| run.arm == *name) {
+            problems.push(format!("{name}: no run in which k6 offered all of the load in time"));
         }
+    }
+    let missing = plan.slots().filter(|slot| runs.iter().all(|run| run.slot != slot.at));
+    let missing: Vec<String> = missing.map(|slot| format!("{} ({})", slot.at + 1, slot.arm.name)).collect();
+    if !missing.is_empty() {
+        let (all, missing) = (plan.order.len(), missing.join(", "));
+        problems.push(format!("of {all} runs these are not finished: {missing}"));
     }
     problems
 }

@@ -7,13 +7,55 @@ use serde::{Deserialize, Serialize};
 const LONGEST_US: u64 = 3_600_000_000;
 /// Significant digits that a time keeps.
 const DIGITS: u8 = 3;
+/// Values that so many digits tell apart.
+const MOST_VALUES: usize = 24_000;
+/// Of one value.
+const MOST_SAMPLES: u64 = 1_000_000_000_000;
 
 /// Times in microseconds, each with three digits: `(value, count)`, ascending. Merging loses nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Raw")]
 pub struct Times {
     counts: Vec<(u64, u64)>,
     /// Of the exact times.
     sum_us: u64,
+}
+
+/// As a file has them.
+#[derive(Deserialize)]
+struct Raw {
+    counts: Vec<(u64, u64)>,
+    sum_us: u64,
+}
+
+impl TryFrom<Raw> for Times {
+    type Error = String;
+
+    fn try_from(Raw { counts, sum_us }: Raw) -> Result<Self, String> {
+        if counts.len() > MOST_VALUES {
+            return Err(format!(
+                "times have {} values, at most {MOST_VALUES} can be told apart",
+                counts.len()
+            ));
+        }
+        if let Some([(before, _), (after, _)]) = counts.array_windows().find(|[a, b]| a.0 >= b.0) {
+            return Err(format!("times are not ascending: {after} after {before}"));
+        }
+        if let Some((value, count)) = counts.iter().find(|(_, count)| !(1..=MOST_SAMPLES).contains(count)) {
+            return Err(format!("the time {value} occurs {count} times, not 1 to {MOST_SAMPLES}"));
+        }
+        let longest = counts.last().map_or(0, |(value, _)| *value);
+        if longest > 2 * LONGEST_US {
+            return Err(format!("a time of {longest} microseconds is too long"));
+        }
+        // The exact times are at most a thousandth below their values; the longest have no value of their own.
+        let sum: u128 = counts.iter().map(|(value, count)| u128::from(*value) * u128::from(*count)).sum();
+        let known = sum - sum / 500..=if longest < LONGEST_US { sum } else { u128::MAX };
+        if !known.contains(&u128::from(sum_us)) {
+            return Err(format!("the sum of the times is {sum_us}, not about {sum}"));
+        }
+        Ok(Self { counts, sum_us })
+    }
 }
 
 /// Times in milliseconds; `None` where nothing was measured.
@@ -154,6 +196,15 @@ mod tests {
             figures.p95.unwrap() < 1.1 && figures.p99.unwrap() < 1.1 && figures.max.unwrap() > 9_990.0,
             "{figures:?}"
         );
+    }
+
+    #[test]
+    fn times_are_read_back_as_they_were_written() {
+        let times = Times::of((0..40_000).map(|at| at * at).chain([u64::from(u32::MAX), u64::MAX / 2]));
+        let text = serde_json::to_string(&times).unwrap();
+        assert_eq!(serde_json::from_str::<Times>(&text).unwrap(), times);
+        assert_eq!(serde_json::from_str::<Times>(r#"{"counts":[],"sum_us":0}"#).unwrap(), Times::default());
+        assert!(empty().distinct_values() <= MOST_VALUES, "{}", empty().distinct_values());
     }
 
     #[test]

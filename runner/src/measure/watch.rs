@@ -9,9 +9,11 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::gauges::Gauges;
+use super::stored::{not_negative, within};
 use crate::local::{Stack, restart, state};
 
 /// Connections that close in between lose what they carried since the last look.
@@ -53,6 +55,16 @@ impl Parts {
             broker: f(self.broker, other.broker),
             database: f(self.database, other.database),
         }
+    }
+}
+
+impl Watched {
+    /// # Errors
+    /// When a number cannot have been measured.
+    pub fn check(&self) -> Result<()> {
+        not_negative("the time that was watched", self.seconds)?;
+        not_negative("the processor time of k6", self.k6_cpu)?;
+        within("the share of other programs", self.others.unwrap_or(0.0), 0.0, 1.0)
     }
 }
 

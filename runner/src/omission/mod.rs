@@ -6,10 +6,10 @@ pub mod stall;
 pub mod table;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use contract::Scenario;
 use contract::Service;
@@ -21,10 +21,10 @@ use crate::measure::bench::Bench;
 use crate::measure::join::Outcome;
 use crate::measure::load::K6;
 use crate::measure::load::Kind;
-use crate::measure::place::Lab;
-use crate::measure::place::{Place, Scratch, write};
+use crate::measure::place::{Lab, Place, Scratch};
 use crate::measure::profile::Load;
 use crate::measure::record::Arm;
+use crate::measure::stored::{LONGEST_SECONDS, Stored, first_version, read, within, write};
 use crate::measure::times::Times;
 use stall::Stall;
 
@@ -56,6 +56,8 @@ pub struct OmissionArgs {
 /// What both loads told of one service that stood still for a while.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Omission {
+    #[serde(default = "first_version")]
+    pub version: u32,
     pub mode: Mode,
     /// Load of each kind.
     pub seconds: u64,
@@ -68,15 +70,34 @@ pub struct Omission {
     pub open: Times,
 }
 
+impl Omission {
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("omission.json")
+    }
+}
+
+impl Stored for Omission {
+    fn check(&self) -> Result<()> {
+        within("the seconds of each load", self.seconds, 1, LONGEST_SECONDS)?;
+        within("the stall in ms", self.stall_ms, 1, LONGEST_SECONDS * 1000)?;
+        for (what, times) in [("closed", &self.closed), ("open", &self.open)] {
+            ensure!(times.count() > 0, "the {what} load has no answer");
+        }
+        Ok(())
+    }
+}
+
 pub fn run(args: &OmissionArgs, port_offset: u16) -> Result<()> {
-    let k6 = K6::find()?;
     let place = Place::new("omission-", args.out.as_deref())?;
+    let path = Omission::path(&place.dir);
+    // An earlier one is replaced, something else is not.
+    read::<Omission>(&path)?;
+    let k6 = K6::find()?;
     place.check(&[args.mode], port_offset)?;
     let scratch = Scratch::new(&place, "omission")?;
     let lab = place.lab(k6, port_offset, 1);
     let omission = measure(&lab, &scratch, args)?;
     scratch.remove();
-    let path = place.dir.join("omission.json");
     write(&path, &omission)?;
     let text = format!("\n{}\nResults: {}\n", table::text(&omission), path.display());
     say(&text)
@@ -103,6 +124,7 @@ fn measure(lab: &Lab, scratch: &Scratch, args: &OmissionArgs) -> Result<Omission
     let open = stalled(&mut bench, "open", Kind { hiccup_ms: Some(hiccup_ms), ..Kind::default() })?;
     bench.stack.stop()?;
     Ok(Omission {
+        version: Omission::VERSION,
         mode: args.mode,
         seconds: args.seconds,
         stall_ms: u64::try_from(STALL.as_millis())?,

@@ -11,7 +11,7 @@ const BECAUSE_OF_IT: f64 = 0.1;
 const SHARES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
 
 pub fn text(omission: &Omission) -> String {
-    let Omission { mode, seconds, stall_ms, rate, users, closed, open } = omission;
+    let Omission { mode, seconds, stall_ms, rate, users, closed, open, .. } = omission;
     let limit_ms = *stall_ms as f64 * BECAUSE_OF_IT;
     let mut table = Table::new();
     table.load_style(STYLE).set_header([
@@ -59,6 +59,7 @@ mod tests {
     fn both_loads_stand_side_by_side_within_100_columns() {
         let times = |slow: usize| Times::of([vec![1_200; 1_000_000 - slow], vec![900_000; slow]].concat());
         let omission = Omission {
+            version: 1,
             mode: Mode::Async,
             seconds: 600,
             stall_ms: 1000,

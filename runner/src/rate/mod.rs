@@ -16,20 +16,21 @@ use contract::Scenario;
 use crate::local::output::say;
 use crate::measure::host::Host;
 use crate::measure::load::K6;
-use crate::measure::place::{Place, read, write};
+use crate::measure::place::Place;
+use crate::measure::stored::write;
 use curve::Curve;
 pub use options::RateArgs;
 
 pub fn run(args: &RateArgs, port_offset: u16) -> Result<()> {
-    let k6 = K6::find()?;
     let place = Place::new("rate-", args.out.as_deref())?;
+    let path = Curve::path(&place.dir, args.scenario);
+    let mut curves = Curve::read_all(&place.dir, args.scenario)?;
+    let k6 = K6::find()?;
     let host = Host::read(&k6.version, None);
     let lab = place.lab(k6, port_offset, args.seed);
     let question = args.question(&lab.delays)?;
     place.check(&args.modes, port_offset)?;
     eprintln!("looking for the highest rate of {} on {}", question.scenario, host.line());
-    let path = place.dir.join(format!("rate-{}.json", args.scenario.key()));
-    let mut curves = read::<Vec<Curve>>(&path)?.unwrap_or_default();
     for mode in &args.modes {
         let curve = trial::curve(&lab, &place, &question, *mode)?;
         // What the file says of the other mode stays.

@@ -11,6 +11,7 @@ use super::search::{Range, neat};
 use crate::compare::options::scenario;
 use crate::local::{Mode, given_path};
 use crate::measure::profile::{Delays, per_second};
+use crate::measure::stored::LARGEST_NUMBER;
 
 /// What a workflow may wait, beyond its own work, before a rate counts as too high.
 const PATIENCE_MS: f64 = 250.0;
@@ -34,7 +35,7 @@ pub struct RateArgs {
 
     /// The p99 of the time to complete may be no longer. If not said: what the scenario's work takes, and 250 ms
     /// (S4: one more report).
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=3_600_000))]
     bound: Option<u32>,
 
     /// The first rate, per second or such as `1/20s`, instead of the scenario's (S6 200, S4 1/20s, the others 20).
@@ -51,7 +52,7 @@ pub struct RateArgs {
     pub out: Option<PathBuf>,
 
     /// Decides what is ordered and looked at.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=LARGEST_NUMBER))]
     pub seed: u64,
 }
 

@@ -88,6 +88,7 @@ mod tests {
         let why = "unexpected answers (12345 x 503, 12345 x timed out); p99 to complete 12.3 s, over 250 ms; \
                    backlog grows by 1234.5/s; 12345 not offered in time by k6; k6 takes 60 % of the processors";
         Curve {
+            version: 1,
             scenario: Scenario::S6,
             arm: "async".into(),
             bound_ms: 250.0,

@@ -17,6 +17,7 @@ use crate::measure::place::Lab;
 use crate::measure::place::{Place, Scratch};
 use crate::measure::profile::Load;
 use crate::measure::record::Arm;
+use crate::measure::stored::Stored;
 use crate::measure::times::short;
 use crate::measure::watch::{Watch, Watched};
 
@@ -62,6 +63,7 @@ pub fn curve(lab: &Lab, place: &Place, question: &Question, mode: Mode) -> Resul
         Ended::Stuck => Some("what was accepted at the last rate did not end in time".to_owned()),
     };
     Ok(Curve {
+        version: Curve::VERSION,
         scenario: question.scenario,
         arm: arm.name,
         bound_ms: question.bound_ms,

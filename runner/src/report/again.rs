@@ -2,37 +2,46 @@
 //! the raw data and not on what an earlier program made of it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use contract::Scenario;
 
 use super::results::Results;
 use crate::measure::join::{self, Outcome};
 use crate::measure::journal::Journal;
 use crate::measure::load::Samples;
-use crate::measure::place::read;
-use crate::measure::record::{Plan, Run};
+use crate::measure::record::{Plan, Run, Slot};
 use crate::measure::samples::Answer;
+use crate::measure::stored::{read, read_lines};
 
 /// Replaces what was stored wherever the raw data is there; the runs (from 1 on) in which that says something else.
+///
+/// # Errors
+/// When raw data cannot be read, or is not all that the run had.
 pub fn join_anew(results: &mut Results, dir: &Path) -> Result<Vec<usize>> {
+    let Results { plan, runs, .. } = results;
     let mut other = Vec::new();
-    for run in &mut results.runs {
-        let folder = results.plan.folder(dir, run.slot);
-        let Some(outcomes) = outcomes(&results.plan, run, &folder)? else { continue };
-        if outcomes != run.scenarios {
-            other.push(run.slot + 1);
+    for slot in plan.slots() {
+        let Some(run) = runs.iter_mut().find(|run| run.slot == slot.at) else { continue };
+        let Some((outcomes, unreadable)) = outcomes(plan, slot, run, dir)? else { continue };
+        if outcomes != run.scenarios || unreadable != run.unreadable_journal_lines {
+            other.push(slot.at + 1);
             run.scenarios = outcomes;
+            run.unreadable_journal_lines = unreadable;
         }
     }
     Ok(other)
 }
 
-/// `None` if the raw data is not there.
-fn outcomes(plan: &Plan, run: &Run, folder: &Path) -> Result<Option<BTreeMap<Scenario, Outcome>>> {
+/// With the number of lines in the journals that are no entries. `None` if the raw data is not there.
+fn outcomes(
+    plan: &Plan,
+    slot: Slot<'_>,
+    run: &Run,
+    dir: &Path,
+) -> Result<Option<(BTreeMap<Scenario, Outcome>, u64)>> {
+    let folder = slot.folder(dir);
     let failed: Option<HashMap<String, String>> = read(&folder.join("failed-checks.json"))?;
     let (answers, journals) = (folder.join("answers.jsonl"), folder.join("journal"));
     let Some(failed_checks) = failed.filter(|_| answers.exists() && journals.is_dir()) else {
@@ -40,20 +49,27 @@ fn outcomes(plan: &Plan, run: &Run, folder: &Path) -> Result<Option<BTreeMap<Sce
     };
     let dropped = run.scenarios.iter().map(|(scenario, outcome)| (*scenario, outcome.dropped));
     let samples = Samples {
-        answers: read_answers(&answers).with_context(|| format!("cannot read {}", answers.display()))?,
+        answers: read_lines(&answers)?,
         failed_checks,
         dropped: dropped.filter(|(_, count)| *count > 0).collect(),
     };
+    for (scenario, outcome) in &run.scenarios {
+        let is_of = |answer: &&Answer| answer.scenario == *scenario;
+        let (kept, all) = (samples.answers.iter().filter(is_of).count() as u64, outcome.requests);
+        ensure!(
+            kept == all,
+            "{} has {kept} answers of {scenario}, {} has {all}: one of them is damaged",
+            answers.display(),
+            slot.file(dir).display()
+        );
+    }
     let mut journal = Journal::new(&journals);
     journal.poll()?;
-    let arm = plan.arm(run.slot);
-    let width = plan.settings.with(&arm.env).width();
-    let prefix = format!("{}-{}-load-", plan.stamp, arm.name);
-    Ok(Some(join::join(&prefix, &samples, &journal.entries, width)))
-}
-
-fn read_answers(path: &Path) -> Result<Vec<Answer>> {
-    BufReader::new(File::open(path)?).lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
+    let width = plan.settings.with(&slot.arm.env).width();
+    let prefix = format!("{}-{}-load-", plan.stamp, slot.arm.name);
+    let mut outcomes = join::join(&prefix, &samples, &journal.entries, width);
+    plan.complete(&mut outcomes);
+    Ok(Some((outcomes, journal.unreadable)))
 }
 
 #[cfg(test)]
@@ -72,7 +88,11 @@ mod tests {
         assert_eq!(join_anew(&mut results, &dir).unwrap(), Vec::<usize>::new());
         assert_eq!(results.runs, stored);
 
-        let folder = results.plan.folder(&dir, 1);
+        // What an earlier program made of one answer.
+        let stored = &mut results.runs[1].scenarios;
+        *stored = Scenario::ALL.map(|scenario| (scenario, Outcome::default())).into();
+        stored.get_mut(&Scenario::S6).unwrap().requests = 1;
+        let folder = results.plan.slots().nth(1).unwrap().folder(&dir);
         fs::create_dir_all(folder.join("journal")).unwrap();
         let id = format!("{}-sync-load-s6-0", results.plan.stamp);
         let answer =

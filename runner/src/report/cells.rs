@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn each_fan_out_and_payload_has_its_tables_and_what_is_wrong_with_a_cell_is_said() {
-        let mut grid = example::results().grid.unwrap();
+        let mut grid = example::results().beside.grid.unwrap();
         grid.cells[0].taken.get_mut("sync").unwrap()[0].problems.push("1 applied twice".into());
         let blocks = blocks(&judge(&grid));
         assert_eq!(blocks.iter().map(|block| block.tables.len()).collect::<Vec<_>>(), [3, 3]);

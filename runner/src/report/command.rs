@@ -1,13 +1,12 @@
 //! What `./study report` is asked for.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::results::Results;
-use super::{again, two, write};
+use super::{again, forms, two, write_all};
 use crate::bench::record::Record;
 use crate::bench::{page, table as capacity};
 use crate::compare::statistics::Analysis;
@@ -28,7 +27,7 @@ pub struct ReportArgs {
 
 /// Made anew from the raw data, where that is kept.
 fn read(dir: &Path) -> Result<Results> {
-    let mut results = Results::read(dir)?;
+    let mut results = Results::read(dir)?.some(dir)?;
     for run in again::join_anew(&mut results, dir)? {
         eprintln!(
             "run {run} of {}: joined anew, its outcomes are not those of its run.json; the report has the new ones",
@@ -39,26 +38,36 @@ fn read(dir: &Path) -> Result<Results> {
 }
 
 pub fn run(args: &ReportArgs) -> Result<()> {
-    if let (Some(record), None) = (Record::read(&args.dir)?, &args.other) {
-        let page = page::write(&record, &args.dir)?;
-        say(&format!("\n{}\nCapacity: {}\n", capacity::text(&record), page.display()))?;
-        if !Results::are_in(&args.dir) {
-            return Ok(());
-        }
-    }
-    let results = read(&args.dir)?;
-    let text = match &args.other {
-        Some(other) => {
-            let two = two::two(&results, &read(other)?)?;
-            let page = args.dir.join("compared.html");
-            fs::write(&page, two.html()?).with_context(|| format!("cannot write {}", page.display()))?;
-            format!("{}\nThe same: {}\n", two.text(), page.display())
-        }
-        None => {
-            let analysis = Analysis::of(&results.plan, &results.runs);
-            let page = write(&results, &analysis, &args.dir)?;
-            format!("{}\nResults: {}\n", table::text(&results, &analysis).0, page.display())
-        }
-    };
-    say(&format!("\n{text}"))
+    let text = report(&args.dir, args.other.as_deref())?;
+    say(&text)
 }
+
+/// What is said of the files that were written. Before anything is written, all is read and computed.
+pub fn report(dir: &Path, other: Option<&Path>) -> Result<String> {
+    if let Some(other) = other {
+        let two = two::two(&read(dir)?, &read(other)?)?;
+        let page = dir.join("compared.html");
+        write_all(&[(page.clone(), two.html()?)])?;
+        return Ok(format!("\n{}\nThe same: {}\n", two.text(), page.display()));
+    }
+    let record = Record::read(dir)?;
+    let results = if record.is_none() || Results::are_in(dir) { Some(read(dir)?) } else { None };
+    let (mut text, mut files) = (String::new(), Vec::new());
+    if let Some(record) = &record {
+        let (page, markdown) = page::page(record, dir)?;
+        text += &format!("\n{}\nCapacity: {}\n", capacity::text(record), page.display());
+        files.push((page, markdown));
+    }
+    if let Some(results) = &results {
+        let analysis = Analysis::of(&results.plan, &results.runs);
+        let (page, forms) = forms(results, &analysis, dir)?;
+        text += &format!("\n{}\nResults: {}\n", table::text(results, &analysis).0, page.display());
+        files.extend(forms);
+    }
+    write_all(&files)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+#[path = "damaged_tests.rs"]
+mod tests;

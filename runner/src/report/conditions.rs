@@ -63,7 +63,7 @@ pub fn conditions(results: &Results) -> Vec<(&'static str, String)> {
         format!("{} has {}", arm.name, env.join(", "))
     });
     let own: Vec<String> = own.collect();
-    let order: Vec<&str> = (0..plan.order.len()).map(|slot| plan.arm(slot).name.as_str()).collect();
+    let order: Vec<&str> = plan.slots().map(|slot| slot.arm.name.as_str()).collect();
     let place = match &host.engine {
         Some(engine) => format!("in containers of Docker {engine}, with the limits of the compose files"),
         None => "processes on one machine".to_owned(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use contract::Scenario;
 
-use super::results::Results;
+use super::results::{Beside, Results};
 use crate::breakeven::grid::{Cell, Conditions, Grid, Taken};
 use crate::compare::plan::balanced;
 use crate::local::Mode;
@@ -15,7 +15,8 @@ use crate::measure::drain::Drain;
 use crate::measure::host::{Host, Servers};
 use crate::measure::join::Outcome;
 use crate::measure::profile::{self, Delays};
-use crate::measure::record::{Arm, Cost, Plan, Run, VERSION};
+use crate::measure::record::{Arm, Cost, Plan, Run, Slot};
+use crate::measure::stored::Stored;
 use crate::measure::times::Times;
 use crate::measure::watch::Parts;
 use crate::measure::watch::Watched;
@@ -25,9 +26,10 @@ use crate::rate::curve::{Curve, Point};
 /// Both modes, three runs each, with everything that a folder of results can hold.
 pub fn results() -> Results {
     let mut results = of(&[("sync", Mode::Sync), ("async", Mode::Async)], 3);
-    results.curves = vec![curve("sync", 1.0), curve("async", 2.0)];
-    results.grid = Some(grid());
-    results.omission = Some(Omission {
+    results.beside.curves = vec![curve("sync", 1.0), curve("async", 2.0)];
+    results.beside.grid = Some(grid());
+    results.beside.omission = Some(Omission {
+        version: 1,
         mode: Mode::Sync,
         seconds: 20,
         stall_ms: 2000,
@@ -42,7 +44,7 @@ pub fn results() -> Results {
 pub fn of(arms: &[(&str, Mode)], runs: u32) -> Results {
     let arm = |(name, mode): &(&str, Mode)| Arm { name: (*name).into(), mode: *mode, env: BTreeMap::new() };
     let plan = Plan {
-        version: VERSION,
+        version: Plan::VERSION,
         stamp: "20260102T030405Z".into(),
         started: "2026-01-02 03:04 UTC".into(),
         profile: "quick".into(),
@@ -54,8 +56,8 @@ pub fn of(arms: &[(&str, Mode)], runs: u32) -> Results {
         host: host(),
         docker: false,
     };
-    let runs = (0..plan.order.len()).map(|slot| run(&plan, slot)).collect();
-    Results { plan, runs, curves: Vec::new(), grid: None, omission: None }
+    let runs = plan.slots().map(run).collect();
+    Results { plan, runs, beside: Beside::default() }
 }
 
 fn host() -> Host {
@@ -71,8 +73,7 @@ fn host() -> Host {
     }
 }
 
-fn run(plan: &Plan, slot: usize) -> Run {
-    let arm = plan.arm(slot);
+fn run(Slot { at: slot, arm }: Slot<'_>) -> Run {
     let sync = arm.mode == Mode::Sync;
     let parts =
         |services, broker, database| Parts { services, broker: if sync { 0.0 } else { broker }, database };
@@ -157,6 +158,7 @@ fn curve(arm: &str, slow: f64) -> Curve {
     let points: Vec<Point> = [200, 400, 800, 1600].map(point).into();
     let sustained = points.iter().filter(|point| point.why_not.is_none()).map(|point| point.rate);
     Curve {
+        version: 1,
         scenario: Scenario::S6,
         arm: arm.into(),
         bound_ms: 100.0,
@@ -188,7 +190,7 @@ fn grid() -> Grid {
         }
     }
     let arms = ["sync", "sync-concurrent", "async"].map(str::to_owned).into();
-    Grid { started: "2026-01-02 05:00 UTC".into(), host: host(), seconds: 6, arms, cells }
+    Grid { version: 1, started: "2026-01-02 05:00 UTC".into(), host: host(), seconds: 6, arms, cells }
 }
 
 fn taken(us: u64) -> Taken {

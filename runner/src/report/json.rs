@@ -33,6 +33,7 @@ pub fn json(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
         }
     }
     let curves: Vec<Value> = results
+        .beside
         .curves
         .iter()
         .map(|curve| {
@@ -47,12 +48,12 @@ pub fn json(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
         .collect();
     let stacks: Vec<Value> =
         plan.arms.iter().map(|arm| json!({ "arm": arm.name, "taken": Stack::of(runs, &arm.name) })).collect();
-    let omission = results.omission.as_ref().map(|omission| {
+    let omission = results.beside.omission.as_ref().map(|omission| {
         json!({ "mode": omission.mode, "stall_ms": omission.stall_ms,
                 "closed": omission.closed.figures(), "open": omission.open.figures() })
     });
     let invalid: Vec<Value> =
-        analysis.invalid.iter().map(|(slot, why)| json!({ "run": slot + 1, "why": why })).collect();
+        analysis.invalid.iter().map(|(slot, _, why)| json!({ "run": slot + 1, "why": why })).collect();
     let all = json!({
         "version": VERSION,
         "plan": plan,

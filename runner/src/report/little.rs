@@ -47,7 +47,9 @@ fn one(plan: &Plan, runs: &[Run], arm: &Arm, scenario: Scenario) -> Option<Littl
             };
             let accepted = outcome.expected as f64 / outcome.requests as f64;
             let rate = offered(plan, scenario, outcome.requests, 1)? * accepted;
-            Some((rate * times.mean()? / 1000.0, *run.in_progress.get(&scenario)?))
+            let by_law = rate * times.mean()? / 1000.0;
+            // Not where no answer was the expected one.
+            (by_law > 0.0).then_some((by_law, *run.in_progress.get(&scenario)?))
         })
         .collect();
     let mean = |of: fn(&(f64, f64)) -> f64| both.iter().map(of).sum::<f64>() / both.len() as f64;
@@ -75,5 +77,8 @@ mod tests {
         let little = one(&results.plan, &results.runs, &results.plan.arms[0], Scenario::S1).unwrap();
         assert!((little.by_law - 2.5).abs() < 1e-9 && (little.ratio.mean - 2.6 / 2.5).abs() < 1e-9);
         assert_eq!(of(&results.plan, &results.runs).len(), 3);
+        // Every answer failed a check: by the law nothing was in progress, and there is no ratio.
+        results.runs[0].scenarios.get_mut(&Scenario::S1).unwrap().expected = 0;
+        assert_eq!(one(&results.plan, &results.runs, &results.plan.arms[0], Scenario::S1), None);
     }
 }

@@ -10,7 +10,7 @@ use crate::local::Mode;
 
 fn of(results: &Results) -> (String, String) {
     let analysis = Analysis::of(&results.plan, &results.runs);
-    let judged = results.grid.as_ref().map(judge).unwrap_or_default();
+    let judged = results.beside.grid.as_ref().map(judge).unwrap_or_default();
     let view = view(results, &analysis, &judged).unwrap();
     (html(&view).unwrap(), markdown(&view).unwrap())
 }

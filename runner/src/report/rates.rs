@@ -51,7 +51,8 @@ struct PointRow {
 pub fn rates(results: &Results) -> Result<Vec<Rates>> {
     let mut all = Vec::new();
     for scenario in Scenario::ALL {
-        let curves: Vec<&Curve> = results.curves.iter().filter(|curve| curve.scenario == scenario).collect();
+        let curves: Vec<&Curve> =
+            results.beside.curves.iter().filter(|curve| curve.scenario == scenario).collect();
         let Some(first) = curves.first() else { continue };
         let marks = || {
             curves.iter().filter_map(|curve| Some(Mark { at: curve.sustainable?, color: colour(&curve.arm) }))

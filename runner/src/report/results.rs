@@ -1,12 +1,13 @@
 //! Everything that a folder of results holds, read back from its files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use contract::Scenario;
 
 use crate::breakeven::grid::Grid;
-use crate::measure::place::read;
 use crate::measure::record::{Plan, Run};
+use crate::measure::stored::read;
 use crate::omission::Omission;
 use crate::rate::curve::Curve;
 
@@ -14,6 +15,12 @@ pub struct Results {
     pub plan: Plan,
     /// In the order in which they were made.
     pub runs: Vec<Run>,
+    pub beside: Beside,
+}
+
+/// What the smaller commands measured and wrote to the same folder.
+#[derive(Default)]
+pub struct Beside {
     /// `rate-sN.json`, if there are any.
     pub curves: Vec<Curve>,
     /// `breakeven.json`.
@@ -22,32 +29,53 @@ pub struct Results {
     pub omission: Option<Omission>,
 }
 
+impl Beside {
+    /// # Errors
+    /// When a file is there and cannot be used.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let mut curves = Vec::new();
+        for scenario in Scenario::ALL {
+            curves.extend(Curve::read_all(dir, scenario)?);
+        }
+        Ok(Self { curves, grid: read(&Grid::path(dir))?, omission: read(&Omission::path(dir))? })
+    }
+}
+
 impl Results {
     /// Whether a comparison was begun in the folder.
     pub fn are_in(dir: &Path) -> bool {
         Plan::path(dir).is_file()
     }
 
+    /// Also of a comparison that is not finished.
+    ///
     /// # Errors
-    /// When the folder holds no comparison, or one of another version.
+    /// When the folder holds no comparison, or a file in it cannot be used.
     pub fn read(dir: &Path) -> Result<Self> {
         let plan = Plan::read(dir)?;
         let mut runs = Vec::new();
-        for slot in 0..plan.order.len() {
-            runs.extend(read(&plan.folder(dir, slot).join("run.json"))?);
+        for slot in plan.slots() {
+            let path = slot.file(dir);
+            let Some(run) = read::<Run>(&path)? else { continue };
+            run.fits(&plan, slot).with_context(|| not_of(&path, dir))?;
+            runs.push(run);
         }
-        let mut curves = Vec::new();
-        for scenario in contract::Scenario::ALL {
-            curves.extend(
-                read::<Vec<Curve>>(&dir.join(format!("rate-{}.json", scenario.key())))?.unwrap_or_default(),
-            );
-        }
-        Ok(Self {
-            plan,
-            runs,
-            curves,
-            grid: read(&dir.join("breakeven.json"))?,
-            omission: read(&dir.join("omission.json"))?,
-        })
+        Ok(Self { plan, runs, beside: Beside::read(dir)? })
     }
+
+    /// # Errors
+    /// When not a single run is finished.
+    pub fn some(self, dir: &Path) -> Result<Self> {
+        ensure!(
+            !self.runs.is_empty(),
+            "{0} holds a comparison without a finished run: ./study compare --resume {0} goes on with it",
+            dir.display()
+        );
+        Ok(self)
+    }
+}
+
+fn not_of(path: &Path, dir: &Path) -> String {
+    let plan: PathBuf = Plan::path(dir);
+    format!("{} does not belong to {}", path.display(), plan.display())
 }

@@ -209,7 +209,7 @@ impl Ground<'_> {
     fn capacity(&self) -> Rule {
         let one = |scenario: Scenario| {
             let curves: Vec<_> =
-                self.results.curves.iter().filter(|curve| curve.scenario == scenario).collect();
+                self.results.beside.curves.iter().filter(|curve| curve.scenario == scenario).collect();
             curves.first()?;
             let rate = |rate: f64| format!("{}/s", digits(rate));
             let each: Vec<String> = curves

@@ -4,7 +4,7 @@ use crate::breakeven::winner::judge;
 
 fn of(results: &Results) -> Vec<Rule> {
     let analysis = Analysis::of(&results.plan, &results.runs);
-    let judged = results.grid.as_ref().map(judge).unwrap_or_default();
+    let judged = results.beside.grid.as_ref().map(judge).unwrap_or_default();
     rules(&Ground { results, analysis: &analysis, judged: &judged })
 }
 

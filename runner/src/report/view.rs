@@ -108,7 +108,7 @@ pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
         runs: *runs,
     });
     let judged_any = analysis.cells.iter().any(|cell| cell.difference.is_some());
-    let grid = results.grid.as_ref().map(|grid| GridView {
+    let grid = results.beside.grid.as_ref().map(|grid| GridView {
         started: grid.started.clone(),
         seconds: grid.seconds,
         rounds: grid.cells.iter().flat_map(|cell| cell.taken.values().map(Vec::len)).min().unwrap_or(0),
@@ -119,7 +119,7 @@ pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
     Ok(View {
         what: conditions::what(results, analysis),
         problems: record::problems(plan, &results.runs),
-        left_out: table::left_out(plan, analysis),
+        left_out: table::left_out(analysis),
         all_good: table::ALL_GOOD,
         noisy: conditions::noisy(&results.runs),
         unjudged: (plan.arms.len() > 1 && !judged_any).then(|| table::single(analysis)),
@@ -131,7 +131,7 @@ pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
         classic: classic::classic(results, analysis)?,
         rates: rates::rates(results)?,
         grid,
-        stall: results.omission.as_ref().map(stall::stall).transpose()?,
+        stall: results.beside.omission.as_ref().map(stall::stall).transpose()?,
         stacks: plan
             .arms
             .iter()

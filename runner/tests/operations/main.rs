@@ -7,6 +7,7 @@ mod client;
 mod database_roles;
 mod dead_letters;
 mod logs;
+mod results;
 mod settings;
 #[path = "../scenarios/stack.rs"]
 mod stack;

@@ -110,7 +110,7 @@ fn even_ticks(low: f64, high: f64) -> Vec<f64> {
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|step| *step >= rough * 0.999);
     let step = step.unwrap_or(rough);
     let first = (low / step).ceil();
-    (0..).map(|at| (first + f64::from(at)) * step).take_while(|tick| *tick <= high).collect()
+    (0..100).map(|at| (first + f64::from(at)) * step).take_while(|tick| *tick <= high).collect()
 }
 
 /// `0.5 ms`, `505 ms`, `2.005 s`.

@@ -41,7 +41,8 @@ pub fn draw(label: &str, names: &[(String, RGBColor)], groups: &[Group]) -> Resu
             for bar in &group.bars {
                 let mut x = left;
                 for (part, shade) in bar.parts.iter().zip(SHADES.iter().cycle()) {
-                    let end = x + pixels(part * room);
+                    // Of parts with both signs, one can be far longer than their sum.
+                    let end = x + pixels(part.clamp(-1.0, 1.0) * room);
                     let fill = bar.color.mix(*shade).filled();
                     root.draw(&Rectangle::new([(x, y + 1), (end, y + ROW - 3)], fill))?;
                     x = end;
