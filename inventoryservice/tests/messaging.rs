@@ -123,7 +123,7 @@ async fn an_unknown_product_and_more_than_the_stock_are_rejected() {
     for (order_id, product_id, quantity, reason) in [
         (1, 999, 1, "Unknown product"),
         (2, 1, SEED + 1, "Insufficient stock"),
-        (3, 1, i64::MAX, "Insufficient stock"),
+        (3, 1, i64::from(i32::MAX), "Insufficient stock"),
     ] {
         let id = format!("{workflow}-{order_id}");
         sandbox.publish(&OrderCreated { order_id, product_id, quantity }, &id).await;
