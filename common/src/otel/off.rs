@@ -2,11 +2,11 @@
 
 use axum::extract::Request;
 
+use crate::Mode;
 #[cfg(feature = "amqp")]
 use crate::bus::Message;
 use crate::config::Settings;
 use crate::context::Context;
-use crate::Mode;
 use crate::service::About;
 
 #[derive(Clone, Default)]
