@@ -112,4 +112,18 @@ mod tests {
         assert_eq!(journal.poll().unwrap(), 3);
         fs::remove_dir_all(&dir).unwrap();
     }
+
+    #[test]
+    fn a_time_that_cannot_be_is_no_entry() {
+        let dir = std::env::temp_dir().join(format!("study-journal-times-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let far = i64::MAX.to_string();
+        let lines =
+            [line("a"), line("b").replace(":5,", ":-5,"), line("c").replace(":9}", &format!(":{far}}}"))];
+        fs::write(dir.join("emailservice.jsonl"), lines.join("\n") + "\n").unwrap();
+        let mut journal = Journal::new(&dir);
+        journal.poll().unwrap();
+        assert_eq!((journal.entries.len(), journal.unreadable), (1, 2));
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }
