@@ -57,8 +57,8 @@ pub struct ProductChange {
     #[schema(min_length = 1, max_length = 4096)]
     pub name: Option<String>,
     #[serde(default)]
-    #[garde(range(min = 0, max = rules::MAX_STOCK))]
-    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    #[garde(range(min = 0))]
+    #[schema(minimum = 0)]
     pub stock: Option<i64>,
     #[serde(default)]
     #[garde(range(min = 1))]

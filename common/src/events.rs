@@ -149,7 +149,7 @@ event! {
     ProductUpdated {
         #[garde(range(min = 1))] product_id: i64,
         #[garde(length(chars, min = 1, max = rules::MAX_NAME), custom(no_nul))] name: String,
-        #[garde(range(min = 0, max = rules::MAX_STOCK))] stock: i64,
+        #[garde(range(min = 0))] stock: i64,
         #[garde(range(min = 1))] version: i64,
     }
     -> Route::Fanout {

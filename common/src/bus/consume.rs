@@ -499,7 +499,7 @@ mod tests {
             let payment = json!({"payment_id": "p", "amount": amount, "currency": currency});
             assert!(refused::<PaymentInitiated>(payment, field));
         }
-        for (stock, version, field) in [(-1, 1, "stock"), (1_000_000_001, 1, "stock"), (1, 0, "version")] {
+        for (stock, version, field) in [(-1, 1, "stock"), (1, 0, "version")] {
             let product = json!({"product_id": 1, "name": "n", "stock": stock, "version": version});
             assert!(refused::<ProductUpdated>(product, field));
         }
