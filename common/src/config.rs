@@ -149,7 +149,7 @@ pub struct LogSettings {
 #[derive(Args, Clone, Debug)]
 pub struct OtelSettings {
     /// Collector for spans, OTLP over gRPC without TLS, such as http://localhost:4317; none are exported if not set
-    #[arg(long, env, global = true, value_parser = address::http_or_none)]
+    #[arg(long, env, global = true)]
     pub otel_exporter_otlp_endpoint: Option<String>,
 }
 

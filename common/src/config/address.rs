@@ -88,15 +88,6 @@ pub(crate) fn http(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// For clap: as [`http`]; a variable that is empty counts as not set.
-///
-/// # Errors
-/// What is wrong with it.
-#[cfg(feature = "otel")]
-pub(crate) fn http_or_none(text: &str) -> Result<String, String> {
-    if text.is_empty() { Ok(String::new()) } else { http(text) }
-}
-
 /// A setting that is empty counts as not set: compose files and shells pass on `NAME=`.
 pub(crate) fn given(setting: Option<&String>) -> Option<&str> {
     setting.map(String::as_str).filter(|value| !value.trim().is_empty())

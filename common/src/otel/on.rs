@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::{self, BatchSpanProcessor, SpanData, SpanEvents, S
 use crate::Mode;
 #[cfg(feature = "amqp")]
 use crate::bus::Message;
-use crate::config::Settings;
+use crate::config::{Settings, address};
 use crate::context::Context;
 use crate::service::About;
 
@@ -46,9 +46,10 @@ impl Spans {
         let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) else {
             return Ok(Spans::default());
         };
+        let wrong = |error: String| format!("OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}: {error}");
+        address::http(endpoint).map_err(wrong)?;
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
-        let exporter =
-            exporter.map_err(|error| format!("OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}: {error}"))?;
+        let exporter = exporter.map_err(|error| wrong(error.to_string()))?;
         let resource = Resource::builder()
             .with_service_name(about.name)
             .with_attribute(KeyValue::new("service.version", about.version))
