@@ -112,6 +112,11 @@ impl From<ApiError> for HandlerError {
             ApiError::NotFound(_) | ApiError::Invalid(_) | ApiError::Conflict(_) => {
                 HandlerError::Reject(error.into())
             }
+            // What the database said decides, whichever way it came here.
+            ApiError::Internal(cause) => match cause.downcast::<sqlx::Error>() {
+                Ok(error) => error.into(),
+                Err(cause) => HandlerError::Retry(cause),
+            },
             _ => HandlerError::Retry(error.into()),
         }
     }
