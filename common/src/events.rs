@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use contract::events::{Destination, queues};
 use garde::Validate;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
@@ -21,101 +22,55 @@ pub struct Queue<E> {
 }
 
 impl<E> Queue<E> {
-    const fn named(name: &'static str) -> Queue<E> {
-        Queue { name, event: std::marker::PhantomData }
+    const fn of(queue: contract::events::Queue) -> Queue<E> {
+        Queue { name: queue.name, event: std::marker::PhantomData }
     }
 }
 
-/// How an event reaches its readers.
-#[derive(Clone, Copy, Debug)]
-pub enum Route {
-    /// One reader: the default exchange takes it to the queue of this name.
-    Queue(&'static str),
-    /// Several readers: a fanout exchange copies it to each of these queues.
-    Fanout { exchange: &'static str, queues: &'static [&'static str] },
-}
-
-#[cfg(feature = "amqp")]
-impl Route {
-    /// What the publisher names: the queue, or the exchange.
-    pub(crate) fn destination(&self) -> &'static str {
-        match self {
-            Route::Queue(queue) => queue,
-            Route::Fanout { exchange, .. } => exchange,
-        }
-    }
-
-    /// Where the event arrives.
-    pub(crate) fn queues(&self) -> &[&'static str] {
-        match self {
-            Route::Queue(queue) => std::slice::from_ref(queue),
-            Route::Fanout { queues, .. } => queues,
-        }
-    }
-}
-
-/// A fact, announced to whom it may concern.
+/// A domain event.
 pub trait Event: Serialize + DeserializeOwned + Validate<Context = ()> + Send + Sync + 'static {
+    /// What the contract says of it.
+    const EVENT: contract::events::Event;
     /// `type` in the message's properties, and the label in metrics.
-    const NAME: &'static str;
-    const ROUTE: Route;
+    const NAME: &'static str = Self::EVENT.name;
+    const DESTINATION: Destination = Self::EVENT.destination;
     /// Whether the body may be an array. serde would take one for any struct, its fields in order.
     const MAY_BE_ARRAY: bool = false;
 }
 
 macro_rules! queues {
-    ($($(#[$doc:meta])* $constant:ident: $event:ident = $name:literal;)*) => {
-        $($(#[$doc])* pub const $constant: Queue<$event> = Queue::named($name);)*
-        /// Every queue of the system.
-        pub const ALL_QUEUES: &[&str] = &[$($name),*];
+    ($($constant:ident: $event:ident = $queue:ident;)*) => {
+        $(pub const $constant: Queue<$event> = Queue::of(queues::$queue);)*
     };
 }
 
 queues! {
-    /// S1. userservice -> emailservice
-    USER_REGISTERED_QUEUE: UserRegistered = "user_registered_queue";
-    /// S2. paymentservice -> paymentservice
-    PAYMENT_INITIATED_QUEUE: PaymentInitiated = "payment_initiated_queue";
-    /// S2. paymentservice -> paymentservice, its audit
-    PAYMENT_COMPLETED_QUEUE: PaymentCompleted = "payment_completed_queue";
-    /// S3. productservice -> searchservice
-    SEARCH_PRODUCT_UPDATES_QUEUE: ProductUpdated = "search_product_updates_queue";
-    /// S3. productservice -> cacheservice
-    CACHE_PRODUCT_UPDATES_QUEUE: ProductUpdated = "cache_product_updates_queue";
-    /// S3. productservice -> analyticsservice
-    ANALYTICS_PRODUCT_UPDATES_QUEUE: ProductUpdated = "analytics_product_updates_queue";
-    /// S4. reportservice -> reportservice
-    REPORT_JOBS_QUEUE: GenerateReportJob = "report_jobs_queue";
-    /// S5. orderservice -> inventoryservice
-    ORDER_CREATED_QUEUE: OrderCreated = "order_created_queue";
-    /// S5. inventoryservice -> paymentservice
-    STOCK_RESERVED_QUEUE: StockReserved = "stock_reserved_queue";
-    /// S5. inventoryservice -> orderservice, when there is no such product or not enough of it
-    STOCK_REJECTED_QUEUE: StockRejected = "stock_rejected_queue";
-    /// S5. paymentservice -> inventoryservice
-    INVENTORY_PAYMENT_FAILED_QUEUE: PaymentFailed = "inventory_payment_failed_queue";
-    /// S5. paymentservice -> orderservice
-    ORDER_PAYMENT_FAILED_QUEUE: PaymentFailed = "order_payment_failed_queue";
-    /// S5, happy path. paymentservice -> inventoryservice
-    INVENTORY_PAYMENT_SUCCEEDED_QUEUE: PaymentSucceeded = "inventory_payment_succeeded_queue";
-    /// S5, happy path. paymentservice -> orderservice
-    ORDER_PAYMENT_SUCCEEDED_QUEUE: PaymentSucceeded = "order_payment_succeeded_queue";
-    /// S5, given up. orderservice -> inventoryservice
-    INVENTORY_ORDER_CANCELLED_QUEUE: OrderCancelled = "inventory_order_cancelled_queue";
-    /// S5, given up. orderservice -> paymentservice
-    PAYMENT_ORDER_CANCELLED_QUEUE: OrderCancelled = "payment_order_cancelled_queue";
-    /// S6. analyticsservice -> analyticsservice
-    CLICK_TRACKED_QUEUE: Clicks = "click_tracked_queue";
+    USER_REGISTERED_QUEUE: UserRegistered = USER_REGISTERED;
+    PAYMENT_INITIATED_QUEUE: PaymentInitiated = PAYMENT_INITIATED;
+    PAYMENT_COMPLETED_QUEUE: PaymentCompleted = PAYMENT_COMPLETED;
+    SEARCH_PRODUCT_UPDATES_QUEUE: ProductUpdated = SEARCH_PRODUCT_UPDATES;
+    CACHE_PRODUCT_UPDATES_QUEUE: ProductUpdated = CACHE_PRODUCT_UPDATES;
+    ANALYTICS_PRODUCT_UPDATES_QUEUE: ProductUpdated = ANALYTICS_PRODUCT_UPDATES;
+    REPORT_JOBS_QUEUE: GenerateReportJob = REPORT_JOBS;
+    ORDER_CREATED_QUEUE: OrderCreated = ORDER_CREATED;
+    STOCK_RESERVED_QUEUE: StockReserved = STOCK_RESERVED;
+    STOCK_REJECTED_QUEUE: StockRejected = STOCK_REJECTED;
+    INVENTORY_PAYMENT_FAILED_QUEUE: PaymentFailed = INVENTORY_PAYMENT_FAILED;
+    ORDER_PAYMENT_FAILED_QUEUE: PaymentFailed = ORDER_PAYMENT_FAILED;
+    INVENTORY_PAYMENT_SUCCEEDED_QUEUE: PaymentSucceeded = INVENTORY_PAYMENT_SUCCEEDED;
+    ORDER_PAYMENT_SUCCEEDED_QUEUE: PaymentSucceeded = ORDER_PAYMENT_SUCCEEDED;
+    INVENTORY_ORDER_CANCELLED_QUEUE: OrderCancelled = INVENTORY_ORDER_CANCELLED;
+    PAYMENT_ORDER_CANCELLED_QUEUE: OrderCancelled = PAYMENT_ORDER_CANCELLED;
+    CLICK_TRACKED_QUEUE: Clicks = CLICK_TRACKED;
 }
 
 macro_rules! event {
-    ($(#[$doc:meta])* $name:ident { $($(#[$meta:meta])* $field:ident: $type:ty),* $(,)? } -> $route:expr) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$meta:meta])* $field:ident: $type:ty),* $(,)? } -> $event:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
         pub struct $name { $($(#[$meta])* pub $field: $type),* }
         impl Event for $name {
-            const NAME: &'static str = stringify!($name);
-            const ROUTE: Route = $route;
+            const EVENT: contract::events::Event = contract::events::$event;
         }
     };
 }
@@ -125,7 +80,7 @@ event! {
     UserRegistered {
         #[garde(range(min = 1))] user_id: i64,
         #[garde(custom(is_email))] email: String,
-    } -> Route::Queue(USER_REGISTERED_QUEUE.name)
+    } -> USER_REGISTERED
 }
 event! {
     /// S2. A payment was accepted and is to be taken.
@@ -133,7 +88,7 @@ event! {
         #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] payment_id: String,
         #[garde(range(min = rules::MIN_AMOUNT, max = rules::MAX_AMOUNT))] amount: f64,
         #[garde(custom(rules::is_currency))] currency: String,
-    } -> Route::Queue(PAYMENT_INITIATED_QUEUE.name)
+    } -> PAYMENT_INITIATED
 }
 event! {
     /// S2. A payment was taken.
@@ -141,8 +96,7 @@ event! {
         #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] payment_id: String,
         #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] transaction_id: String,
         #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] status: String,
-    }
-    -> Route::Queue(PAYMENT_COMPLETED_QUEUE.name)
+    } -> PAYMENT_COMPLETED
 }
 event! {
     /// S3. A product has this content since this version.
@@ -151,22 +105,14 @@ event! {
         #[garde(length(chars, min = 1, max = rules::MAX_NAME), custom(no_nul))] name: String,
         #[garde(range(min = 0))] stock: i64,
         #[garde(range(min = 1))] version: i64,
-    }
-    -> Route::Fanout {
-        exchange: "product_updates",
-        queues: &[
-            SEARCH_PRODUCT_UPDATES_QUEUE.name,
-            CACHE_PRODUCT_UPDATES_QUEUE.name,
-            ANALYTICS_PRODUCT_UPDATES_QUEUE.name,
-        ],
-    }
+    } -> PRODUCT_UPDATED
 }
 event! {
     /// S4. A report is to be computed.
     GenerateReportJob {
         #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] job_id: String,
         #[garde(length(chars, min = 1, max = rules::MAX_REPORT_TYPE), custom(no_nul))] report_type: String,
-    } -> Route::Queue(REPORT_JOBS_QUEUE.name)
+    } -> GENERATE_REPORT_JOB
 }
 event! {
     /// S5. An order is pending.
@@ -174,7 +120,7 @@ event! {
         #[garde(range(min = 1))] order_id: i64,
         #[garde(range(min = 1))] product_id: i64,
         #[garde(range(min = 1, max = rules::MAX_QUANTITY))] quantity: i64,
-    } -> Route::Queue(ORDER_CREATED_QUEUE.name)
+    } -> ORDER_CREATED
 }
 event! {
     /// S5. Stock is held for an order.
@@ -182,14 +128,14 @@ event! {
         #[garde(range(min = 1))] order_id: i64,
         #[garde(range(min = 1))] product_id: i64,
         #[garde(range(min = 1, max = rules::MAX_QUANTITY))] quantity: i64,
-    } -> Route::Queue(STOCK_RESERVED_QUEUE.name)
+    } -> STOCK_RESERVED
 }
 event! {
     /// S5. No stock could be held for an order.
     StockRejected {
         #[garde(range(min = 1))] order_id: i64,
         #[garde(length(chars, min = 1, max = rules::MAX_REASON), custom(no_nul))] reason: String,
-    } -> Route::Queue(STOCK_REJECTED_QUEUE.name)
+    } -> STOCK_REJECTED
 }
 event! {
     /// S5. The payment of an order was refused.
@@ -198,11 +144,7 @@ event! {
         #[serde(skip_serializing_if = "Option::is_none")]
         #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul_opt))] payment_id: Option<String>,
         #[garde(length(chars, min = 1, max = rules::MAX_REASON), custom(no_nul))] reason: String,
-    }
-    -> Route::Fanout {
-        exchange: "payment_failed",
-        queues: &[INVENTORY_PAYMENT_FAILED_QUEUE.name, ORDER_PAYMENT_FAILED_QUEUE.name],
-    }
+    } -> PAYMENT_FAILED
 }
 event! {
     /// S5. An order was paid.
@@ -210,22 +152,14 @@ event! {
         #[garde(range(min = 1))] order_id: i64,
         #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] payment_id: String,
         #[garde(length(chars, min = 1, max = rules::MAX_TEXT_ID), custom(no_nul))] transaction_id: String,
-    }
-    -> Route::Fanout {
-        exchange: "payment_succeeded",
-        queues: &[INVENTORY_PAYMENT_SUCCEEDED_QUEUE.name, ORDER_PAYMENT_SUCCEEDED_QUEUE.name],
-    }
+    } -> PAYMENT_SUCCEEDED
 }
 event! {
     /// S5. An order was given up after waiting too long.
     OrderCancelled {
         #[garde(range(min = 1))] order_id: i64,
         #[garde(length(chars, min = 1, max = rules::MAX_REASON), custom(no_nul))] reason: String,
-    }
-    -> Route::Fanout {
-        exchange: "order_cancelled",
-        queues: &[INVENTORY_ORDER_CANCELLED_QUEUE.name, PAYMENT_ORDER_CANCELLED_QUEUE.name],
-    }
+    } -> ORDER_CANCELLED
 }
 event! {
     /// S6. A user looked at a page.
@@ -235,8 +169,7 @@ event! {
         #[garde(length(chars, min = 1, max = rules::MAX_PAGE), custom(no_nul))] page: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         #[garde(length(chars, min = 1, max = rules::MAX_SESSION_ID), custom(no_nul_opt))] session_id: Option<String>,
-    }
-    -> Route::Queue(CLICK_TRACKED_QUEUE.name)
+    } -> CLICK_TRACKED
 }
 
 /// S6. What a message of [`CLICK_TRACKED_QUEUE`] holds, whoever published it: a click, or clicks that went together.
@@ -250,8 +183,7 @@ pub enum Clicks {
 }
 
 impl Event for Clicks {
-    const NAME: &'static str = ClickTracked::NAME;
-    const ROUTE: Route = ClickTracked::ROUTE;
+    const EVENT: contract::events::Event = ClickTracked::EVENT;
     const MAY_BE_ARRAY: bool = true;
 }
 

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use contract::events::Queue;
 pub use contract::{Failpoint, Protection};
 use sqlx::PgConnection;
 
@@ -115,7 +116,7 @@ pub(crate) async fn applied(
 pub(crate) async fn written(
     tx: &mut PgConnection,
     message_id: impl Display,
-    queues: &[&str],
+    queues: &[Queue],
 ) -> Result<(), sqlx::Error> {
     note(tx, &["written"], message_id, Some(queues)).await
 }
@@ -124,13 +125,13 @@ async fn note(
     tx: &mut PgConnection,
     kind: &[&str],
     subject: impl Display,
-    queues: Option<&[&str]>,
+    queues: Option<&[Queue]>,
 ) -> Result<(), sqlx::Error> {
     if COMPILED_IN {
         sqlx::query("INSERT INTO witness (kind, subject, route) VALUES ($1, $2, $3)")
             .bind(kind.concat())
             .bind(subject.to_string())
-            .bind(queues.map(|queues| queues.join(",")))
+            .bind(queues.map(|queues| queues.iter().map(|queue| queue.name).collect::<Vec<_>>().join(",")))
             .execute(tx)
             .await?;
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use contract::events::Destination;
 use futures_util::future::join_all;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -14,7 +15,7 @@ use crate::bus::{Bus, Message};
 use crate::config::BrokerSettings;
 use crate::context::Context;
 use crate::db::Tx;
-use crate::events::{Event, Route};
+use crate::events::Event;
 use crate::failpoint::{self, Protection, disabled};
 use crate::{ApiError, Db};
 
@@ -88,10 +89,10 @@ impl Outbox {
     /// # Errors
     /// As [`Outbox::add`].
     pub fn add_in<E: Event>(&self, tx: &mut Tx, event: &E, context: Context) -> Result<(), ApiError> {
-        if let Some(refusal) = self.shared.refusal(E::ROUTE.destination()) {
+        if let Some(refusal) = self.shared.refusal(E::DESTINATION.name()) {
             return Err(refusal);
         }
-        tx.events.messages.push((Message::of(event, context)?, E::ROUTE));
+        tx.events.messages.push((Message::of(event, context)?, E::DESTINATION));
         tx.events.outbox.get_or_insert_with(|| self.clone());
         Ok(())
     }
@@ -100,7 +101,7 @@ impl Outbox {
 /// The events of one transaction: written together when it is committed.
 #[derive(Default)]
 pub(crate) struct Events {
-    messages: Vec<(Message, Route)>,
+    messages: Vec<(Message, Destination)>,
     /// Where they were added.
     outbox: Option<Outbox>,
 }
@@ -110,8 +111,8 @@ impl Events {
         if self.messages.is_empty() {
             return Ok(());
         }
-        for (message, route) in &self.messages {
-            failpoint::written(tx, &message.id, route.queues()).await?;
+        for (message, destination) in &self.messages {
+            failpoint::written(tx, &message.id, destination.queues()).await?;
         }
         if disabled(Protection::Outbox) {
             return Ok(());
@@ -150,7 +151,10 @@ async fn write_one(tx: &mut PgConnection, message: &Message) -> Result<(), sqlx:
     Ok(())
 }
 
-async fn write_several(tx: &mut PgConnection, messages: &[(Message, Route)]) -> Result<(), sqlx::Error> {
+async fn write_several(
+    tx: &mut PgConnection,
+    messages: &[(Message, Destination)],
+) -> Result<(), sqlx::Error> {
     let messages = || messages.iter().map(|(message, _)| message);
     sqlx::query(
         "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body)

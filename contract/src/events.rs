@@ -52,6 +52,14 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// What the publisher names: the queue, or the exchange.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Destination::Queue(queue) => queue.name,
+            Destination::Fanout { exchange, .. } => exchange,
+        }
+    }
+
     pub const fn queues(&self) -> &[Queue] {
         match self {
             Destination::Queue(queue) => std::slice::from_ref(queue),

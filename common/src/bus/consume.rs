@@ -9,13 +9,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use contract::events::Destination;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::Instrument;
 
 use super::together::{self, InTransaction, Meeting, TOGETHER};
 use crate::context::{Context, now_us};
-use crate::events::{Event, Queue, Route};
+use crate::events::{Event, Queue};
 use crate::otel::{Begun, Spans};
 use crate::tasks::panic_text;
 use crate::telemetry::{self, Handling};
@@ -169,7 +170,7 @@ pub(crate) struct Subscription {
     /// The name of its event.
     pub event: &'static str,
     /// How its event reaches the queue.
-    pub route: Route,
+    pub destination: Destination,
     /// Messages that are worked on at once; the service's setting if `None`.
     pub concurrency: Option<u16>,
     /// Messages that are handed over together; 1 for a handler of single events.
@@ -318,7 +319,7 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
         self.subscriptions.push(Subscription {
             queue: queue.name,
             event: E::NAME,
-            route: E::ROUTE,
+            destination: E::DESTINATION,
             concurrency,
             batch,
             judge,

@@ -8,6 +8,7 @@ mod together;
 use std::borrow::Cow;
 use std::time::Duration;
 
+use contract::events::Destination;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -17,7 +18,7 @@ pub use together::{InTransaction, Outcome};
 
 use crate::ApiError;
 use crate::context::{Context, now_us};
-use crate::events::{Event, Route};
+use crate::events::Event;
 use crate::otel::Spans;
 use crate::{failpoint, metrics};
 
@@ -56,9 +57,9 @@ impl Message {
     /// # Errors
     /// When the event cannot be represented as JSON.
     pub fn of<E: Event>(event: &E, context: Context) -> serde_json::Result<Message> {
-        let (exchange, routing_key) = match E::ROUTE {
-            Route::Queue(queue) => ("", queue),
-            Route::Fanout { exchange, .. } => (exchange, ""),
+        let (exchange, routing_key) = match E::DESTINATION {
+            Destination::Queue(queue) => ("", queue.name),
+            Destination::Fanout { exchange, .. } => (exchange, ""),
         };
         let timestamp = time::OffsetDateTime::now_utc();
         Ok(Message {

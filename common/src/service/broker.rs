@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::events::Destination;
 use tokio::sync::watch;
 
 use super::{Service, Stages};
@@ -12,7 +13,7 @@ use crate::bus::consume::{Consumers, Subscription};
 use crate::bus::{Bus, Line};
 use crate::config::Settings;
 use crate::db::Db;
-use crate::events::{Event, Route};
+use crate::events::Event;
 use crate::otel::Spans;
 use crate::outbox::{Outbox, Relay};
 use crate::tasks::every;
@@ -21,7 +22,7 @@ use crate::{inbox, metrics};
 /// What a service publishes and consumes.
 #[derive(Default)]
 pub(super) struct Messaging {
-    publishes: Vec<Route>,
+    publishes: Vec<Destination>,
     subscriptions: Vec<Subscription>,
     needs_broker: bool,
 }
@@ -30,7 +31,7 @@ impl Service {
     /// Declares the way of `E` on the broker, so that nothing published before the first consumer comes is lost.
     pub fn publishes<E: Event>(mut self) -> Service {
         metrics::get().announce_published(E::NAME);
-        self.messaging.publishes.push(E::ROUTE);
+        self.messaging.publishes.push(E::DESTINATION);
         self
     }
 

@@ -10,6 +10,11 @@ use common::testing::{Sandbox, eventually};
 use super::broker::{delayed, put, set_aside, waiting};
 use super::{QUEUE, Seen, note, publish, start, user};
 
+async fn note_all(seen: Seen, users: Vec<Incoming<UserRegistered>>) -> Result<Vec<Handled>, HandlerError> {
+    users.iter().for_each(|user| seen.note(user, user.user_id));
+    Ok(vec![Handled::Applied; users.len()])
+}
+
 #[tokio::test]
 async fn what_fails_once_is_tried_again_in_the_same_workflow() {
     async fn fail_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
@@ -33,13 +38,6 @@ async fn what_fails_once_is_tried_again_in_the_same_workflow() {
 
 #[tokio::test]
 async fn what_does_not_parse_is_set_aside_at_once_and_its_neighbours_are_served() {
-    async fn note_all(
-        seen: Seen,
-        users: Vec<Incoming<UserRegistered>>,
-    ) -> Result<Vec<Handled>, HandlerError> {
-        users.iter().for_each(|user| seen.note(user, user.user_id));
-        Ok(vec![Handled::Applied; users.len()])
-    }
     const POISON: [&str; 4] = ["not JSON", "{}", r#"{"user_id":"private"}"#, ""];
     for batch in [1, 50] {
         let (sandbox, seen) = (Sandbox::new().await, Seen::default());
@@ -83,13 +81,6 @@ async fn what_does_not_parse_is_set_aside_at_once_and_its_neighbours_are_served(
 
 #[tokio::test]
 async fn what_breaks_a_rule_is_set_aside_at_once_with_the_field_and_its_neighbours_are_served() {
-    async fn note_all(
-        seen: Seen,
-        users: Vec<Incoming<UserRegistered>>,
-    ) -> Result<Vec<Handled>, HandlerError> {
-        users.iter().for_each(|user| seen.note(user, user.user_id));
-        Ok(vec![Handled::Applied; users.len()])
-    }
     const BAD: [(&str, &str); 3] = [
         ("user_id", r#"{"user_id":-5,"email":"ada@example.org"}"#),
         ("email", r#"{"user_id":7,"email":"no address"}"#),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::events::UNROUTED_QUEUE;
+use contract::events::{UNROUTED_QUEUE, of_dead_letters};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::Agent;
@@ -41,7 +41,7 @@ impl Broker {
         let queues: Vec<Queue> = serde_json::from_str(&body)?;
         let names = queues.into_iter().map(|queue| queue.name);
         let mut dead: Vec<String> =
-            names.filter(|name| name.ends_with(".dlq") || name == UNROUTED_QUEUE).collect();
+            names.filter(|name| of_dead_letters(name).is_some() || name == UNROUTED_QUEUE).collect();
         dead.sort();
         Ok(dead)
     }

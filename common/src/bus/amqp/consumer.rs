@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use contract::events::{RETRY_DELAYS, dead_letters};
 use contract::headers::{ATTEMPT, FIRST_FAILED_AT, PUBLISHED_AT, REASON};
 use futures_util::stream::StreamExt;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::topology::{DELAYS, dead_letters, declare, delay_exchange};
+use super::topology::{declare, delay_exchange};
 use super::{Amqp, pause};
 use crate::bus::consume::{MAX_ATTEMPTS, Raw, Subscription, Verdict};
 use crate::bus::{Bus, Message, PublishError};
@@ -211,7 +212,7 @@ impl Pump {
         let attempt = attempts.saturating_add(1);
         let retry = may_retry && attempt < MAX_ATTEMPTS;
         let (exchange, routing_key) = if retry {
-            let delay = DELAYS[(attempt as usize - 1).min(DELAYS.len() - 1)];
+            let delay = RETRY_DELAYS[(attempt as usize - 1).min(RETRY_DELAYS.len() - 1)];
             (delay_exchange(delay), queue.to_owned())
         } else {
             (String::new(), dead_letters(queue))

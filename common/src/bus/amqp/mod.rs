@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use contract::events::Destination;
 use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, Event};
@@ -22,7 +23,6 @@ use uuid::Uuid;
 use super::consume::Subscription;
 use super::{Bus, Line};
 use crate::Db;
-use crate::events::Route;
 pub(crate) use address::address;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ impl Link {
 pub(crate) struct Amqp {
     pub address: AMQPUri,
     pub service: &'static str,
-    pub publishes: Arc<[Route]>,
+    pub publishes: Arc<[Destination]>,
     pub subscriptions: Arc<[Subscription]>,
     pub prefetch: u16,
 }

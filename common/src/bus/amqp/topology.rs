@@ -7,20 +7,14 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
 use crate::bus::consume::Subscription;
-use crate::events::Route;
+use contract::events::{Destination, Queue, RETRY_DELAYS, UNROUTED_QUEUE, dead_letters, retry_queue};
 
-/// A handler's failure is tried again after these many seconds, the last one again and again.
-pub(super) const DELAYS: [u32; 3] = [1, 10, 60];
 /// Deliveries that the broker itself allows: reached only where processes die before they can count.
 const DELIVERY_LIMIT: i32 = 100;
 /// Where nobody works a delivery is somebody who looks, and RabbitMQ 4 drops after 20 of them what has no limit of its own.
 const NO_LIMIT: i32 = i32::MAX;
 /// Takes what a fanout exchange has no queue for.
 const UNROUTED: &str = "unrouted";
-
-pub(super) fn dead_letters(queue: &str) -> String {
-    format!("{queue}.dlq")
-}
 
 pub(super) fn delay_exchange(seconds: u32) -> String {
     format!("retry.{seconds}s")
@@ -30,28 +24,30 @@ pub(super) fn delay_exchange(seconds: u32) -> String {
 /// bound again by whoever reads it, because who publishes to an exchange does not notice.
 pub(super) async fn declare(
     channel: &Channel,
-    publishes: &[Route],
+    publishes: &[Destination],
     subscriptions: &[Subscription],
 ) -> anyhow::Result<()> {
     exchange(channel, UNROUTED, None).await?;
-    queue(channel, "unrouted_queue", NO_LIMIT, None, &[]).await?;
-    bind(channel, "unrouted_queue", UNROUTED).await?;
+    queue(channel, UNROUTED_QUEUE, NO_LIMIT, None, &[]).await?;
+    bind(channel, UNROUTED_QUEUE, UNROUTED).await?;
     if !subscriptions.is_empty() {
-        for seconds in DELAYS {
+        for seconds in RETRY_DELAYS {
             // Back to the queue whose name is the routing key, when the time is over.
-            let name = format!("retry_{seconds}s_queue");
+            let name = retry_queue(seconds);
             exchange(channel, &delay_exchange(seconds), None).await?;
             let ttl = ("x-message-ttl", AMQPValue::LongInt((seconds * 1000).cast_signed()));
             queue(channel, &name, NO_LIMIT, Some(None), &[ttl]).await?;
             bind(channel, &name, &delay_exchange(seconds)).await?;
         }
     }
-    for route in publishes.iter().chain(subscriptions.iter().map(|subscription| &subscription.route)) {
-        match route {
-            Route::Queue(name) => working_queue(channel, name).await?,
-            Route::Fanout { exchange: name, queues } => {
+    for destination in
+        publishes.iter().chain(subscriptions.iter().map(|subscription| &subscription.destination))
+    {
+        match destination {
+            Destination::Queue(queue) => working_queue(channel, queue.name).await?,
+            Destination::Fanout { exchange: name, queues } => {
                 exchange(channel, name, Some(UNROUTED)).await?;
-                for queue in *queues {
+                for Queue { name: queue, .. } in *queues {
                     working_queue(channel, queue).await?;
                     bind(channel, queue, name).await?;
                 }
