@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::{GRID, WIDTH, canvas, legend, width, write};
+use super::{GRID, WIDTH, canvas, legend, legend_growth, width, write};
 
 pub struct Group {
     pub title: String,
@@ -26,14 +26,15 @@ const SHADES: [f64; 3] = [1.0, 0.6, 0.3];
 /// `names`: the legend.
 pub fn draw(label: &str, names: &[(String, RGBColor)], groups: &[Group]) -> Result<String> {
     let rows: usize = groups.iter().map(|group| group.bars.len()).sum();
-    let height = TOP + i32::try_from(rows)? * ROW + i32::try_from(groups.len())? * GAP + 4;
+    let names: Vec<_> = names.iter().map(|(name, color)| (name.clone(), *color, false)).collect();
+    let top = TOP + legend_growth(&names);
+    let height = top + i32::try_from(rows)? * ROW + i32::try_from(groups.len())? * GAP + 4;
     let left = groups.iter().map(|group| width(&group.title)).max().unwrap_or(0) + 14;
     let values = groups.iter().flat_map(|group| &group.bars).map(|bar| width(&bar.value)).max().unwrap_or(0);
     let room = f64::from(i32::try_from(WIDTH)? - left - values - 16);
     canvas(height.unsigned_abs(), label, |root| {
-        let names: Vec<_> = names.iter().map(|(name, color)| (name.clone(), *color, false)).collect();
-        legend(root, &names, 8)?;
-        let mut y = TOP;
+        legend(root, &names)?;
+        let mut y = top;
         for group in groups {
             let tall = ROW * i32::try_from(group.bars.len())?;
             write(root, &group.title, (left - 8, y + tall / 2), HPos::Right)?;

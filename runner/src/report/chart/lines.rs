@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
-use super::{Drawn, FONT, GRID, HEIGHT, INK, canvas, legend};
+use super::{Drawn, FONT, GRID, HEIGHT, INK, canvas, legend, legend_growth};
 
 pub struct Series {
     pub name: String,
@@ -39,12 +39,13 @@ const LEFT: u32 = 58;
 
 impl Lines {
     pub fn draw(&self) -> Result<String> {
-        canvas(HEIGHT, &self.label, |root| {
-            let names: Vec<_> =
-                self.series.iter().map(|line| (line.name.clone(), line.color, line.dashed)).collect();
-            legend(root, &names, 8)?;
+        let names: Vec<_> =
+            self.series.iter().map(|line| (line.name.clone(), line.color, line.dashed)).collect();
+        let growth = legend_growth(&names).unsigned_abs();
+        canvas(HEIGHT + growth, &self.label, |root| {
+            legend(root, &names)?;
             let mut chart: Plane<'_, '_> = ChartBuilder::on(root)
-                .margin_top(26)
+                .margin_top(26 + growth)
                 .margin_right(24)
                 .margin_bottom(4)
                 .x_label_area_size(26)

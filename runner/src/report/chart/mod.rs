@@ -83,13 +83,36 @@ fn write(root: &Area<'_>, text: &str, (x, y): (i32, i32), at: HPos) -> Drawn {
     Ok(root.draw(&Text::new(text.to_owned(), (x, y), style(&INK, at)))?)
 }
 
-/// One line at the top: a dash of each colour and its name.
-fn legend(root: &Area<'_>, names: &[(String, RGBColor, bool)], left: i32) -> Drawn {
-    let mut x = left;
-    for (name, color, dashed) in names {
-        dash(root, (x, 10), *color, *dashed)?;
-        write(root, name, (x + 24, 10), HPos::Left)?;
-        x += 24 + width(name) + 14;
+/// Of the legend, and of what the canvas grows by for each row after the first.
+const LEGEND_ROW: i32 = 18;
+const LEGEND_LEFT: i32 = 8;
+const DASH: i32 = 24;
+
+/// Where each name of the legend begins, `(x, y)`: as many rows as the width of the canvas needs.
+fn legend_places(names: &[(String, RGBColor, bool)]) -> Vec<(i32, i32)> {
+    let (mut x, mut y) = (LEGEND_LEFT, 10);
+    let mut places = Vec::new();
+    for (name, ..) in names {
+        let length = DASH + width(name);
+        if x > LEGEND_LEFT && x + length > WIDTH.cast_signed() {
+            (x, y) = (LEGEND_LEFT, y + LEGEND_ROW);
+        }
+        places.push((x, y));
+        x += length + 14;
+    }
+    places
+}
+
+/// By how much the legend is higher than one row.
+fn legend_growth(names: &[(String, RGBColor, bool)]) -> i32 {
+    legend_places(names).last().map_or(0, |(_, y)| y - 10)
+}
+
+/// At the top: a dash of each colour and its name.
+fn legend(root: &Area<'_>, names: &[(String, RGBColor, bool)]) -> Drawn {
+    for ((name, color, dashed), (x, y)) in names.iter().zip(legend_places(names)) {
+        dash(root, (x, y), *color, *dashed)?;
+        write(root, name, (x + DASH, y), HPos::Left)?;
     }
     Ok(())
 }
