@@ -1,14 +1,14 @@
 # The image of one service in one mode: docker build --build-arg SERVICE=userservice --build-arg MODE=sync .
-# The first stage does not know which service is wanted, so all ten of a mode share one build of the workspace.
+# The first stage does not depend on SERVICE, so all ten services of a mode share one build of the workspace.
 FROM rust:1.95-slim-bookworm AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends rsync && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 ARG MODE
-# Sources and target folder stay in a cache, and only files whose content changed are touched there: cargo rebuilds what changed,
-# and what it goes by, the time of a file, is right whichever checkout the sources come from. Linked with the C library in it (which
-# resolves names by files and DNS without help since glibc 2.34), a service needs nothing of the image but certificates and users.
+# A cache mount holds sources and target folder. The copy touches only files whose content changed, because cargo compares
+# modification times, which differ between checkouts. The binaries are linked statically with glibc (which resolves names by files
+# and DNS without plug-ins since 2.34), so the image needs only certificates and users.
 RUN --mount=type=cache,id=study-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=study-build,target=/build,sharing=locked \
     rsync --recursive --links --perms --checksum --delete --exclude /target ./ /build/ \
@@ -31,6 +31,6 @@ LABEL org.opencontainers.image.title="${SERVICE} (${MODE})" \
 COPY --from=build /services/${SERVICE} /service
 ENV LISTEN_ADDR=0.0.0.0:8000
 EXPOSE 8000
-# Each check is a process: not too often on a small machine. `up --wait` waits for the first.
+# Each check starts a process, so the interval must not be too short for a small machine. `up --wait` waits for the first check.
 HEALTHCHECK --interval=5s --timeout=3s --retries=12 CMD ["/service", "healthcheck"]
 ENTRYPOINT ["/service"]

@@ -1,5 +1,5 @@
-// The six scenarios against the async services (RabbitMQ, ports 8101-8110): every answer says that the work is
-// safely on its way. Run it with `k6 run k6-tests/script-async.js`; its twin is script-sync.js.
+// The six scenarios against the async services (RabbitMQ, ports 8101-8110): each answer acknowledges that
+// the work is durable and will complete. Run it with `k6 run k6-tests/script-async.js`; its twin is script-sync.js.
 import http from 'k6/http';
 import { check, sleep } from 'k6';
 import { study } from './lib/study.js';
@@ -9,7 +9,7 @@ const SAGA_SECONDS = 4; // by then every saga has ended
 
 function orderHasFailed(at, answer) {
   sleep(SAGA_SECONDS);
-  // Its own step: looking at the order is not the acknowledgement.
+  // A step of its own: this request is not part of the acknowledgement.
   const order = http.get(`${at.order}/orders/${field(answer, 'id')}`, { tags: { step: 'outcome', name: 'GET /orders/{id}' } });
   check(order, { [`S5 has failed after ${SAGA_SECONDS} s`]: (o) => o.status === 200 && field(o, 'status') === 'failed' });
 }

@@ -1,5 +1,5 @@
-// The six scenarios against the sync services (HTTP calls, ports 8001-8010): every answer comes when all the
-// work is done. Run it with `k6 run k6-tests/script-sync.js`; its twin is script-async.js.
+// The six scenarios against the sync services (HTTP calls, ports 8001-8010): each answer arrives when all
+// work is complete. Run it with `k6 run k6-tests/script-sync.js`; its twin is script-async.js.
 import { study } from './lib/study.js';
 import { config } from './lib/config.js';
 import { field } from './lib/requests.js';

@@ -1,6 +1,6 @@
-// What a run is made of, read from the environment once: where the services are, how hard they are
-// loaded and for how long. Both scripts read the same variables; README.md lists them. A value that cannot be used ends the
-// run before it begins, with one line that names the variable, the value and what is allowed.
+// The configuration of a run, read once from the environment: addresses of the services, load and duration. Both scripts read
+// the same variables; README.md lists them. An invalid value ends the run before the load, with one line that names the
+// variable, the value and the allowed values.
 
 // Written by `./study contract --json`.
 const CONTRACT = JSON.parse(open('../contract.json'));
@@ -16,7 +16,7 @@ const HIGHEST_RATE = 100000; // per second; k6 makes virtual users in advance fo
 const LOWEST_RATE = 0.001; // k6 takes whole numbers only: one in 1000 s
 const LONGEST_SECONDS = 7 * 24 * 3600;
 
-// A variable that is set to nothing counts as not set: compose files pass those on.
+// An empty variable counts as unset: compose files pass empty values.
 const text = (name) => __ENV[name] || '';
 
 function refuse(name, why) {
@@ -53,7 +53,7 @@ export function addresses(mode) {
   return Object.fromEntries(names.map((name, i) => [name, `${base}:${firstPort[mode] + offset + i}`]));
 }
 
-// DURATION takes what k6 takes ("45s", "2m", "1h30m"); a bare number means seconds.
+// DURATION takes k6's format ("45s", "2m", "1h30m"); a bare number means seconds.
 function durationSeconds(fallback) {
   const said = text('DURATION');
   if (!said) return fallback;
@@ -121,11 +121,11 @@ function burstOf(rates, seconds) {
   return known;
 }
 
-// k6 writes the summary at the end; if it cannot, it logs that and still ends with 0. A script cannot write, so only what open() says
-// of the path is checked before the load. Names that do not exist are asked first: open() would read a device for ever.
+// k6 writes the summary at the end; if that fails, k6 logs the error and still exits with 0. A script cannot write files, so the
+// check before the load uses the error of open(). It tries names that do not exist first: open() never returns from a device.
 function summaryFile() {
   const file = text('SUMMARY_FILE');
-  // open() takes a relative path as the script's, k6 writes it as the caller's.
+  // open() resolves a relative path against the script, k6 writes it against the current directory.
   const path = file.startsWith('/') || !file ? file : `${__ENV.PWD}/${file}`;
   if (!path || path.startsWith('undefined')) return file;
   const said = (place) => {
@@ -145,7 +145,7 @@ function summaryFile() {
 }
 
 function runId() {
-  // It becomes a part of S1's e-mail addresses and of every x-request-id.
+  // Part of S1's e-mail addresses and of every x-request-id.
   if (text('RUN_ID') && !/^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$/.test(text('RUN_ID'))) {
     refuse('RUN_ID', 'is not 1 to 48 letters, digits, - and _, the first a letter or digit');
   }
@@ -154,8 +154,8 @@ function runId() {
 
 const profileName = oneOf('PROFILE', Object.keys(PROFILES), '');
 const profile = profileName ? PROFILES[profileName] : { ...PROFILES.medium, seconds: REFERENCE_SECONDS };
-// closed: virtual users that wait for their answer, then pause; open: fixed arrival rates, whatever the answers do;
-// busy: users that wait for their answer and do not pause.
+// closed: virtual users that wait for the answer, then pause; open: fixed arrival rates, independent of the answers;
+// busy: virtual users that wait for the answer and do not pause.
 const load = oneOf('LOAD', ['closed', 'open', 'busy'], 'closed');
 const seconds = durationSeconds(profile.seconds);
 // Arrival rates of the open load, per second ("5") or in words ("1/15s": one in 15 s).
@@ -168,11 +168,11 @@ export const config = {
   seconds,
   duration: `${seconds}s`,
   rates,
-  // For some time of an open load other rates: {"after": 20, "seconds": 20, "rates": {"s6": "1000"}}.
+  // Other rates for a part of an open load: {"after": 20, "seconds": 20, "rates": {"s6": "1000"}}.
   burst: burstOf(rates, seconds),
   users: number('USERS', 10, [1, 10000]), // of a busy load, in each scenario that RATES names
   pauseMs: number('PAUSE_MS', 0, [0, 3600000]), // of each of these users after an answer
-  // Of an open load: so long answers may stay away before k6 lacks users.
+  // Open load: the time without answers for which k6 has enough virtual users.
   hiccupMs: number('HICCUP_MS', 500, [0, 7200000]),
   seed: number('SEED', 1, [0, Number.MAX_SAFE_INTEGER]),
   payload: number('PAYLOAD', 0, [0, 4096]), // characters of a product's name in S3; 0 leaves the name as it is

@@ -1,9 +1,9 @@
-// k6 options from the configuration: closed load (virtual users that wait for their answer, then pause) as
-// the reference prescribes, open load (fixed arrival rates, whatever the answers do) to compare the modes, or busy
-// load (users that wait and do not pause), to show what it hides.
+// k6 options from the configuration. Closed load: virtual users that wait for the answer, then pause. Open load: fixed
+// arrival rates, independent of the answers; comparisons use it. Busy load: virtual users that wait and do not pause; it
+// shows coordinated omission.
 import { config, SCENARIOS } from './config.js';
 
-// What a request may occupy a virtual user for, in seconds, beyond the ordinary.
+// How long a request may occupy a virtual user, in seconds, in addition to its usual time.
 const holds = {
   sync: { s1: config.emailMs / 1000, s2: config.paymentMs / 1000, s4: config.reportMs / 1000 },
   async: {},
@@ -13,27 +13,27 @@ function open(mode, name, position) {
   const { perSecond, ...each } = config.rates[name];
   const burst = config.burst?.rates[name];
   const highest = Math.max(perSecond, burst ? burst.perSecond : 0);
-  // Twice the time it holds, and a hiccup: else k6 drops iterations and measures itself.
+  // Twice the usual time plus a reserve: with fewer users k6 drops iterations, and the run measures k6.
   const busy = Math.ceil(highest * (2 * (holds[mode][name] || 0) + config.hiccupMs / 1000)) + 3;
   const users = {
     exec: name,
-    // Rates with a common divisor would otherwise all arrive in the same millisecond.
+    // Without an offset, rates with a common divisor arrive in the same millisecond.
     startTime: `${position * 37}ms`,
     preAllocatedVUs: busy,
-    // Each user that is added later costs an iteration that is dropped, and half a megabyte.
+    // Each virtual user that k6 adds later costs a dropped iteration and half a megabyte.
     maxVUs: Math.max(busy, Math.min(busy * 4, 1000)),
     gracefulStop: '60s',
   };
   if (!burst) return { executor: 'constant-arrival-rate', ...each, duration: config.duration, ...users };
   const { after, seconds } = config.burst;
   const left = config.seconds - after - seconds;
-  // A stage of no length is a step; targets are per second here.
+  // A stage of length 0 is a step; targets are per second.
   const step = (rate, length) => [{ target: rate, duration: '0s' }, { target: rate, duration: `${length}s` }];
   const stages = [...step(perSecond, after), ...step(highest, seconds), ...step(perSecond, left)];
   return { executor: 'ramping-arrival-rate', startRate: perSecond, timeUnit: '1s', stages, ...users };
 }
 
-// Each user asks again as soon as it has its answer.
+// Each virtual user sends the next request as soon as it has its answer.
 function busy(name) {
   return { executor: 'constant-vus', exec: name, vus: config.users, duration: config.duration, gracefulStop: '60s' };
 }
@@ -56,8 +56,8 @@ function closed(name) {
 
 export const active = config.load === 'closed' ? SCENARIOS : SCENARIOS.filter((name) => config.rates[name]);
 
-// `thresholds`: scenario -> the slowest acceptable p95 of the acknowledgement in ms; not for open load, where
-// the comparison judges.
+// `thresholds`: scenario -> the slowest acceptable p95 of the acknowledgement in ms; none for open load, where
+// the comparison evaluates the times.
 export function options(mode, thresholds) {
   const scenarios = {};
   active.forEach((name, position) => {
@@ -67,7 +67,7 @@ export function options(mode, thresholds) {
   const limits = {};
   for (const name of active) {
     limits[`checks{scenario:${name}}`] = ['rate==1'];
-    // A threshold that always holds makes k6 keep the figures of this scenario apart for the summary.
+    // A threshold that always holds makes k6 keep separate figures for this scenario in the summary.
     limits[`http_req_duration{scenario:${name},step:acknowledge}`] = ['max>=0'];
     if (config.load === 'closed' && config.limits && thresholds[name]) {
       limits[`http_req_duration{scenario:${name},limit:p95}`] = [`p(95)<${thresholds[name]}`];

@@ -1,16 +1,16 @@
 // The six requests that start a workflow, the same bytes in both modes. Each takes the addresses of the
-// services, a unique id and the k6 parameters, and gives back the answer.
+// services, a unique id and the k6 parameters, and returns the answer.
 import http from 'k6/http';
 import { config } from './config.js';
 
 const products = [1, 2, 3]; // there from the start
-// Words: one of kilobytes would not be indexed.
+// Several words: PostgreSQL does not index a word of several kilobytes.
 const name = config.payload ? { name: 'word '.repeat(config.payload / 5 + 1).slice(0, config.payload) } : {};
 
-// A number below `limit` that follows from the seed and the id: each mode is asked for the same.
+// A number below `limit`, derived from seed and id, so that both modes get the same requests.
 function drawn(id, limit) {
   let hash = 2166136261 ^ config.seed;
-  // Ids begin with what names the run: only their end counts.
+  // The beginning of an id names the run; only the end identifies the request.
   const end = id.slice(id.lastIndexOf('-s'));
   for (let i = 0; i < end.length; i++) hash = Math.imul(hash ^ end.charCodeAt(i), 16777619);
   hash = Math.imul(hash ^ (hash >>> 15), 2246822507);
@@ -32,10 +32,10 @@ export const requests = {
     json('POST', `${at.analytics}/track_click`, { user_id: 1 + drawn(id, 1000), page: '/products/1', session_id: id }, params),
 };
 
-// A report takes 10 s in sync mode; 20 s is the client's limit that belongs to it.
+// A report takes 10 s in sync mode; the contract sets the client's timeout to 20 s.
 export const timeouts = { s1: '30s', s2: '30s', s3: '30s', s4: '20s', s5: '30s', s6: '30s' };
 
-// The route, so that k6 groups by it and not by address.
+// k6 groups by route instead of by URL.
 export const routes = {
   s1: 'POST /register',
   s2: 'POST /process_payment',

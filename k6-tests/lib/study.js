@@ -1,5 +1,5 @@
-// What both scripts share: refuse the wrong services, send a request, judge its answer, count it, pause.
-// A script adds only what differs between the modes: which answer each scenario expects.
+// Shared by both scripts: verify the services, send a request, check and count the answer, pause.
+// A script adds the part that differs between the modes: the expected answer of each scenario.
 import exec from 'k6/execution';
 import http from 'k6/http';
 import { check, sleep } from 'k6';
@@ -15,7 +15,7 @@ const smokeRuns = new Counter('smoke_runs');
 const pauses = { s4: 2 }; // seconds; the others 1
 let complained = false; // one line per virtual user is enough to see what is wrong
 
-// Names the first service that is away or runs in the other mode, in one line, and ends the run.
+// Ends the run with one line that names the first service that is down or runs in the other mode.
 function refuseOthers(mode, at) {
   const params = { tags: { step: 'setup', name: 'GET /health' }, timeout: '5s' };
   for (const [name, address] of Object.entries(at)) {
@@ -42,11 +42,11 @@ function complain(scenario, answer) {
 export function study({ mode, answers, thresholds = {} }) {
   const at = addresses(mode);
 
-  // `tags`: of this answer beside the usual ones.
+  // `tags`: additional tags of this answer.
   function ask(scenario, runId, tags = {}) {
     const { status, checks, afterwards } = answers[scenario];
     const id = `${runId}-${scenario}-${exec.scenario.iterationInTest}`;
-    // Metadata, not a tag: a value per request would blow up k6's time series.
+    // Metadata, not a tag: a tag with one value per request would create one time series per request.
     exec.vu.metrics.metadata.workflow = id;
     const answer = requests[scenario](at, id, {
       headers: { 'Content-Type': 'application/json', 'x-request-id': id },
@@ -60,19 +60,19 @@ export function study({ mode, answers, thresholds = {} }) {
     const good = check(answer, named);
     (good ? answersExpected : answersUnexpected).add(1, { status: String(answer.status) });
     if (!good) complain(scenario, answer);
-    // Where arrivals or answers set the pace, the journals tell what came of it.
+    // Only closed load pauses: arrival rates or answers set the pace of the others.
     if (config.load === 'closed' && good && afterwards) afterwards(at, answer);
   }
 
   function run(scenario, { run: runId }) {
-    // The limit on the p95 is for these answers.
+    // The p95 threshold applies to these answers only.
     ask(scenario, runId, config.load === 'closed' && config.limits ? { limit: 'p95' } : {});
     if (config.load === 'busy' && config.pauseMs > 0) sleep(config.pauseMs / 1000);
     if (config.load === 'closed' && scenario !== 's6') sleep(pauses[scenario] ?? 1);
   }
 
-  // k6's own options for a load (--vus, --iterations, --duration, K6_VUS, ...) replace the scenarios by this function: each once in
-  // turn, with its checks. One slow answer of a handful says nothing of a p95, so there is no limit on the time.
+  // k6's own options for a load (--vus, --iterations, --duration, K6_VUS, ...) replace the scenarios by this function: it runs
+  // each scenario once, with its checks. A few answers do not give a p95, so there is no threshold on the time.
   function smoke({ run: runId }) {
     for (const scenario of active) {
       exec.vu.metrics.tags.scenario = scenario;

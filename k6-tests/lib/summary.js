@@ -48,7 +48,7 @@ function table(title, rows, failed) {
 export function summary(mode, data) {
   const metrics = data.metrics ?? {};
   const rows = active.map((name) => figures(metrics, name));
-  // Nothing was asked: setup refused and has already said why.
+  // No request was sent: setup failed and has already logged the reason.
   if (rows.every((r) => r.requests === 0)) return { stdout: '' };
   const failed = crossed(metrics);
   const smokeRuns = metrics.smoke_runs?.values.count ?? 0;
@@ -59,6 +59,6 @@ export function summary(mode, data) {
   const text = `\n${table(title, rows, failed)}`;
   if (!config.summaryFile) return { stdout: text };
   const file = JSON.stringify({ mode, load, duration: config.duration, scenarios: rows, failed, k6: data }, null, 1);
-  // Whoever compares reads the samples from standard output: keep it clean.
+  // The comparison reads the samples from standard output: print nothing else there.
   return { [config.load === 'closed' ? 'stdout' : 'stderr']: text, [config.summaryFile]: file };
 }
