@@ -48,22 +48,14 @@ impl Http {
     pub(crate) fn new(peers: &PeerSettings, spans: Spans) -> anyhow::Result<Http> {
         let client = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(1))
-            .timeout(Duration::from_millis(peers.call_timeout_ms))
+            .timeout(peers.call_timeout)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .no_proxy()
             // A call goes to its peer and nowhere else; a POST that is sent on as a GET would look like a success.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        let urls = [
-            (Service::Payment, &peers.payment_service_url),
-            (Service::Analytics, &peers.analytics_service_url),
-            (Service::Email, &peers.email_service_url),
-            (Service::Search, &peers.search_service_url),
-            (Service::Cache, &peers.cache_service_url),
-            (Service::Inventory, &peers.inventory_service_url),
-        ];
-        let peers =
-            urls.into_iter().map(|(peer, url)| (peer, url.trim_end_matches('/').to_owned())).collect();
+        let without_slash = |(peer, url): (&Service, &String)| (*peer, url.trim_end_matches('/').to_owned());
+        let peers = peers.urls.iter().map(without_slash).collect();
         Ok(Http { client, peers, spans })
     }
 

@@ -3,12 +3,14 @@
 //! `*_SERVICE_URL`, `CALL_TIMEOUT_MS`, `CONSUMER_PREFETCH`, `OUTBOX_MAX_*`, `LOG_FORMAT`, `RUST_LOG`,
 //! and with the feature `otel` `OTEL_EXPORTER_OTLP_ENDPOINT`.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use contract::Service;
 
 use crate::Mode;
 
@@ -116,24 +118,57 @@ pub struct BrokerSettings {
     pub outbox_max_age_seconds: u32,
 }
 
-/// Where the other services are, in sync mode.
-#[derive(Args, Clone, Debug)]
+/// Where the other services are, in sync mode: a setting such as `EMAIL_SERVICE_URL` for each service that has callers.
+#[derive(Clone, Debug)]
 pub struct PeerSettings {
-    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://paymentservice:8000")]
-    pub payment_service_url: String,
-    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://analyticsservice:8000")]
-    pub analytics_service_url: String,
-    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://emailservice:8000")]
-    pub email_service_url: String,
-    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://searchservice:8000")]
-    pub search_service_url: String,
-    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://cacheservice:8000")]
-    pub cache_service_url: String,
-    #[arg(long, env, global = true, value_parser = address::http, default_value = "http://inventoryservice:8000")]
-    pub inventory_service_url: String,
+    pub urls: HashMap<Service, String>,
     /// Limit for one call to another service
-    #[arg(long, env, global = true, default_value_t = 10_000)]
-    pub call_timeout_ms: u64,
+    pub call_timeout: Duration,
+}
+
+const CALL_TIMEOUT: &str = "CALL_TIMEOUT_MS";
+
+/// The services that others call.
+fn peers() -> BTreeSet<Service> {
+    contract::calls::ALL.iter().map(|call| call.peer).collect()
+}
+
+fn setting(variable: String) -> Arg {
+    let option = variable.to_lowercase().replace('_', "-");
+    Arg::new(variable.clone()).long(option).env(variable.clone()).value_name(variable).global(true)
+}
+
+impl Args for PeerSettings {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let urls = peers().into_iter().map(|peer| {
+            let inside_containers = format!("http://{peer}:{}", Service::CONTAINER_PORT);
+            setting(peer.url_variable()).value_parser(address::http).default_value(inside_containers)
+        });
+        let timeout = setting(CALL_TIMEOUT.into()).value_parser(clap::value_parser!(u64)).default_value("10000");
+        command.args(urls).arg(timeout.help("Limit for one call to another service"))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        PeerSettings::augment_args(command)
+    }
+}
+
+impl FromArgMatches for PeerSettings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<PeerSettings, clap::Error> {
+        let missing = || clap::Error::new(ErrorKind::MissingRequiredArgument);
+        let url = |peer: Service| {
+            let url: &String = matches.get_one(&peer.url_variable()).ok_or_else(missing)?;
+            Ok((peer, url.clone()))
+        };
+        let timeout: u64 = *matches.get_one(CALL_TIMEOUT).ok_or_else(missing)?;
+        let urls = peers().into_iter().map(url).collect::<Result<_, clap::Error>>()?;
+        Ok(PeerSettings { urls, call_timeout: Duration::from_millis(timeout) })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = PeerSettings::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 #[derive(Args, Clone, Debug)]

@@ -1,7 +1,8 @@
 //! What the system is, as typed data: services, ports, modes, scenarios and their final effects, headers, failpoints,
-//! protections. Services, `common`, the tools and the tests read these facts here; files that are not Rust are
-//! checked against `./study contract --json`. This crate knows no HTTP server, no database and no broker client.
+//! protections. Services, `common`, the tools and the tests read these facts here; files that are not Rust
+//! contain parts that are derived from them. This crate knows no HTTP server, no database and no broker client.
 
+mod derived;
 mod document;
 mod faults;
 mod mode;
@@ -12,6 +13,7 @@ pub mod calls;
 pub mod events;
 pub mod headers;
 
+pub use derived::{DerivedFile, derived_files};
 pub use document::{Document, document, scenarios_of};
 pub use faults::{DELIVER_TWICE, DISABLED_PROTECTION, FAILPOINT, Failpoint, Protection};
 pub use mode::{BrokerPorts, Mode, Monitoring, Ports};

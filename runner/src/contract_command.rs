@@ -1,26 +1,50 @@
 //! `./study contract`: prints what the system is, as tables for people or as one JSON document for programs.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{Table, presets};
 use contract::events::Destination;
 use contract::{Mode, Service, calls, effects, events, scenarios_of};
 
 use crate::local::output::say;
+use crate::local::project_root;
 
 #[derive(Args)]
 pub struct ContractArgs {
-    /// One JSON document with everything.
+    /// Print one JSON document with everything.
     #[arg(long)]
     json: bool,
+    /// Write the parts of other files that follow from the contract: port lists, targets, tables
+    #[arg(long, conflicts_with = "json")]
+    write: bool,
 }
 
 pub fn run(args: &ContractArgs) -> Result<()> {
     if args.json {
         return say(&format!("{}\n", serde_json::to_string_pretty(&contract::document())?));
     }
+    if args.write {
+        return write();
+    }
     for table in [services(), calls_table(), events_table(), effects_table()] {
         say(&format!("{table}\n\n"))?;
+    }
+    Ok(())
+}
+
+/// Writes the files that differ, and prints their names.
+fn write() -> Result<()> {
+    let root = project_root()?;
+    for file in contract::derived_files()? {
+        let path = root.join(&file.path);
+        let current = fs::read_to_string(&path).with_context(|| format!("cannot read {}", file.path))?;
+        let updated = file.updated(&current).map_err(anyhow::Error::msg)?;
+        if updated != current {
+            fs::write(&path, updated).with_context(|| format!("cannot write {}", file.path))?;
+            say(&format!("{}\n", file.path))?;
+        }
     }
     Ok(())
 }
