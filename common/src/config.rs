@@ -144,7 +144,8 @@ impl Args for PeerSettings {
             let inside_containers = format!("http://{peer}:{}", Service::CONTAINER_PORT);
             setting(peer.url_variable()).value_parser(address::http).default_value(inside_containers)
         });
-        let timeout = setting(CALL_TIMEOUT.into()).value_parser(clap::value_parser!(u64)).default_value("10000");
+        let timeout =
+            setting(CALL_TIMEOUT.into()).value_parser(clap::value_parser!(u64)).default_value("10000");
         command.args(urls).arg(timeout.help("Limit for one call to another service"))
     }
 

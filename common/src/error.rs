@@ -77,6 +77,14 @@ pub struct Problem {
     errors: Vec<FieldError>,
 }
 
+/// A body of a service's own, or a [`Problem`] with the same status: for the API document.
+#[derive(utoipa::ToSchema, Serialize)]
+#[serde(untagged)]
+pub enum OrProblem<T> {
+    Own(T),
+    Problem(Problem),
+}
+
 impl ApiError {
     /// One invalid field.
     pub fn invalid(field: &str, message: impl Into<String>) -> ApiError {

@@ -1,5 +1,7 @@
-//! Which saga payments fail (S5): decided by the order's id alone, so that both modes fail the same orders and a step that
-//! is repeated decides as before.
+//! What the services of the order saga (S5) share: which payments fail, and why a step is refused. The order's id alone decides
+//! whether its payment fails, so both modes fail the same orders, and a repeated step gives the same result.
+
+use crate::ApiError;
 
 /// Shared by orderservice (sync mode) and paymentservice (async mode).
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -21,15 +23,64 @@ impl SagaSettings {
     }
 }
 
-/// Why a payment of the study is refused.
+/// The reason for which a payment of the study is refused.
 pub const INSUFFICIENT_FUNDS: &str = "Insufficient funds";
-/// Why no stock can be held.
-pub const UNKNOWN_PRODUCT: &str = "Unknown product";
-pub const INSUFFICIENT_STOCK: &str = "Insufficient stock";
-/// What was held for this order was released or sold before.
-pub const RESERVATION_ENDED: &str = "The reservation of this order has ended";
-/// The step does not fit what is stored for this order.
-pub const OTHER_RESERVATION: &str = "The reservation of this order is for another product or quantity";
+
+/// Why inventoryservice refuses a step of an order: in sync mode the `detail` of its problem, in async mode the reason of
+/// `StockRejected`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StockRefusal {
+    UnknownProduct,
+    InsufficientStock,
+    /// The stock that was held for this order was released or sold before.
+    ReservationEnded,
+    /// The step does not match the stored reservation.
+    OtherReservation,
+}
+
+impl StockRefusal {
+    const ALL: [StockRefusal; 4] = [
+        StockRefusal::UnknownProduct,
+        StockRefusal::InsufficientStock,
+        StockRefusal::ReservationEnded,
+        StockRefusal::OtherReservation,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StockRefusal::UnknownProduct => "Unknown product",
+            StockRefusal::InsufficientStock => "Insufficient stock",
+            StockRefusal::ReservationEnded => "The reservation of this order has ended",
+            StockRefusal::OtherReservation => {
+                "The reservation of this order is for another product or quantity"
+            }
+        }
+    }
+
+    /// The refusal that a peer's 4xx reports; `None` for other errors.
+    #[cfg(feature = "http")]
+    pub fn of(error: &crate::client::CallError) -> Option<StockRefusal> {
+        StockRefusal::ALL.into_iter().find(|refusal| error.says(refusal.as_str()))
+    }
+}
+
+impl TryFrom<String> for StockRefusal {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<StockRefusal, String> {
+        let found = StockRefusal::ALL.into_iter().find(|refusal| refusal.as_str() == text);
+        found.ok_or_else(|| format!("{text:?} is not a refusal of stock"))
+    }
+}
+
+impl From<StockRefusal> for ApiError {
+    fn from(refusal: StockRefusal) -> ApiError {
+        match refusal {
+            StockRefusal::UnknownProduct => ApiError::NotFound(refusal.as_str().into()),
+            _ => ApiError::Conflict(refusal.as_str().into()),
+        }
+    }
+}
 
 fn share(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;

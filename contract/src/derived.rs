@@ -31,7 +31,8 @@ impl DerivedFile {
         match &self.content {
             Content::Whole(text) => Ok(text.clone()),
             Content::Parts(parts) => parts.iter().try_fold(current.to_owned(), |text, (name, lines)| {
-                replaced(&text, name, lines).ok_or_else(|| format!("{} lacks the marks of `{name}`", self.path))
+                replaced(&text, name, lines)
+                    .ok_or_else(|| format!("{} lacks the marks of `{name}`", self.path))
             }),
         }
     }
@@ -103,7 +104,10 @@ fn port_settings() -> String {
 /// Of README: the services and the servers with their host ports.
 fn service_table() -> String {
     let modes = Mode::ALL.map(Mode::as_str).join(" | ");
-    let mut all = format!("| service | {modes} | scenarios | stores |\n|---|{}---|---|\n", "---|".repeat(Mode::ALL.len()));
+    let mut all = format!(
+        "| service | {modes} | scenarios | stores |\n|---|{}---|---|\n",
+        "---|".repeat(Mode::ALL.len())
+    );
     all.push_str(&lines(Service::ALL, |service| {
         let ports = Mode::ALL.map(|mode| mode.ports().service(service).to_string()).join(" | ");
         let scenarios: Vec<String> = scenarios_of(service).iter().map(ToString::to_string).collect();
@@ -134,7 +138,8 @@ fn scrape_targets() -> String {
 fn acknowledge_rules() -> String {
     lines(Scenario::ALL, |scenario| {
         let (_, method, route) = scenario.entrance();
-        let series = format!(r#"http_request_duration_seconds_bucket{{method="{method}", handler="{route}"}}"#);
+        let series =
+            format!(r#"http_request_duration_seconds_bucket{{method="{method}", handler="{route}"}}"#);
         format!(
             "      - record: scenario:acknowledge_seconds_bucket:rate1m\n        expr: sum by (mode, le) \
              (rate({series}[1m]))\n        labels: {{ scenario: {} }}",
@@ -146,7 +151,9 @@ fn acknowledge_rules() -> String {
 /// Of Prometheus' rules: a series for each service, also while no instance has a target.
 fn expected_services() -> String {
     lines(Service::ALL, |service| {
-        format!(r#"      - {{ record: "service:expected", expr: vector(1), labels: {{ service: {service} }} }}"#)
+        format!(
+            r#"      - {{ record: "service:expected", expr: vector(1), labels: {{ service: {service} }} }}"#
+        )
     })
 }
 

@@ -19,7 +19,12 @@ fn assert_contains(file: &str, text: &str, part: &str) {
 fn every_derived_file_is_up_to_date() {
     for file in contract::derived_files().unwrap() {
         let current = read(&file.path);
-        assert_eq!(file.updated(&current).as_ref(), Ok(&current), "{}: run ./study contract --write", file.path);
+        assert_eq!(
+            file.updated(&current).as_ref(),
+            Ok(&current),
+            "{}: run ./study contract --write",
+            file.path
+        );
     }
 }
 

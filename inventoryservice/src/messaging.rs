@@ -8,7 +8,7 @@ use common::events::{
     StockReserved,
 };
 use common::outbox::Outbox;
-use common::saga::OTHER_RESERVATION;
+use common::saga::StockRefusal;
 use common::{ApiError, Deps, Service, Tx, effects};
 
 use crate::stock::{self, End, Ending, Reservation};
@@ -42,14 +42,20 @@ async fn reserve_stock(
 ) -> Result<Outcome, HandlerError> {
     let OrderCreated { order_id, product_id, quantity } = order.event;
     let reservation = stock::reserve(tx, Some(order_id), product_id, quantity).await?;
-    let refused = matches!(reservation, Reservation::Rejected { first: true, .. });
     match reservation {
-        Reservation::Held => app.outbox.add(tx, &StockReserved { order_id, product_id, quantity })?,
-        Reservation::Rejected { reason, .. } => app.outbox.add(tx, &StockRejected { order_id, reason })?,
-        Reservation::Ended => {}
-        Reservation::Other => return Err(ApiError::Conflict(OTHER_RESERVATION.into()).into()),
+        Reservation::Held => {
+            app.outbox.add(tx, &StockReserved { order_id, product_id, quantity })?;
+            Ok(Outcome::Applied)
+        }
+        Reservation::Refused { refusal: StockRefusal::ReservationEnded, .. } => Ok(Outcome::Applied),
+        Reservation::Refused { refusal: refusal @ StockRefusal::OtherReservation, .. } => {
+            Err(ApiError::from(refusal).into())
+        }
+        Reservation::Refused { refusal, first } => {
+            app.outbox.add(tx, &StockRejected { order_id, reason: refusal.as_str().into() })?;
+            Ok(if first { Outcome::Completed(effects::STOCK, "refused") } else { Outcome::Applied })
+        }
     }
-    Ok(if refused { Outcome::Completed(effects::STOCK, "refused") } else { Outcome::Applied })
 }
 
 /// The compensation. Keyed by the order: only what is reserved is released.

@@ -10,7 +10,7 @@ use axum::extract::State;
 use common::error::Problems;
 use common::failpoint::{Protection, disabled, witness};
 use common::metrics::{self, Gauges};
-use common::saga::{INSUFFICIENT_STOCK, OTHER_RESERVATION, UNKNOWN_PRODUCT};
+use common::saga::StockRefusal;
 use common::web::{Page, Path, Query};
 use common::{ApiError, Db};
 use serde::Serialize;
@@ -27,17 +27,23 @@ pub struct Stock {
     pub reserved: i64,
 }
 
-/// What became of a request to hold stock.
+/// The state of a reservation. A reserved one ends once, as released or committed; a committed one may still be released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+enum ReservationState {
+    Reserved,
+    Rejected,
+    Released,
+    Committed,
+}
+
+/// The result of a request to reserve stock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reservation {
-    /// It is held, now or since before.
+    /// The stock is reserved, by this request or by an earlier one.
     Held,
-    /// It cannot be: the reason. `first` if that was found now.
-    Rejected { reason: String, first: bool },
-    /// The order's reservation has ended already.
-    Ended,
-    /// The order's reservation is for another product or quantity.
-    Other,
+    /// It is not reserved. `first`: no earlier request found this.
+    Refused { refusal: StockRefusal, first: bool },
 }
 
 /// Holds stock for an order.
@@ -74,33 +80,55 @@ pub async fn reserve(
         return Ok(Reservation::Held);
     }
     let known = find(tx, product_id).await?.is_some();
-    let reason = if known { INSUFFICIENT_STOCK } else { UNKNOWN_PRODUCT };
-    // Kept, so that the order gets the same answer when it asks again.
+    let refusal = if known { StockRefusal::InsufficientStock } else { StockRefusal::UnknownProduct };
+    // Stored, so that a repeated request of the order gets the same answer.
     sqlx::query("UPDATE reservations SET state = 'rejected', reason = $2 WHERE id = $1")
         .bind(id)
-        .bind(reason)
+        .bind(refusal.as_str())
         .execute(tx)
         .await?;
-    Ok(Reservation::Rejected { reason: reason.into(), first: true })
+    Ok(Reservation::Refused { refusal, first: true })
 }
 
-/// What an order's reservation came to before.
+#[derive(sqlx::FromRow)]
+struct Stored {
+    /// `None` in a tombstone that was made without a product: it matches every request.
+    product_id: Option<i64>,
+    quantity: i64,
+    state: ReservationState,
+    reason: Option<String>,
+}
+
+impl Stored {
+    fn differs(&self, contents: (i64, i64)) -> bool {
+        self.product_id.is_some_and(|product_id| (product_id, self.quantity) != contents)
+    }
+}
+
+async fn stored(tx: &mut PgConnection, order_id: Option<i64>) -> Result<Option<Stored>, sqlx::Error> {
+    let select = "SELECT product_id, quantity, state, reason FROM reservations WHERE order_id = $1";
+    sqlx::query_as(select).bind(order_id).fetch_optional(tx).await
+}
+
+/// The result of an earlier request of the same order.
 async fn earlier(
     tx: &mut PgConnection,
     order_id: Option<i64>,
     contents: (i64, i64),
 ) -> Result<Reservation, sqlx::Error> {
-    let (product_id, quantity, state, reason): (Option<i64>, i64, String, Option<String>) =
-        sqlx::query_as("SELECT product_id, quantity, state, reason FROM reservations WHERE order_id = $1")
-            .bind(order_id)
-            .fetch_one(tx)
-            .await?;
-    Ok(match state.as_str() {
-        _ if product_id.is_some_and(|product_id| (product_id, quantity) != contents) => Reservation::Other,
-        "reserved" => Reservation::Held,
-        "rejected" => Reservation::Rejected { reason: reason.unwrap_or_default(), first: false },
-        _ => Reservation::Ended,
-    })
+    let stored = stored(tx, order_id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let refused = |refusal| Ok(Reservation::Refused { refusal, first: false });
+    if stored.differs(contents) {
+        return refused(StockRefusal::OtherReservation);
+    }
+    match stored.state {
+        ReservationState::Reserved => Ok(Reservation::Held),
+        ReservationState::Rejected => {
+            let reason = stored.reason.unwrap_or_default();
+            refused(reason.try_into().map_err(|error: String| sqlx::Error::Decode(error.into()))?)
+        }
+        ReservationState::Released | ReservationState::Committed => refused(StockRefusal::ReservationEnded),
+    }
 }
 
 /// How a reservation ends.
@@ -148,8 +176,8 @@ pub async fn end(
     let Some((product_id, quantity, before)) = ended else {
         return not_ended(tx, order_id, contents, end).await;
     };
-    let move_stock = match (before.as_str(), end) {
-        ("committed", _) => "UPDATE inventory SET stock = stock + $2 WHERE product_id = $1",
+    let move_stock = match (before, end) {
+        (ReservationState::Committed, _) => "UPDATE inventory SET stock = stock + $2 WHERE product_id = $1",
         (_, End::Committed) => {
             "UPDATE inventory SET stock = stock - $2, reserved = reserved - $2 WHERE product_id = $1"
         }
@@ -167,22 +195,13 @@ async fn not_ended(
     contents: Option<(i64, i64)>,
     end: End,
 ) -> Result<Ending, ApiError> {
-    let stored: Option<(Option<i64>, i64, String)> =
-        sqlx::query_as("SELECT product_id, quantity, state FROM reservations WHERE order_id = $1")
-            .bind(order_id)
-            .fetch_optional(tx)
-            .await?;
-    let Some((product_id, quantity, state)) = stored else {
+    let Some(stored) = stored(tx, Some(order_id)).await? else {
         return Err(ApiError::not_found("reservation of order", order_id));
     };
-    // A tombstone without a product fits everything.
-    let stored = product_id.map(|product_id| (product_id, quantity));
-    if let (Some(stored), Some(asked)) = (stored, contents)
-        && stored != asked
-    {
-        return Err(ApiError::Conflict(OTHER_RESERVATION.into()));
+    if contents.is_some_and(|contents| stored.differs(contents)) {
+        return Err(StockRefusal::OtherReservation.into());
     }
-    let sold = state == "committed";
+    let sold = stored.state == ReservationState::Committed;
     Ok(if end == End::Committed && !sold { Ending::NotHeld } else { Ending::Before })
 }
 
@@ -192,11 +211,11 @@ async fn close(
     order_id: i64,
     contents: Option<(i64, i64)>,
     end: End,
-) -> Result<Option<(i64, i64, String)>, sqlx::Error> {
+) -> Result<Option<(i64, i64, ReservationState)>, sqlx::Error> {
     let (state, from) = match end {
-        End::Released => ("released", &["reserved"][..]),
-        End::Committed => ("committed", &["reserved"][..]),
-        End::Cancelled => ("released", &["reserved", "committed"][..]),
+        End::Released => (ReservationState::Released, &["reserved"][..]),
+        End::Committed => (ReservationState::Committed, &["reserved"][..]),
+        End::Cancelled => (ReservationState::Released, &["reserved", "committed"][..]),
     };
     sqlx::query_as(
         "UPDATE reservations r SET state = $2 FROM (SELECT id, state FROM reservations WHERE order_id = $1 FOR UPDATE) old

@@ -4,7 +4,7 @@
 use axum::extract::State;
 use common::api::{Call, CommitStock, CompensateStock, ReserveStock, StockReply, StockRequest};
 use common::error::Problems;
-use common::saga::{OTHER_RESERVATION, RESERVATION_ENDED, UNKNOWN_PRODUCT};
+use common::saga::StockRefusal;
 use common::web::Json;
 use common::{ApiError, Db, Deps, Service, effects};
 use sqlx::PgConnection;
@@ -49,16 +49,13 @@ async fn reserve_stock(
             tx.commit().await?;
             Ok(reply)
         }
-        // Without a commit: a refusal must not decide about the next request for the order.
-        Reservation::Rejected { reason, .. } => {
-            if order_id.is_some() {
+        // Without a commit: a refusal must not decide the answer to the next request of the order.
+        Reservation::Refused { refusal, first } => {
+            if first && order_id.is_some() {
                 effects::completed(effects::STOCK, "refused");
             }
-            let unknown = reason == UNKNOWN_PRODUCT;
-            Err(if unknown { ApiError::NotFound(reason.into()) } else { ApiError::Conflict(reason.into()) })
+            Err(refusal.into())
         }
-        Reservation::Ended => Err(ApiError::Conflict(RESERVATION_ENDED.into())),
-        Reservation::Other => Err(ApiError::Conflict(OTHER_RESERVATION.into())),
     }
 }
 
@@ -97,7 +94,7 @@ async fn commit_stock(
     let mut tx = app.db.begin().await?;
     let ending = stock::end(&mut tx, order_id, Some((product_id, quantity)), End::Committed).await?;
     if ending == Ending::NotHeld {
-        return Err(ApiError::Conflict(RESERVATION_ENDED.into()));
+        return Err(StockRefusal::ReservationEnded.into());
     }
     let reply = reply(&mut tx, product_id, quantity).await?;
     tx.commit().await?;

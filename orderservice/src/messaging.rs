@@ -1,5 +1,5 @@
-//! S5 in async mode: the order is announced; stock and payment react, and the order ends with what they announce. Nobody
-//! coordinates. Twin: `sync.rs` takes the saga's steps itself.
+//! S5 in async mode: orderservice publishes the order; inventory and payment react, and the order ends with their events.
+//! There is no coordinator. Twin: `sync.rs` makes each step of the saga itself.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::orders::{self, End, NewOrder, Order, Settings};
+use crate::orders::{self, Cause, End, NewOrder, OVERDUE, Order, Settings};
 
 #[derive(Clone)]
 struct App {
@@ -68,12 +68,14 @@ async fn create_order(
 
 /// Keyed by the order: only a pending one ends.
 async fn reject_order(_: App, tx: &mut Tx, stock: Incoming<StockRejected>) -> Result<Outcome, HandlerError> {
-    end(tx, stock.order_id, End::Failed { reason: &stock.reason, compensated: false }).await
+    let end = End::Failed { cause: Cause::Stock, reason: &stock.reason, compensated: false };
+    finish(tx, stock.order_id, end).await
 }
 
 /// Keyed by the order: only a pending one ends.
 async fn fail_order(_: App, tx: &mut Tx, payment: Incoming<PaymentFailed>) -> Result<Outcome, HandlerError> {
-    end(tx, payment.order_id, End::Failed { reason: &payment.reason, compensated: true }).await
+    let end = End::Failed { cause: Cause::Payment, reason: &payment.reason, compensated: false };
+    finish(tx, payment.order_id, end).await
 }
 
 /// Keyed by the order: only a pending one ends.
@@ -82,22 +84,19 @@ async fn complete_order(
     tx: &mut Tx,
     payment: Incoming<PaymentSucceeded>,
 ) -> Result<Outcome, HandlerError> {
-    end(tx, payment.order_id, End::Completed).await
+    finish(tx, payment.order_id, End::Completed).await
 }
 
-async fn end(tx: &mut Tx, order_id: i64, end: End<'_>) -> Result<Outcome, HandlerError> {
-    if !orders::end(tx, order_id, end).await? {
-        return Ok(Outcome::Duplicate);
-    }
-    let how = if matches!(end, End::Completed) { "completed" } else { "failed" };
-    Ok(Outcome::Completed(effects::ORDER, how))
+async fn finish(tx: &mut Tx, order_id: i64, end: End<'_>) -> Result<Outcome, HandlerError> {
+    let first = orders::end(tx, order_id, end).await?;
+    Ok(if first { Outcome::Completed(effects::ORDER, end.outcome()) } else { Outcome::Duplicate })
 }
 
 fn created(order: &Order) -> OrderCreated {
     OrderCreated { order_id: order.id, product_id: order.product_id, quantity: order.quantity }
 }
 
-/// Announces again what has been pending for too long, and gives up what has been for much longer.
+/// Publishes overdue orders again, and gives up those that have been pending for much longer.
 async fn sweep(app: App) -> Result<(), ApiError> {
     app.db.wait_ready().await;
     let mut tx = app.db.begin().await?;
@@ -107,14 +106,15 @@ async fn sweep(app: App) -> Result<(), ApiError> {
     for order in orders::take_overdue(&mut tx, &app.settings).await? {
         let request_id = &order.context.workflow;
         if order.created_at > given_up_before {
-            tracing::warn!(request_id, order_id = order.id, "order is pending for long and announced again");
+            tracing::warn!(request_id, order_id = order.id, "order is overdue and published again");
             app.outbox.add_in(&mut tx, &created(&order), order.context)?;
             continue;
         }
         tracing::error!(request_id, order_id = order.id, "order is given up");
-        let reason = "Order given up: it was pending for too long".to_owned();
-        orders::end(&mut tx, order.id, End::Failed { reason: &reason, compensated: true }).await?;
-        app.outbox.add_in(&mut tx, &OrderCancelled { order_id: order.id, reason }, order.context.clone())?;
+        let end = End::Failed { cause: Cause::Overdue, reason: OVERDUE, compensated: false };
+        orders::end(&mut tx, order.id, end).await?;
+        let cancelled_order = OrderCancelled { order_id: order.id, reason: OVERDUE.into() };
+        app.outbox.add_in(&mut tx, &cancelled_order, order.context.clone())?;
         cancelled.push(order.context);
     }
     tx.commit().await?;

@@ -44,15 +44,56 @@ fn one() -> i64 {
     1
 }
 
+/// The state of an order. A pending one ends once, as failed or completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Status {
+    Pending,
+    Failed,
+    Completed,
+}
+
+/// What made an order fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Cause {
+    /// Stock could not be reserved.
+    Stock,
+    /// The payment was refused.
+    Payment,
+    /// A step gave no answer, so the saga was undone.
+    Interrupted,
+    /// The order was pending for too long, so the sweeper gave it up.
+    Overdue,
+}
+
+impl Cause {
+    /// The `message` of a failed order's 400.
+    pub fn message(self) -> &'static str {
+        match self {
+            Cause::Stock => "Order failed due to stock issue",
+            Cause::Payment => "Order failed due to payment issue",
+            Cause::Interrupted => "Order failed due to an interrupted step",
+            Cause::Overdue => "Order failed because it was pending for too long",
+        }
+    }
+}
+
+/// The stored reason of an order that the sweeper gives up.
+pub const OVERDUE: &str = "Order given up: it was pending for too long";
+
 #[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
 pub struct Order {
     pub id: i64,
     pub product_id: i64,
     pub quantity: i64,
-    /// `pending`, `failed`, `completed`
-    pub status: String,
+    pub status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    #[serde(skip)]
+    pub cause: Option<Cause>,
+    /// This service knows that the reserved stock was released. In async mode inventoryservice releases it without a report.
     #[serde(skip)]
     pub compensated: bool,
     #[serde(skip)]
@@ -62,15 +103,65 @@ pub struct Order {
     pub created_at: OffsetDateTime,
 }
 
+/// What sync mode answers about a failed order: a problem with members of its own.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FailedOrder {
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    kind: &'static str,
+    title: &'static str,
+    #[schema(example = 400)]
+    status: u16,
+    message: &'static str,
+    detail: FailureDetail,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct FailureDetail {
+    message: &'static str,
+    order_id: i64,
+    product_id: i64,
+    quantity: i64,
+    reason: String,
+    /// Whether stock had been reserved and was released
+    compensation_executed: bool,
+}
+
+impl FailedOrder {
+    pub fn of(order: Order) -> FailedOrder {
+        let message = order.cause.unwrap_or(Cause::Interrupted).message();
+        let detail = FailureDetail {
+            message,
+            order_id: order.id,
+            product_id: order.product_id,
+            quantity: order.quantity,
+            reason: order.reason.unwrap_or_default(),
+            compensation_executed: order.compensated,
+        };
+        FailedOrder { kind: "about:blank", title: "Order failed", status: 400, message, detail }
+    }
+}
+
 /// How an order ends.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'a> {
     Completed,
-    /// `compensated`: stock was held for it and has been released.
+    /// `compensated`: the stock that was reserved for it has been released.
     Failed {
+        cause: Cause,
         reason: &'a str,
         compensated: bool,
     },
+}
+
+impl End<'_> {
+    /// The outcome of the final effect, in metrics and journals.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            End::Completed => "completed",
+            End::Failed { .. } => "failed",
+        }
+    }
 }
 
 /// Stores a pending order of the current workflow.
@@ -100,15 +191,19 @@ pub async fn find(tx: &mut PgConnection, id: i64) -> Result<Order, ApiError> {
 /// # Errors
 /// 404 when there is none.
 pub async fn end(tx: &mut PgConnection, id: i64, end: End<'_>) -> Result<bool, ApiError> {
-    let (status, reason, compensated) = match end {
-        End::Completed => ("completed", None, false),
-        End::Failed { reason, compensated } => ("failed", Some(reason), compensated),
+    let (status, cause, reason, compensated) = match end {
+        End::Completed => (Status::Completed, None, None, false),
+        End::Failed { cause, reason, compensated } => {
+            (Status::Failed, Some(cause), Some(reason), compensated)
+        }
     };
     let ended = sqlx::query(
-        "UPDATE orders SET status = $2, reason = $3, compensated = $4 WHERE id = $1 AND status = 'pending'",
+        "UPDATE orders SET status = $2, cause = $3, reason = $4, compensated = $5
+         WHERE id = $1 AND status = 'pending'",
     )
     .bind(id)
     .bind(status)
+    .bind(cause)
     .bind(reason)
     .bind(compensated)
     .execute(&mut *tx)

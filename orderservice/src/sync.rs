@@ -1,6 +1,6 @@
-//! S5 in sync mode: orderservice takes the saga's steps itself, by calls, and answers when it has ended. The order's row is
-//! the saga's log: what a crash left pending is given up by the sweeper. Twin: `messaging.rs` announces the order, and
-//! reacts.
+//! S5 in sync mode: orderservice makes each step of the saga by a call, and answers when the saga has ended. The order's row
+//! is the log of the saga: the sweeper gives up an order that a crash left pending. Twin: `messaging.rs` publishes the order,
+//! and reacts to events.
 
 use std::time::Duration;
 
@@ -10,17 +10,15 @@ use common::api::{
     CancelPayment, CommitStock, CompensateStock, PayOrder, RefusePayment, ReserveStock, StockRequest,
 };
 use common::client::{CallError, Http};
-use common::error::{Problem, Problems};
+use common::error::{OrProblem, Problem, Problems};
 use common::idempotency::{Claim, IdempotencyKey};
-use common::saga::{INSUFFICIENT_STOCK, OTHER_RESERVATION, RESERVATION_ENDED, UNKNOWN_PRODUCT};
+use common::saga::StockRefusal;
 use common::web::{Answer, Json};
 use common::{ApiError, Db, Deps, Service, effects};
-use serde_json::json;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::orders::{self, End, NewOrder, Order, Settings};
+use crate::orders::{self, Cause, End, FailedOrder, NewOrder, OVERDUE, Order, Settings, Status};
 
 #[derive(Clone)]
 struct App {
@@ -43,7 +41,7 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
 #[utoipa::path(post, path = "/create_order", request_body = NewOrder, params(IdempotencyKey),
     responses(Problems, (status = 201, description = "Completed", body = Order),
         (status = 400, description = "Failed: `detail` says why and whether stock was released; or malformed JSON",
-            body = Refusal, content_type = "application/problem+json"),
+            body = OrProblem<FailedOrder>, content_type = "application/problem+json"),
         (status = 502, description = "Another service failed; the order ends later", body = Problem,
             content_type = "application/problem+json"),
         (status = 504, description = "Another service did not answer in time; the order ends later", body = Problem,
@@ -65,13 +63,15 @@ async fn create_order(
     };
     tx.commit().await?;
 
-    let taken = if order.status == "pending" { take_steps(&app, &order).await } else { Ok(()) };
+    let made = if order.status == Status::Pending { make_steps(&app, &order).await } else { Ok(()) };
     let mut order = orders::find(&mut *app.db.acquire().await?, order.id).await?;
-    if order.status == "pending" {
+    if order.status == Status::Pending {
         // The sweeper goes on; so may a retry with the same key.
         ticket.released(&app.db).await?;
-        match taken {
-            Err(StepError::NotCompensated(reason)) => order.reason = Some(reason),
+        match made {
+            Err(StepError::NotCompensated(reason)) => {
+                (order.cause, order.reason) = (Some(Cause::Payment), Some(reason));
+            }
             Err(StepError::Failed(error)) => return Err(error),
             Ok(()) => {
                 return Err(ApiError::Internal(anyhow::anyhow!("the saga of order {} has no end", order.id)));
@@ -98,23 +98,16 @@ impl<E: Into<ApiError>> From<E> for StepError {
 }
 
 /// The saga: reserve, pay, and compensate when the payment fails.
-async fn take_steps(app: &App, order: &Order) -> Result<(), StepError> {
-    match app.http.call(&ReserveStock(stock_of(order))).await {
-        Ok(_) => {}
-        // An earlier try got as far as the compensation and did not hear of it: go on from there.
-        Err(error @ CallError::Refused { .. }) if error.says(RESERVATION_ENDED) => {
-            return Ok(give_up(app, order, error).await?);
-        }
-        Err(error @ CallError::Refused { .. }) => {
-            let unknown = matches!(error, CallError::Refused { status: StatusCode::NOT_FOUND, .. });
-            let reason = match unknown {
-                true => UNKNOWN_PRODUCT,
-                false if error.says(OTHER_RESERVATION) => OTHER_RESERVATION,
-                false => INSUFFICIENT_STOCK,
-            };
-            return Ok(end(app, order, End::Failed { reason, compensated: false }).await?);
-        }
-        Err(error) => return Ok(give_up(app, order, error).await?),
+async fn make_steps(app: &App, order: &Order) -> Result<(), StepError> {
+    if let Err(error) = app.http.call(&ReserveStock(stock_of(order))).await {
+        return Ok(match StockRefusal::of(&error) {
+            // An earlier attempt reached the compensation and crashed before it stored the end: continue from there.
+            None | Some(StockRefusal::ReservationEnded) => give_up(app, order, GiveUp::Call(error)).await?,
+            Some(refusal) => {
+                let reason = refusal.as_str();
+                end(app, order, End::Failed { cause: Cause::Stock, reason, compensated: false }).await?;
+            }
+        });
     }
     let paid = if app.settings.saga.payment_fails(order.id) {
         app.http.call(&RefusePayment { order_id: order.id }).await.map(|_| ())
@@ -124,8 +117,8 @@ async fn take_steps(app: &App, order: &Order) -> Result<(), StepError> {
     match paid {
         Ok(()) => match app.http.call(&CommitStock(stock_of(order))).await {
             Ok(_) => Ok(end(app, order, End::Completed).await?),
-            // The stock is not sold, or perhaps it is: the payment must not stay taken for an order that does not complete.
-            Err(error) => Ok(give_up(app, order, error).await?),
+            // It is unknown whether the stock was sold: the payment of an order that does not complete must be refunded.
+            Err(error) => Ok(give_up(app, order, GiveUp::Call(error)).await?),
         },
         Err(CallError::Refused { body, .. }) => {
             let reason = body["reason"].as_str().unwrap_or("Payment refused");
@@ -133,29 +126,46 @@ async fn take_steps(app: &App, order: &Order) -> Result<(), StepError> {
                 tracing::warn!(%error, order_id = order.id, "stock stays reserved until the sweeper releases it");
                 return Err(StepError::NotCompensated(reason.into()));
             }
-            Ok(end(app, order, End::Failed { reason, compensated: true }).await?)
+            Ok(end(app, order, End::Failed { cause: Cause::Payment, reason, compensated: true }).await?)
         }
-        Err(error) => Ok(give_up(app, order, error).await?),
+        Err(error) => Ok(give_up(app, order, GiveUp::Call(error)).await?),
     }
 }
 
-/// It is not known whether a step took effect: undo all of them, which is safe where there is nothing to undo.
-async fn give_up(app: &App, order: &Order, cause: CallError) -> Result<(), ApiError> {
-    let reason = cause.to_string();
-    tracing::warn!(order_id = order.id, reason, "saga is given up");
-    let cancelled = async {
+/// Why a saga is undone before its end.
+enum GiveUp {
+    /// It is unknown whether this step took effect.
+    Call(CallError),
+    Overdue,
+}
+
+/// Undoes all steps, which is safe for a step that had no effect, and ends the order.
+async fn give_up(app: &App, order: &Order, why: GiveUp) -> Result<(), ApiError> {
+    let (cause, reason) = match &why {
+        GiveUp::Call(_) => (Cause::Interrupted, "Interrupted"),
+        GiveUp::Overdue => (Cause::Overdue, OVERDUE),
+    };
+    match &why {
+        GiveUp::Call(error) => tracing::warn!(%error, order_id = order.id, "saga is interrupted and undone"),
+        GiveUp::Overdue => tracing::warn!(order_id = order.id, "saga is overdue and undone"),
+    }
+    let undone = async {
         let reason = "Order given up".to_owned();
         app.http.call(&CancelPayment { order_id: order.id, reason }).await?;
         app.http.call(&CompensateStock(stock_of(order))).await
     };
-    match cancelled.await {
-        Ok(_) => end(app, order, End::Failed { reason: "Interrupted", compensated: true }).await,
-        // Nothing is held for this order, so there is nothing to release.
-        Err(error) if error.says(OTHER_RESERVATION) => {
-            end(app, order, End::Failed { reason: "Interrupted", compensated: false }).await
+    let compensated = match undone.await {
+        Ok(_) => true,
+        // No stock is reserved for this order, so there is none to release.
+        Err(error) if StockRefusal::of(&error) == Some(StockRefusal::OtherReservation) => false,
+        Err(error) => {
+            return Err(match why {
+                GiveUp::Call(first) => first.into(),
+                GiveUp::Overdue => error.into(),
+            });
         }
-        Err(_) => Err(cause.into()),
-    }
+    };
+    end(app, order, End::Failed { cause, reason, compensated }).await
 }
 
 async fn end(app: &App, order: &Order, end: End<'_>) -> Result<(), ApiError> {
@@ -163,10 +173,7 @@ async fn end(app: &App, order: &Order, end: End<'_>) -> Result<(), ApiError> {
     let first = orders::end(&mut tx, order.id, end).await?;
     tx.commit().await?;
     if first {
-        effects::completed(
-            effects::ORDER,
-            if matches!(end, End::Completed) { "completed" } else { "failed" },
-        );
+        effects::completed(effects::ORDER, end.outcome());
     }
     Ok(())
 }
@@ -175,68 +182,27 @@ fn stock_of(order: &Order) -> StockRequest {
     StockRequest { order_id: Some(order.id), product_id: order.product_id, quantity: order.quantity }
 }
 
-/// 201, or the 400 that a failed order is.
+/// 201, or the 400 of a failed order.
 fn answer(order: Order) -> Result<Answer, ApiError> {
     let location = format!("/orders/{}", order.id);
-    if order.status == "completed" {
-        return Ok(Answer::new(StatusCode::CREATED, order)?.at(location));
-    }
-    let reason = order.reason.unwrap_or_default();
-    let no_stock = [UNKNOWN_PRODUCT, INSUFFICIENT_STOCK, OTHER_RESERVATION].contains(&reason.as_str());
-    let message =
-        if no_stock { "Order failed due to stock issue" } else { "Order failed due to payment issue" };
-    let body = json!({
-        "type": "about:blank", "title": "Order failed", "status": 400, "message": message,
-        "detail": {
-            "message": message, "order_id": order.id, "product_id": order.product_id, "quantity": order.quantity,
-            "reason": reason, "compensation_executed": order.compensated,
-        },
-    });
-    Ok(Answer::new(StatusCode::BAD_REQUEST, body)?.at(location))
+    let answer = match order.status {
+        Status::Completed => Answer::new(StatusCode::CREATED, order),
+        Status::Pending | Status::Failed => Answer::new(StatusCode::BAD_REQUEST, FailedOrder::of(order)),
+    };
+    Ok(answer?.at(location))
 }
 
-/// Gives up what has been pending for too long: no request works that long, so a crash left it behind.
+/// Gives up overdue orders: no request works that long, so a crash left them pending.
 async fn sweep(app: App) -> Result<(), ApiError> {
     app.db.wait_ready().await;
     let mut tx = app.db.begin().await?;
     let overdue = orders::take_overdue(&mut tx, &app.settings).await?;
     tx.commit().await?;
     for order in overdue {
-        let cause = CallError::Timeout { peer: "orderservice" };
-        if let Err(error) = Box::pin(order.context.clone().scope(give_up(&app, &order, cause))).await {
+        let given_up = give_up(&app, &order, GiveUp::Overdue);
+        if let Err(error) = Box::pin(order.context.clone().scope(given_up)).await {
             tracing::warn!(%error, order_id = order.id, "order stays pending");
         }
     }
     Ok(())
-}
-
-/// An order that failed, or a request that is malformed: for the API document.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[allow(dead_code)]
-enum Refusal {
-    Failed(Failed),
-    Malformed(Problem),
-}
-
-#[derive(ToSchema)]
-#[allow(dead_code)]
-struct Failed {
-    r#type: String,
-    title: String,
-    status: u16,
-    message: String,
-    detail: Outcome,
-}
-
-#[derive(ToSchema)]
-#[allow(dead_code)]
-struct Outcome {
-    message: String,
-    order_id: i64,
-    product_id: i64,
-    quantity: i64,
-    reason: String,
-    /// Whether stock had been reserved and was given back
-    compensation_executed: bool,
 }

@@ -51,6 +51,12 @@ async fn seen(sandbox: &Sandbox, queue: &str) -> i64 {
     select.fetch_one(&sandbox.pool().await).await.unwrap()
 }
 
+/// What made the order fail, and whether this service knows that its stock was released.
+async fn cause(sandbox: &Sandbox, id: i64) -> (String, bool) {
+    let select = sqlx::query_as("SELECT cause, compensated FROM orders WHERE id = $1");
+    select.bind(id).fetch_one(&sandbox.pool().await).await.unwrap()
+}
+
 #[tokio::test]
 async fn an_order_is_accepted_as_pending_and_announced() {
     let sandbox = Sandbox::new().await;
@@ -96,6 +102,8 @@ async fn an_order_fails_once_when_its_payment_does() {
     eventually("a late success is seen", async || seen(&sandbox, SUCCEEDED).await == 1).await;
     let order = stored(&app, id).await;
     assert_eq!((&order["status"], &order["reason"]), (&json!("failed"), &json!("Insufficient funds")));
+    // inventoryservice releases the stock, and does not report it.
+    assert_eq!(cause(&sandbox, id).await, ("payment".to_owned(), false));
     assert_eq!([effects_of(workflow), effects_of(&other)].concat(), ["order failed"]);
     assert!(effects_of(&format!("{workflow}-late")).is_empty());
     app.stop().await;
@@ -112,6 +120,7 @@ async fn an_order_fails_when_it_gets_no_stock() {
     sandbox.publish(&rejected, workflow).await;
     eventually("it has failed", async || stored(&app, id).await["status"] == "failed").await;
     assert_eq!(stored(&app, id).await["reason"], "Unknown product");
+    assert_eq!(cause(&sandbox, id).await, ("stock".to_owned(), false));
     eventually("the effect is noted", async || effects_of(workflow) == ["order failed"]).await;
     app.stop().await;
     sandbox.close().await;
@@ -190,6 +199,7 @@ async fn an_order_that_is_pending_for_too_long_is_given_up_once() {
     eventually("it is given up", async || stored(&app, id).await["status"] == "failed").await;
     let reason = stored(&app, id).await["reason"].take();
     assert!(reason.as_str().unwrap().contains("pending for too long"), "{reason}");
+    assert_eq!(cause(&sandbox, id).await, ("overdue".to_owned(), false));
     for queue in CANCELLED {
         eventually("it is announced", async || !sandbox.messages(queue).await.is_empty()).await;
         let message = sandbox.messages(queue).await.remove(0);

@@ -13,9 +13,9 @@ use common::testing::{
     eventually, keep_statistics, no_ids, nobody,
 };
 use common::{Context, Mode};
-use orderservice::orders::{self, End, Settings};
+use orderservice::orders::{self, Cause, End, OVERDUE, Settings};
 use orderservice::{ABOUT, sync};
-use saga::{Answers, HANGS, PATH, PAYMENT, STOCK, Test, assert_failed, start};
+use saga::{Answers, HANGS, INTERRUPTED, PATH, PAYMENT, STOCK, Test, assert_failed, start};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -131,6 +131,7 @@ async fn assert_interrupted(settings: &[&str], path: &str, answer: u16, expected
     eventually("the sweeper ends it", async || test.stored(1).await["status"] == "failed").await;
     let paths = test.peer.paths();
     assert_eq!(paths[paths.len() - 2..], ["/cancel_payment", "/compensate_stock"]);
+    assert_eq!(test.stored(1).await["reason"], OVERDUE);
     assert_eq!(test.effects(), ["order failed"]);
     test.end().await;
 }
@@ -165,7 +166,7 @@ async fn an_order_that_was_paid_but_could_not_be_sold_is_ended_later() {
 async fn an_order_that_can_be_undone_at_once_is() {
     let test = Test::start(&[]).await;
     test.answers.set("/reserve_stock", 500, json!({}));
-    assert_failed(&test.order().await, 1, PAYMENT, "Interrupted", true);
+    assert_failed(&test.order().await, 1, INTERRUPTED, "Interrupted", true);
     assert_eq!(test.peer.paths(), ["/reserve_stock", "/cancel_payment", "/compensate_stock"]);
     assert_eq!(test.stored(1).await["status"], "failed");
     test.end().await;
@@ -181,13 +182,22 @@ async fn an_order_is_no_internal_error_when_nobody_listens() {
     sandbox.close().await;
 }
 
+#[tokio::test]
+async fn a_refusal_of_stock_for_an_unknown_reason_is_not_called_a_lack_of_stock() {
+    let test = Test::start(&[]).await;
+    test.answers.set("/reserve_stock", 429, json!({"status": 429, "detail": "too many requests"}));
+    assert_failed(&test.order().await, 1, INTERRUPTED, "Interrupted", true);
+    assert_eq!(test.peer.paths(), ["/reserve_stock", "/cancel_payment", "/compensate_stock"]);
+    test.end().await;
+}
+
 /// The stock was released or sold, and the process died before it noted the order's end: nothing may stay sold or paid.
 #[tokio::test]
 async fn an_order_whose_reservation_has_ended_is_undone_and_not_called_out_of_stock() {
     let test = Test::start(&[]).await;
     let ended = json!({"status": 409, "detail": "The reservation of this order has ended"});
     test.answers.set("/reserve_stock", 409, ended);
-    assert_failed(&test.order().await, 1, PAYMENT, "Interrupted", true);
+    assert_failed(&test.order().await, 1, INTERRUPTED, "Interrupted", true);
     assert_eq!(test.peer.paths(), ["/reserve_stock", "/cancel_payment", "/compensate_stock"]);
     test.end().await;
 }
@@ -249,7 +259,10 @@ async fn a_step_of_an_order_reads_only_its_row_whatever_the_statistics_say() {
         let db = db.unwrap();
         fill(&sandbox.pool().await, analyzed).await;
         for (what, end) in [
-            ("the end of a failed order", End::Failed { reason: "Insufficient funds", compensated: true }),
+            (
+                "the end of a failed order",
+                End::Failed { cause: Cause::Payment, reason: "Insufficient funds", compensated: true },
+            ),
             ("the end of a completed order", End::Completed),
         ] {
             let step = async |tx: &mut common::Tx| assert!(orders::end(tx, 21_000, end).await.unwrap());
@@ -305,7 +318,7 @@ async fn an_order_that_is_given_up_ends_though_the_reservation_is_for_something_
     let test = Test::start(&[]).await;
     test.answers.set("/reserve_stock", 500, json!({}));
     test.answers.set("/compensate_stock", 409, json!({"status": 409, "detail": OTHER}));
-    assert_failed(&test.order().await, 1, PAYMENT, "Interrupted", false);
+    assert_failed(&test.order().await, 1, INTERRUPTED, "Interrupted", false);
     assert_eq!(test.stored(1).await["status"], "failed");
     test.end().await;
 }
@@ -316,7 +329,7 @@ async fn an_order_whose_stock_is_not_sold_is_undone_at_once() {
     let test = Test::start(&["--saga-payment-failure-rate=0"]).await;
     let ended = json!({"status": 409, "detail": "The reservation of this order has ended"});
     test.answers.set("/commit_stock", 409, ended);
-    assert_failed(&test.order().await, 1, PAYMENT, "Interrupted", true);
+    assert_failed(&test.order().await, 1, INTERRUPTED, "Interrupted", true);
     let paths = ["/reserve_stock", "/pay_order", "/commit_stock", "/cancel_payment", "/compensate_stock"];
     assert_eq!(test.peer.paths(), paths);
     test.end().await;

@@ -14,11 +14,10 @@ use common::outbox::Outbox;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
 use common::web::{Answer, OptionalJson};
 use common::{ApiError, Db, Deps, Service, Tx, effects};
-use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::payments::{self, Bank, Cancelled, NewPayment, Processing, Settings};
+use crate::payments::{self, Bank, Cancelled, NewPayment, Payment, Processing, SUCCESS, Settings, Status};
 
 #[derive(Clone)]
 struct App {
@@ -62,12 +61,10 @@ async fn process_payment(
         Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
     };
     let payment = payments::insert(&mut tx, &new).await?;
-    let payment_id = payment.payment_id.clone();
-    let initiated = PaymentInitiated { payment_id, amount: payment.amount, currency: payment.currency };
-    app.outbox.add(&mut tx, &initiated)?;
-
-    let body = json!({"payment_id": payment.payment_id, "status": "processing", "message": "Payment is being processed"});
-    let answer = Answer::new(StatusCode::ACCEPTED, body)?.at(format!("/payments/{}", payment.payment_id));
+    let location = format!("/payments/{}", payment.payment_id);
+    let answer = Answer::new(StatusCode::ACCEPTED, Processing::of(&payment))?.at(location);
+    let Payment { payment_id, amount, currency, .. } = payment;
+    app.outbox.add(&mut tx, &PaymentInitiated { payment_id, amount, currency })?;
     ticket.answered_in(&mut tx, &answer).await?;
     tx.commit().await?;
     Ok(answer)
@@ -86,8 +83,8 @@ async fn take_payment(
         payments::find(tx, &payment_id).await?.fits(amount, &currency)?;
         return Ok(Outcome::Duplicate);
     }
-    app.outbox.add(tx, &PaymentCompleted { payment_id, transaction_id, status: "success".into() })?;
-    Ok(Outcome::Completed(effects::PAYMENT, "success"))
+    app.outbox.add(tx, &PaymentCompleted { payment_id, transaction_id, status: SUCCESS.into() })?;
+    Ok(Outcome::Completed(effects::PAYMENT, SUCCESS))
 }
 
 /// Keyed by the payment: one note each. Another transaction or status is set aside.
@@ -110,7 +107,7 @@ async fn pay_order(app: App, tx: &mut Tx, order: Incoming<StockReserved>) -> Res
     }
     let payment = payments::pay_order(tx, order_id).await?;
     let payment_id = payment.payment_id;
-    match payment.transaction_id.filter(|_| payment.status == "success") {
+    match payment.transaction_id.filter(|_| payment.status == Status::Success) {
         Some(transaction_id) => {
             app.outbox.add(tx, &PaymentSucceeded { order_id, payment_id, transaction_id })?;
         }

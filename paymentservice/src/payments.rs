@@ -5,14 +5,13 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use common::error::{Problem, Problems};
+use common::error::{OrProblem, Problems};
 use common::failpoint::witness;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
 use common::web::{Answer, OptionalJson, Path};
 use common::{ApiError, Db, rules, telemetry};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -54,11 +53,25 @@ impl Default for NewPayment {
     }
 }
 
+/// The state of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Status {
+    Processing,
+    Success,
+    Failed,
+    /// It was taken, and its order was given up
+    Refunded,
+}
+
+/// The `status` in `PaymentCompleted`, in the audit, and the outcome of the final effect.
+pub const SUCCESS: &str = "success";
+
 #[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
 pub struct Payment {
     pub payment_id: String,
-    /// `processing`, `success`, `failed`; `refunded` when its order was given up
-    pub status: String,
+    pub status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,50 +93,58 @@ pub struct CancelledOrder {
     pub reason: String,
 }
 
-/// What sync mode answers when a payment is taken, for the API document.
-#[derive(ToSchema)]
-#[allow(dead_code)]
+/// What sync mode answers when a payment is taken.
+#[derive(Serialize, ToSchema)]
 pub struct Taken {
     payment_id: String,
-    status: String,
-    transaction_id: String,
+    status: Status,
+    transaction_id: Option<String>,
     amount: f64,
     currency: String,
 }
 
-/// What async mode answers at once, for the API document.
-#[derive(ToSchema)]
-#[allow(dead_code)]
+impl From<Payment> for Taken {
+    fn from(payment: Payment) -> Taken {
+        let Payment { payment_id, status, transaction_id, amount, currency, .. } = payment;
+        Taken { payment_id, status, transaction_id, amount, currency }
+    }
+}
+
+/// What async mode answers at once.
+#[derive(Serialize, ToSchema)]
 pub struct Processing {
     payment_id: String,
-    status: String,
-    message: String,
+    status: Status,
+    message: &'static str,
 }
 
-/// A payment that is refused, or a request that is.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[allow(dead_code)]
-pub enum Refusal {
-    Refused(Refused),
-    Malformed(Problem),
+impl Processing {
+    pub fn of(payment: &Payment) -> Processing {
+        let message = "Payment is being processed";
+        Processing { payment_id: payment.payment_id.clone(), status: payment.status, message }
+    }
 }
 
-/// A payment that is refused.
-#[derive(ToSchema)]
-#[allow(dead_code)]
+/// The 400 of a payment that is refused.
+#[derive(Serialize, ToSchema)]
 pub struct Refused {
-    status: String,
-    reason: String,
+    #[serde(flatten)]
+    refusal: Refusal,
     /// The same once more
-    detail: Reason,
+    detail: Refusal,
 }
 
-#[derive(ToSchema)]
-#[allow(dead_code)]
-pub struct Reason {
-    status: String,
+#[derive(Clone, Serialize, ToSchema)]
+struct Refusal {
+    status: Status,
     reason: String,
+}
+
+impl Refused {
+    pub fn because(reason: impl Into<String>) -> Refused {
+        let refusal = Refusal { status: Status::Failed, reason: reason.into() };
+        Refused { refusal: refusal.clone(), detail: refusal }
+    }
 }
 
 /// Relative difference of two amounts that are the same: JSON may change the last bits of a number.
@@ -362,7 +383,7 @@ async fn get(State(db): State<Db>, Path(id): Path<String>) -> Result<Json<Paymen
 
 /// A payment that is refused: always 400, and nothing is stored
 #[utoipa::path(post, path = "/process_payment_fail", request_body = Option<NewPayment>,
-    responses(Problems, (status = 400, description = "Refused, or malformed JSON", body = Refusal, content_type = "application/problem+json")))]
+    responses(Problems, (status = 400, description = "Refused, or malformed JSON", body = OrProblem<Refused>, content_type = "application/problem+json")))]
 async fn process_payment_fail(
     State(bank): State<Bank>,
     OptionalJson(payment): OptionalJson<NewPayment>,
@@ -370,12 +391,5 @@ async fn process_payment_fail(
     if payment.order_id.is_some() {
         bank.decide().await;
     }
-    Answer::new(StatusCode::BAD_REQUEST, refusal(Some(INSUFFICIENT_FUNDS)))
-}
-
-/// The body of a refused payment's 400.
-pub fn refusal(reason: Option<&str>) -> serde_json::Value {
-    let mut body = json!({"status": "failed", "reason": reason.unwrap_or_default()});
-    body["detail"] = body.clone();
-    body
+    Answer::new(StatusCode::BAD_REQUEST, Refused::because(INSUFFICIENT_FUNDS))
 }

@@ -6,15 +6,16 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use common::api::{Call, CancelPayment, OrderPaid, PayOrder};
-use common::error::Problems;
+use common::error::{OrProblem, Problems};
 use common::idempotency::{Claim, IdempotencyKey};
 use common::web::{Answer, Json, OptionalJson};
 use common::{ApiError, Db, Deps, Service, effects};
-use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::payments::{self, Bank, Cancelled, CancelledOrder, NewPayment, Refusal, Settings, Taken};
+use crate::payments::{
+    self, Bank, Cancelled, CancelledOrder, NewPayment, Refused, SUCCESS, Settings, Status, Taken,
+};
 
 #[derive(Clone)]
 struct App {
@@ -37,7 +38,7 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
 /// Take a payment; the answer waits for it
 #[utoipa::path(post, path = "/process_payment", request_body = Option<NewPayment>, params(IdempotencyKey),
     responses(Problems, (status = 200, description = "Taken", body = Taken),
-        (status = 400, description = "Refused, or malformed JSON", body = Refusal, content_type = "application/problem+json")))]
+        (status = 400, description = "Refused, or malformed JSON", body = OrProblem<Refused>, content_type = "application/problem+json")))]
 async fn process_payment(
     State(app): State<App>,
     key: IdempotencyKey,
@@ -59,21 +60,17 @@ async fn process_payment(
     let mut tx = app.db.begin().await?;
     let taken = payments::complete(&mut tx, &payment.payment_id, None, &transaction_id).await?;
     if taken {
-        payments::audit(&mut tx, &payment.payment_id, &transaction_id, "success").await?;
+        payments::audit(&mut tx, &payment.payment_id, &transaction_id, SUCCESS).await?;
     }
     let payment = payments::find(&mut tx, &payment.payment_id).await?;
-    let answer = match payment.status.as_str() {
-        "success" => Answer::new(
-            StatusCode::OK,
-            json!({"status": "success", "transaction_id": payment.transaction_id, "payment_id": payment.payment_id,
-                   "amount": payment.amount, "currency": payment.currency}),
-        )?,
-        _ => Answer::new(StatusCode::BAD_REQUEST, payments::refusal(payment.reason.as_deref()))?,
+    let answer = match payment.status {
+        Status::Success => Answer::new(StatusCode::OK, Taken::from(payment))?,
+        _ => Answer::new(StatusCode::BAD_REQUEST, Refused::because(payment.reason.unwrap_or_default()))?,
     };
     ticket.answered_in(&mut tx, &answer).await?;
     tx.commit().await?;
     if taken {
-        effects::completed(effects::PAYMENT, "success");
+        effects::completed(effects::PAYMENT, SUCCESS);
     }
     Ok(answer)
 }
@@ -90,7 +87,7 @@ async fn pay_order(
     let payment = payments::pay_order(&mut tx, order.order_id).await?;
     tx.commit().await?;
     let payment_id = payment.payment_id;
-    match payment.transaction_id.filter(|_| payment.status == "success") {
+    match payment.transaction_id.filter(|_| payment.status == Status::Success) {
         Some(transaction_id) => Ok(axum::Json(OrderPaid { payment_id, transaction_id })),
         None => Err(ApiError::Conflict("the order was given up".into())),
     }

@@ -8,7 +8,7 @@ use common::events::ProductUpdated;
 use common::outbox::Outbox;
 use common::web::{Answer, Json, Path};
 use common::{ApiError, Db, Deps, Service, Tx};
-use serde_json::{Value, json};
+
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -37,7 +37,7 @@ async fn update(
 ) -> Result<Answer, ApiError> {
     let mut tx = app.db.begin().await?;
     let product = products::update(&mut tx, id, &change).await?;
-    let body = told(&app.outbox, &mut tx, product)?;
+    let body = notify(&app.outbox, &mut tx, product)?;
     tx.commit().await?;
     Answer::new(StatusCode::OK, body)
 }
@@ -49,16 +49,14 @@ async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<A
     let mut tx = app.db.begin().await?;
     let product = products::insert(&mut tx, &new).await?;
     let location = format!("/products/{}", product.id);
-    let body = told(&app.outbox, &mut tx, product)?;
+    let body = notify(&app.outbox, &mut tx, product)?;
     tx.commit().await?;
     Ok(Answer::new(StatusCode::CREATED, body)?.at(location))
 }
 
-/// Leaves the event for the three receivers: the answer's body.
-fn told(outbox: &Outbox, tx: &mut Tx, product: Product) -> Result<Value, ApiError> {
-    let body = json!({"id": product.id, "name": product.name, "stock": product.stock, "version": product.version,
-                      "event_published": true});
-    let Product { id: product_id, name, stock, version, .. } = product;
+/// Publishes the event for the three receivers, and returns the body of the answer.
+fn notify(outbox: &Outbox, tx: &mut Tx, product: Product) -> Result<Stored, ApiError> {
+    let Product { id: product_id, name, stock, version, .. } = product.clone();
     outbox.add(tx, &ProductUpdated { product_id, name, stock, version })?;
-    Ok(body)
+    Ok(Stored { event_published: Some(true), ..product.into() })
 }

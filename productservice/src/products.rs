@@ -37,20 +37,28 @@ pub struct ProductUpdate {
     pub stock: Option<i64>,
 }
 
-/// What a change is answered with, for the API document.
-#[derive(ToSchema)]
-#[allow(dead_code)]
+/// What a change is answered with.
+#[derive(Serialize, ToSchema)]
 pub struct Stored {
-    id: i64,
-    name: String,
-    stock: i64,
-    version: i64,
+    pub id: i64,
+    pub name: String,
+    pub stock: i64,
+    pub version: i64,
     /// Sync mode: receivers that failed
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<String>,
+    /// Async mode: the event is durable
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
-    warnings: Option<Vec<String>>,
-    /// Async mode: the event is durably on its way
-    #[schema(required = false, nullable = false)]
-    event_published: Option<bool>,
+    pub event_published: Option<bool>,
+}
+
+impl From<Product> for Stored {
+    fn from(product: Product) -> Stored {
+        let Product { id, name, stock, version, .. } = product;
+        Stored { id, name, stock, version, warnings: Vec::new(), event_published: None }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]

@@ -10,7 +10,7 @@ use common::web::{Answer, Json, Path};
 use common::{ApiError, Db, Deps, Service};
 use futures_util::future::{FutureExt, join_all};
 use futures_util::stream::{self, StreamExt};
-use serde_json::{Value, json};
+
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -41,7 +41,7 @@ async fn update(
     let mut tx = app.db.begin().await?;
     let product = products::update(&mut tx, id, &change).await?;
     tx.commit().await?;
-    Answer::new(StatusCode::OK, told(&app, product).await)
+    Answer::new(StatusCode::OK, notify(&app, product).await)
 }
 
 /// Store a product; the answer waits for search, cache and analytics
@@ -52,11 +52,11 @@ async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<A
     let product = products::insert(&mut tx, &new).await?;
     tx.commit().await?;
     let location = format!("/products/{}", product.id);
-    Ok(Answer::new(StatusCode::CREATED, told(&app, product).await)?.at(location))
+    Ok(Answer::new(StatusCode::CREATED, notify(&app, product).await)?.at(location))
 }
 
-/// Tells the receivers: the answer's body.
-async fn told(app: &App, product: Product) -> Value {
+/// Calls the receivers, and returns the body of the answer.
+async fn notify(app: &App, product: Product) -> Stored {
     let change = ProductChange {
         product_id: product.id,
         name: Some(product.name.clone()),
@@ -69,17 +69,12 @@ async fn told(app: &App, product: Product) -> Value {
     let calls =
         [app.http.call(&search).boxed(), app.http.call(&cache).boxed(), app.http.call(&analytics).boxed()];
     let calls = calls.into_iter().take(app.settings.fanout_width.into());
-    let told: Vec<_> = match app.settings.fanout_calls {
+    let replies: Vec<_> = match app.settings.fanout_calls {
         Calls::Sequential => stream::iter(calls).then(|call| call).collect().await,
         Calls::Concurrent => join_all(calls).await,
     };
-    let warnings: Vec<String> = told.into_iter().filter_map(|told| told.err().map(warning)).collect();
-    let mut body =
-        json!({"id": product.id, "name": product.name, "stock": product.stock, "version": product.version});
-    if !warnings.is_empty() {
-        body["warnings"] = warnings.into();
-    }
-    body
+    let warnings: Vec<String> = replies.into_iter().filter_map(|reply| reply.err().map(warning)).collect();
+    Stored { warnings, ..product.into() }
 }
 
 fn warning(error: CallError) -> String {

@@ -10,12 +10,11 @@ use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
 use common::web::{Answer, OptionalJson};
 use common::{ApiError, Db, Deps, Service, effects, inbox};
-use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::hashing::{Hashing, Settings};
-use crate::reports::{self, NewReport, Queued};
+use crate::reports::{self, Job, NewReport, Queued};
 
 #[derive(Clone)]
 struct App {
@@ -48,11 +47,9 @@ async fn generate_report(
         Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
     };
     let job = reports::insert(&mut tx, &new).await?;
-    let queued = GenerateReportJob { job_id: job.job_id.clone(), report_type: job.report_type };
-    app.outbox.add(&mut tx, &queued)?;
-
-    let body = json!({"job_id": job.job_id, "status": "queued", "message": "Report is queued"});
-    let answer = Answer::new(StatusCode::ACCEPTED, body)?.at(format!("/jobs/{}", job.job_id));
+    let answer = Answer::new(StatusCode::ACCEPTED, Queued::of(&job))?.at(format!("/jobs/{}", job.job_id));
+    let Job { job_id, report_type, .. } = job;
+    app.outbox.add(&mut tx, &GenerateReportJob { job_id, report_type })?;
     ticket.answered_in(&mut tx, &answer).await?;
     tx.commit().await?;
     Ok(answer)

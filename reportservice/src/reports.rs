@@ -32,21 +32,36 @@ impl Default for NewReport {
     }
 }
 
-/// What async mode answers at once, for the API document.
-#[derive(ToSchema)]
-#[allow(dead_code)]
+/// The state of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Status {
+    Queued,
+    Running,
+    Completed,
+    Failed,
+}
+
+/// What async mode answers at once.
+#[derive(Serialize, ToSchema)]
 pub struct Queued {
     job_id: String,
-    status: String,
-    message: String,
+    status: Status,
+    message: &'static str,
+}
+
+impl Queued {
+    pub fn of(job: &Job) -> Queued {
+        Queued { job_id: job.job_id.clone(), status: job.status, message: "Report is queued" }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
 pub struct Job {
     pub job_id: String,
     pub report_type: String,
-    /// `queued`, `running`, `completed`, `failed`
-    pub status: String,
+    pub status: Status,
     /// The last hash of the chain, in hexadecimal
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report_hash: Option<String>,

@@ -9,7 +9,6 @@ use common::error::Problems;
 use common::idempotency::{Claim, IdempotencyKey};
 use common::web::{Answer, OptionalJson};
 use common::{ApiError, Db, Deps, Service, effects};
-use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -62,7 +61,7 @@ async fn generate_report(
         return Err(ApiError::Unavailable("no worker was free in time".into()));
     };
     let job = compute_report(&app.db, worker.map_err(ApiError::Internal)?, job).await?;
-    let answer = Answer::new(StatusCode::OK, json!(job))?;
+    let answer = Answer::new(StatusCode::OK, job)?;
     ticket.answered(&app.db, &answer).await?;
     Ok(answer)
 }

@@ -9,7 +9,6 @@ use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
 use common::web::{Answer, Json};
 use common::{ApiError, Db, Deps, Service};
-use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -45,8 +44,8 @@ async fn register(
     let user = users::insert(&mut tx, &new.email).await?;
     app.outbox.add(&mut tx, &UserRegistered { user_id: user.id, email: user.email.clone() })?;
 
-    let body = json!({"id": user.id, "email": user.email, "message": "User registered, welcome e-mail follows",
-                      "event_published": true});
+    let registered = Registered::of(user, "User registered, welcome e-mail follows");
+    let body = Registered { event_published: Some(true), ..registered };
     let answer = Answer::new(StatusCode::ACCEPTED, body)?;
     ticket.answered_in(&mut tx, &answer).await?;
     tx.commit().await?;

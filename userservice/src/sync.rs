@@ -9,7 +9,6 @@ use common::error::Problems;
 use common::idempotency::{Claim, IdempotencyKey};
 use common::web::{Answer, Json};
 use common::{ApiError, Db, Deps, Service};
-use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -50,13 +49,11 @@ async fn register(
 
     let mail = SendWelcomeEmail { email: user.email.clone(), user_id: user.id };
     let body = match app.http.call(&mail).await {
-        Ok(_) => {
-            json!({"id": user.id, "email": user.email, "message": "User registered, welcome e-mail sent"})
-        }
+        Ok(_) => Registered::of(user, "User registered, welcome e-mail sent"),
         Err(error) => {
             tracing::warn!(%error, user_id = user.id, "user is registered without a welcome e-mail");
-            json!({"id": user.id, "email": user.email, "message": "User registered",
-                   "warnings": ["the welcome e-mail could not be sent"]})
+            let warnings = vec!["the welcome e-mail could not be sent"];
+            Registered { warnings, ..Registered::of(user, "User registered") }
         }
     };
     let answer = Answer::new(StatusCode::CREATED, body)?;

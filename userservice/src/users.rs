@@ -25,19 +25,26 @@ pub struct NewUser {
     pub email: String,
 }
 
-/// What `POST /register` answers, for the API document.
-#[derive(ToSchema)]
-#[allow(dead_code)]
+/// What `POST /register` answers.
+#[derive(Serialize, ToSchema)]
 pub struct Registered {
-    id: i64,
-    email: String,
-    message: String,
-    /// Sync mode: what did not work
+    pub id: i64,
+    pub email: String,
+    pub message: &'static str,
+    /// Sync mode: steps that failed and are not repeated
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<&'static str>,
+    /// Async mode: the event is durable
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
-    warnings: Option<Vec<String>>,
-    /// Async mode: the event is durably on its way
-    #[schema(required = false, nullable = false)]
-    event_published: Option<bool>,
+    pub event_published: Option<bool>,
+}
+
+impl Registered {
+    pub fn of(user: User, message: &'static str) -> Registered {
+        Registered { id: user.id, email: user.email, message, warnings: Vec::new(), event_published: None }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]

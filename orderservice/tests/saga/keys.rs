@@ -3,7 +3,7 @@
 use common::testing::{assert_refuses_bad_keys, eventually};
 use serde_json::json;
 
-use super::{HANGS, PATH, PAYMENT, Test, assert_failed};
+use super::{HANGS, INTERRUPTED, PATH, PAYMENT, Test, assert_failed};
 
 #[tokio::test]
 async fn a_key_orders_once() {
@@ -32,7 +32,7 @@ async fn a_key_whose_first_order_is_at_work_is_refused() {
         test.app.post_keyed(PATH, "k1", body.clone()).await.assert_problem(409, None);
     };
     let (first, ()) = tokio::join!(test.app.post_keyed(PATH, "k1", body.clone()), second);
-    assert_failed(&first, 1, PAYMENT, "Interrupted", true);
+    assert_failed(&first, 1, INTERRUPTED, "Interrupted", true);
     assert_eq!(test.app.get("/orders").await.body.as_array().unwrap().len(), 1);
     test.end().await;
 }

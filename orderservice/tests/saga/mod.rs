@@ -120,4 +120,5 @@ pub(crate) fn assert_failed(reply: &Reply, id: i64, message: &str, reason: &str,
 }
 
 pub(crate) const PAYMENT: &str = "Order failed due to payment issue";
+pub(crate) const INTERRUPTED: &str = "Order failed due to an interrupted step";
 pub(crate) const STOCK: &str = "Order failed due to stock issue";
