@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::web::{is_email, no_nul, no_nul_opt};
-use crate::{Context, rules};
+use crate::Context;
+use crate::rules::{self, is_email, no_nul, no_nul_opt};
 
 /// A queue and the event that it carries. Durable, read by one service, with a dead-letter queue `<name>.dlq`.
 pub struct Queue<E> {
@@ -267,18 +267,6 @@ pub fn pack(clicks: &[PackedClick]) -> serde_json::Result<Vec<u8>> {
     let mut body = Vec::with_capacity(clicks.iter().map(PackedClick::weight).sum());
     serde_json::Serializer::new(&mut body).collect_seq(packed)?;
     Ok(body)
-}
-
-/// What the receivers of S3 store is the same in both modes.
-impl From<&ProductUpdated> for crate::api::ProductChange {
-    fn from(product: &ProductUpdated) -> Self {
-        Self {
-            product_id: product.product_id,
-            name: Some(product.name.clone()),
-            stock: Some(product.stock),
-            version: Some(product.version),
-        }
-    }
 }
 
 #[cfg(test)]
