@@ -121,7 +121,6 @@ async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Han
     if !again.is_empty() && analytics::differ(&mut connection, &again).await? {
         return Err(ApiError::Conflict("a click with this id is stored with other contents".into()).into());
     }
-    connection.release();
     Ok(handled)
 }
 

@@ -98,18 +98,7 @@ async fn store(db: &Db, clicks: &[&ClickTracked]) -> Result<(), sqlx::Error> {
             several => analytics::store(&mut connection, several).await.map(drop),
         }
     };
-    match tokio::time::timeout(STORE_TIMEOUT, storing).await {
-        Ok(stored) => {
-            if stored.is_ok() {
-                connection.release();
-            }
-            stored
-        }
-        Err(_) => {
-            connection.abandon();
-            Err(sqlx::Error::PoolTimedOut)
-        }
-    }
+    tokio::time::timeout(STORE_TIMEOUT, storing).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// Record a change of a product

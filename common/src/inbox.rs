@@ -52,7 +52,7 @@ pub(crate) async fn begin_together<E>(
 /// Forgets messages after 7 days: longer than any queue keeps one waiting.
 pub(crate) async fn prune(db: &Db) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM inbox WHERE applied_at < now() - interval '7 days'")
-        .execute(&mut *db.relay().await?)
+        .execute(&mut *db.background_connection().await?)
         .await?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use contract::events::Destination;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use tokio::sync::Notify;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::bus::{Bus, Message};
 use crate::config::BrokerSettings;
 use crate::context::Context;
-use crate::db::Tx;
+use crate::db::{CommitHook, Tx};
 use crate::events::Event;
 use crate::failpoint::{self, Protection, disabled};
 use crate::{ApiError, Db};
@@ -92,25 +92,40 @@ impl Outbox {
         if let Some(refusal) = self.shared.refusal(E::DESTINATION.name()) {
             return Err(refusal);
         }
-        tx.events.messages.push((Message::of(event, context)?, E::DESTINATION));
-        tx.events.outbox.get_or_insert_with(|| self.clone());
+        let message = Message::of(event, context)?;
+        tx.hook(|| Events { outbox: self.clone(), messages: Vec::new() })
+            .messages
+            .push((message, E::DESTINATION));
         Ok(())
     }
 }
 
-/// The events of one transaction: written together when it is committed.
-#[derive(Default)]
-pub(crate) struct Events {
+/// The events of one transaction, written together right before its commit.
+struct Events {
+    outbox: Outbox,
     messages: Vec<(Message, Destination)>,
-    /// Where they were added.
-    outbox: Option<Outbox>,
+}
+
+impl CommitHook for Events {
+    fn before_commit<'a>(&'a mut self, tx: &'a mut PgConnection) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        Box::pin(self.write(tx))
+    }
+
+    /// Wakes the relay: the rows are visible now.
+    fn after_commit(self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.outbox.shared.wake.notify_one();
+        Box::pin(async move {
+            // Without the outbox, events are published after the commit and may be lost.
+            if disabled(Protection::Outbox) {
+                let shared = &self.outbox.shared;
+                join_all(self.messages.into_iter().map(|(message, _)| shared.bus.send(message))).await;
+            }
+        })
+    }
 }
 
 impl Events {
-    pub(crate) async fn write(&mut self, tx: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if self.messages.is_empty() {
-            return Ok(());
-        }
+    async fn write(&self, tx: &mut PgConnection) -> Result<(), sqlx::Error> {
         for (message, destination) in &self.messages {
             failpoint::written(tx, &message.id, destination.queues()).await?;
         }
@@ -120,16 +135,6 @@ impl Events {
         match &self.messages[..] {
             [(message, _)] => write_one(tx, message).await,
             several => write_several(tx, several).await,
-        }
-    }
-
-    /// Wakes the relay: they are visible now.
-    pub(crate) async fn committed(self) {
-        let Some(Outbox { shared }) = self.outbox else { return };
-        shared.wake.notify_one();
-        // Without the outbox: published after the commit, come what may.
-        if disabled(Protection::Outbox) {
-            join_all(self.messages.into_iter().map(|(message, _)| shared.bus.send(message))).await;
         }
     }
 }

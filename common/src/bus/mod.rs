@@ -19,7 +19,7 @@ pub use together::{InTransaction, Outcome};
 use crate::ApiError;
 use crate::context::{Context, now_us};
 use crate::events::Event;
-use crate::otel::Spans;
+use crate::otel::{Begun, Spans};
 use crate::{failpoint, metrics};
 
 /// From handing a message over to the broker's confirm; then its outcome is unknown.
@@ -81,6 +81,14 @@ impl Message {
         let mut names = [&self.exchange, &self.routing_key].into_iter();
         names.find(|name| !name.is_empty()).map_or("(none)", AsRef::as_ref)
     }
+
+    /// Begins the span of publishing this message, whose context becomes the span's.
+    pub(crate) fn span(&mut self, spans: &Spans) -> Begun {
+        let mut context = self.context.clone();
+        let span = spans.publishing(self.destination(), &self.event, &self.id, &mut context);
+        self.context = context;
+        span
+    }
 }
 
 /// Why a message is not known to be safe.
@@ -134,9 +142,9 @@ impl Bus {
     /// At once while the broker is away or blocked; within 5 s when it does not confirm.
     pub async fn publish<E: Event>(&self, event: &E) -> Result<(), ApiError> {
         let mut message = Message::of(event, Context::current())?;
-        let hop = self.spans.publishing(&mut message);
+        let span = message.span(&self.spans);
         self.send(message).await.map_err(|error| ApiError::Unavailable(error.to_string().into()))?;
-        hop.published();
+        span.published();
         Ok(())
     }
 

@@ -1,13 +1,10 @@
-//! What [`on`](super) is without the feature: nothing.
+//! [`on`](super) without the feature: empty functions.
 
 use axum::extract::Request;
 
 use crate::Mode;
-#[cfg(feature = "amqp")]
-use crate::bus::Message;
 use crate::config::Settings;
 use crate::context::Context;
-use crate::service::About;
 
 #[derive(Clone, Default)]
 pub(crate) struct Spans;
@@ -17,7 +14,12 @@ pub(crate) struct Begun;
 
 impl Spans {
     #[inline]
-    pub(crate) fn start(_: &About, _: Mode, _: &Settings) -> Result<Spans, String> {
+    pub(crate) fn start(
+        _service: &str,
+        _version: &'static str,
+        _: Mode,
+        _: &Settings,
+    ) -> Result<Spans, String> {
         Ok(Spans)
     }
 
@@ -37,7 +39,13 @@ impl Spans {
 
     #[cfg(feature = "amqp")]
     #[inline]
-    pub(crate) fn publishing(&self, _: &mut Message) -> Begun {
+    pub(crate) fn publishing(
+        &self,
+        _destination: &str,
+        _event: &str,
+        _message_id: &str,
+        _: &mut Context,
+    ) -> Begun {
         Begun
     }
 

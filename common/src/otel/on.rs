@@ -15,11 +15,8 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{self, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 
 use crate::Mode;
-#[cfg(feature = "amqp")]
-use crate::bus::Message;
 use crate::config::{Settings, address};
 use crate::context::Context;
-use crate::service::About;
 
 /// Longest wait at shutdown for a collector to take the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(3);
@@ -40,7 +37,12 @@ pub(crate) struct Begun {
 impl Spans {
     /// # Errors
     /// One line, when the collector's address cannot be one.
-    pub(crate) fn start(about: &About, mode: Mode, settings: &Settings) -> Result<Spans, String> {
+    pub(crate) fn start(
+        service: &'static str,
+        version: &'static str,
+        mode: Mode,
+        settings: &Settings,
+    ) -> Result<Spans, String> {
         let endpoint = settings.otel.otel_exporter_otlp_endpoint.as_deref();
         // A variable that is empty counts as not set, by the specification.
         let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) else {
@@ -51,8 +53,8 @@ impl Spans {
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
         let exporter = exporter.map_err(|error| wrong(error.to_string()))?;
         let resource = Resource::builder()
-            .with_service_name(about.name)
-            .with_attribute(KeyValue::new("service.version", about.version))
+            .with_service_name(service)
+            .with_attribute(KeyValue::new("service.version", version))
             .with_attribute(KeyValue::new("comm.mode", mode.as_str()))
             .build();
         let mut queue =
@@ -113,20 +115,19 @@ impl Spans {
         })
     }
 
-    /// An event is handed to the broker, in a hop of its own: the message's context becomes that.
+    /// An event is handed to the broker, in a span of its own: `context` becomes that span's.
     #[cfg(feature = "amqp")]
-    pub(crate) fn publishing(&self, message: &mut Message) -> Begun {
-        self.descend(&mut message.context);
-        let (exchange, key) = (message.exchange.as_ref(), message.routing_key.as_ref());
-        // By the conventions: the exchange, and where that is the default one, the routing key.
-        let destination = if exchange.is_empty() { key } else { exchange };
-        self.begin(SpanKind::Producer, &message.context, || {
-            let mut attributes = messaging("send", "publish", destination.to_owned(), &message.id);
-            attributes.push(KeyValue::new("workflow.event", message.event.clone().into_owned()));
-            if !key.is_empty() {
-                let name = "messaging.rabbitmq.destination.routing_key";
-                attributes.push(KeyValue::new(name, key.to_owned()));
-            }
+    pub(crate) fn publishing(
+        &self,
+        destination: &str,
+        event: &str,
+        message_id: &str,
+        context: &mut Context,
+    ) -> Begun {
+        self.descend(context);
+        self.begin(SpanKind::Producer, context, || {
+            let mut attributes = messaging("send", "publish", destination.to_owned(), message_id);
+            attributes.push(KeyValue::new("workflow.event", event.to_owned()));
             (format!("{destination} publish"), attributes)
         })
     }

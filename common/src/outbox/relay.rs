@@ -195,11 +195,10 @@ impl Relay {
     /// cannot go are moved to the lane of their destination. Several relays share the rows; what a crash leaves undeleted is
     /// sent again and recognised by its id.
     async fn send_batch(&self, lane: &str, limit: i64, waiting: Waiting) -> Result<Turn, sqlx::Error> {
-        let mut tx = self.db.relay().await?;
+        let mut tx = self.db.background_connection().await?;
         if let Waiting::Perhaps = waiting {
             let waiting: bool = sqlx::query_scalar(ANY_READY).fetch_one(&mut *tx).await?;
             if !waiting {
-                tx.release();
                 return Ok(Turn::default());
             }
         }
@@ -223,7 +222,6 @@ impl Relay {
             // Also those that only wait behind others: their lane may have ended meanwhile.
             turn.moved.keys().for_each(|lane| self.lanes.begin(lane));
         }
-        tx.release();
         Ok(turn)
     }
 
@@ -234,7 +232,7 @@ impl Relay {
         if lane == READY && self.lanes.waits(&destination) {
             return (seq, destination, Outcome::Behind);
         }
-        let hop = self.bus.spans.publishing(&mut message);
+        let hop = message.span(&self.bus.spans);
         let (event, written_us) = (message.event.clone(), message.published_us);
         let workflow = message.context.workflow.clone();
         match self.bus.send(message).await {
@@ -337,10 +335,8 @@ const BACKLOG: &str = "SELECT waits_for, count(*), extract(epoch FROM now() - mi
 type Backlog = (String, i64, f64);
 
 async fn backlog(db: &Db) -> Result<Vec<Backlog>, sqlx::Error> {
-    let mut connection = db.relay().await?;
-    let backlog = sqlx::query_as(BACKLOG).fetch_all(&mut *connection).await?;
-    connection.release();
-    Ok(backlog)
+    let mut connection = db.background_connection().await?;
+    sqlx::query_as(BACKLOG).fetch_all(&mut *connection).await
 }
 
 fn message((seq, id, event, exchange, routing_key, context, body, created_at): Row) -> (i64, Message) {

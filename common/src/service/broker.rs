@@ -99,12 +99,12 @@ impl Broker {
             let (connected, consuming) = watch::channel(false);
             state.consuming = Some(consuming);
             let (amqp, db) = (amqp.clone(), db.cloned());
-            stages.intake.start("consumers", |stop| amqp.consumer(bus, db, connected, stop));
+            stages.ingress.start("consumers", |stop| amqp.consumer(bus, db, connected, stop));
         }
         if let Some(relay) = relay {
             stages.relay.start("outbox relay", |stop| relay.run(stop));
         }
-        stages.ground.start("publisher", |stop| amqp.publisher(line, stop));
+        stages.infrastructure.start("publisher", |stop| amqp.publisher(line, stop));
         if let Some(db) = db {
             let db = Arc::new(db.clone());
             let prune = move || {
@@ -115,7 +115,7 @@ impl Broker {
                 }
             };
             let hour = Duration::from_secs(3600);
-            stages.ground.start("inbox pruning", |stop| every(hour, "inbox pruning", stop, prune));
+            stages.infrastructure.start("inbox pruning", |stop| every(hour, "inbox pruning", stop, prune));
         }
         Ok(state)
     }
