@@ -1,14 +1,14 @@
 //! The service's own schema in PostgreSQL. The pool opens without waiting for the server. A monitor waits for the server,
 //! migrates the schema, and detects outages, so that requests are refused at once instead of queueing.
 
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 use std::any::Any;
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use contract::Failpoint;
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
@@ -29,12 +29,12 @@ use pool::{ACQUIRE_TIMEOUT, Counts, Pool};
 pub struct Tx {
     connection: Connection,
     begun: Instant,
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     hooks: Vec<Box<dyn CommitHook>>,
 }
 
 /// What a module attaches to a transaction: statements before the commit, an action after it.
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub(crate) trait CommitHook: Any + Send {
     fn before_commit<'a>(&'a mut self, tx: &'a mut PgConnection) -> BoxFuture<'a, Result<(), sqlx::Error>>;
 
@@ -47,7 +47,7 @@ impl Tx {
     /// # Errors
     /// As the database; then it is not known whether the transaction took effect.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         for hook in &mut self.hooks {
             hook.before_commit(&mut self.connection).await?;
         }
@@ -57,7 +57,7 @@ impl Tx {
         drop(self.connection);
         metrics::get().db_transaction.observe(self.begun.elapsed().as_secs_f64());
         failpoint::pass(Failpoint::AfterCommit);
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         for hook in self.hooks {
             hook.after_commit().await;
         }
@@ -65,7 +65,7 @@ impl Tx {
     }
 
     /// The hook of this type; `new` makes it on first use.
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub(crate) fn hook<H: CommitHook>(&mut self, new: impl FnOnce() -> H) -> &mut H {
         let known = self.hooks.iter().position(|hook| (&**hook as &dyn Any).is::<H>());
         let at = known.unwrap_or_else(|| {
@@ -180,7 +180,7 @@ impl Db {
         Ok(Tx {
             connection,
             begun: Instant::now(),
-            #[cfg(feature = "amqp")]
+            #[cfg(feature = "messaging")]
             hooks: Vec::new(),
         })
     }

@@ -10,15 +10,16 @@
 pub mod api;
 pub mod events;
 
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub mod bus;
 #[cfg(feature = "http")]
 pub mod client;
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub mod inbox;
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub mod outbox;
 
+pub mod batcher;
 pub mod config;
 pub mod db;
 pub mod email;
@@ -27,13 +28,12 @@ pub mod error;
 pub mod fanout;
 pub mod idempotency;
 mod mode;
-#[cfg(feature = "amqp")]
-mod pace;
-pub mod pack;
 pub mod rules;
 pub mod saga;
 pub mod service;
 pub mod tasks;
+#[cfg(feature = "messaging")]
+mod throttle;
 pub mod web;
 
 pub mod context;

@@ -1,6 +1,6 @@
-//! Events that must not be lost: written in the transaction of the effect they announce, sent by a relay that deletes a row
-//! only when the broker has confirmed it. While the broker is away, or a destination does not take its events, work is still
-//! accepted, up to a bound.
+//! The transactional outbox. An event is a row that is written in the transaction of the effect that it announces. A relay sends
+//! the rows, and deletes a row when the broker has confirmed its event. While the broker is unavailable, or a destination does
+//! not take its events, services still accept work, up to a bound.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,7 +23,7 @@ mod lanes;
 mod relay;
 pub(crate) use relay::Relay;
 
-/// Where a handler leaves its events. Cheap to clone.
+/// Adds events to transactions. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbox {
     shared: Arc<Shared>,
@@ -31,55 +31,56 @@ pub struct Outbox {
 
 struct Shared {
     wake: Notify,
-    doors: RwLock<Doors>,
+    full: RwLock<Full>,
     bus: Bus,
 }
 
-/// What is refused because too much of it waits.
+/// Which events are refused because too many wait.
 #[derive(Default, PartialEq, Eq)]
-struct Doors {
-    all_closed: bool,
-    /// Destinations.
-    closed: BTreeSet<String>,
+struct Full {
+    /// All events.
+    all: bool,
+    /// Events for these destinations.
+    destinations: BTreeSet<String>,
 }
 
 impl Shared {
     fn refusal(&self, destination: &str) -> Option<ApiError> {
-        let doors = self.doors.read().unwrap_or_else(PoisonError::into_inner);
-        if doors.all_closed {
+        let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
+        if full.all {
             return Some(ApiError::Unavailable("too many events wait for the broker".into()));
         }
-        let closed = doors.closed.contains(destination);
-        closed.then(|| ApiError::Unavailable(format!("too many events wait for {destination}").into()))
+        let refused = full.destinations.contains(destination);
+        refused.then(|| ApiError::Unavailable(format!("too many events wait for {destination}").into()))
     }
 
-    /// Logs what changes.
-    fn set(&self, doors: Doors) {
-        let mut current = self.doors.write().unwrap_or_else(PoisonError::into_inner);
-        if doors.all_closed && !current.all_closed {
+    /// Sets what is refused, and logs the changes.
+    fn set(&self, full: Full) {
+        let mut current = self.full.write().unwrap_or_else(PoisonError::into_inner);
+        if full.all && !current.all {
             tracing::error!("outbox is full: new work is refused");
         }
-        for destination in doors.closed.difference(&current.closed) {
+        for destination in full.destinations.difference(&current.destinations) {
             tracing::error!(destination, "outbox is full for a destination: new work for it is refused");
         }
-        if *current != Doors::default() && doors == Doors::default() {
+        if *current != Full::default() && full == Full::default() {
             tracing::info!("outbox takes new work again");
         }
-        *current = doors;
+        *current = full;
     }
 }
 
 impl Outbox {
     pub(crate) fn new(db: Db, bus: Bus, settings: &BrokerSettings) -> (Outbox, Relay) {
-        let shared = Shared { wake: Notify::new(), doors: RwLock::default(), bus: bus.clone() };
+        let shared = Shared { wake: Notify::new(), full: RwLock::default(), bus: bus.clone() };
         let outbox = Outbox { shared: Arc::new(shared) };
         (outbox.clone(), Relay::new(db, bus, outbox, settings))
     }
 
-    /// Leaves `event` in the transaction that makes it true, as part of the current workflow.
+    /// Adds `event`, as part of the current workflow, to the transaction of the effect that it announces.
     ///
     /// # Errors
-    /// [`ApiError::Unavailable`] when too much waits for the broker already, or for the event's destination.
+    /// [`ApiError::Unavailable`] when too many events wait for the broker, or for the event's destination.
     pub fn add<E: Event>(&self, tx: &mut Tx, event: &E) -> Result<(), ApiError> {
         self.add_in(tx, event, Context::current())
     }
@@ -139,16 +140,15 @@ impl Events {
     }
 }
 
-/// [`write_several`] for one alone: a set of one costs the database a fifth more.
+/// [`write_several`] for one event, where `unnest` would cost the database a fifth more.
 async fn write_one(tx: &mut PgConnection, message: &Message) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body)
-         VALUES ($1::text::uuid, $2, $3, $4, $5, $6)",
+        "INSERT INTO outbox (message_id, event, destination, context, body)
+         VALUES ($1::text::uuid, $2, $3, $4, $5)",
     )
     .bind(&message.id)
     .bind(message.event.as_ref())
-    .bind(message.exchange.as_ref())
-    .bind(message.routing_key.as_ref())
+    .bind(message.address.name())
     .bind(Json(&message.context))
     .bind(message.body.as_slice())
     .execute(tx)
@@ -162,13 +162,12 @@ async fn write_several(
 ) -> Result<(), sqlx::Error> {
     let messages = || messages.iter().map(|(message, _)| message);
     sqlx::query(
-        "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body)
-         SELECT * FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])",
+        "INSERT INTO outbox (message_id, event, destination, context, body)
+         SELECT * FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::bytea[])",
     )
     .bind(messages().map(|message| message.id.as_str()).collect::<Vec<_>>())
     .bind(messages().map(|message| message.event.as_ref()).collect::<Vec<_>>())
-    .bind(messages().map(|message| message.exchange.as_ref()).collect::<Vec<_>>())
-    .bind(messages().map(|message| message.routing_key.as_ref()).collect::<Vec<_>>())
+    .bind(messages().map(|message| message.address.name()).collect::<Vec<_>>())
     .bind(messages().map(|message| Json(&message.context)).collect::<Vec<_>>())
     .bind(messages().map(|message| message.body.as_slice()).collect::<Vec<_>>())
     .execute(tx)

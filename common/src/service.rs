@@ -1,6 +1,6 @@
 //! What stands around a service: `main`, the server with its limits, health, and the order of the shutdown.
 
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 mod broker;
 mod http;
 
@@ -48,9 +48,9 @@ pub struct Deps {
     db: Option<Db>,
     #[cfg(feature = "http")]
     pub http: crate::client::Http,
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub bus: crate::bus::Bus,
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     outbox: Option<crate::outbox::Outbox>,
 }
 
@@ -71,7 +71,7 @@ impl Deps {
     ///
     /// # Panics
     /// In a service that declares no migrations, and in sync mode.
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     #[expect(clippy::expect_used, reason = "as Deps::db; and only messaging.rs asks for it")]
     pub fn outbox(&self) -> crate::outbox::Outbox {
         self.outbox.clone().expect("About::migrations is set")
@@ -85,7 +85,7 @@ pub struct Service {
     routes: OpenApiRouter,
     periodic: Vec<(&'static str, Background)>,
     workers: Vec<(&'static str, Background)>,
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     messaging: broker::Messaging,
 }
 
@@ -95,7 +95,7 @@ impl Service {
             routes,
             periodic: Vec::new(),
             workers: Vec::new(),
-            #[cfg(feature = "amqp")]
+            #[cfg(feature = "messaging")]
             messaging: broker::Messaging::default(),
         }
     }
@@ -234,15 +234,15 @@ pub async fn start(
     }
     let opened = about.migrations.map(|m| Db::open(&settings.database, about.name, m)).transpose();
     let (db, monitor) = opened.map_err(anyhow::Error::msg)?.unzip();
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     let broker = broker::Broker::new(mode, db.as_ref(), settings, spans.clone());
     let deps = Deps {
         db: db.clone(),
         #[cfg(feature = "http")]
         http: crate::client::Http::new(&settings.peers, spans.clone())?,
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         bus: broker.bus.clone(),
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         outbox: broker.outbox.clone(),
     };
     let service = build(mode, deps);
@@ -257,7 +257,7 @@ pub async fn start(
     }
     let health = http::Health {
         db: db.clone(),
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         broker: match mode {
             Mode::Sync => broker::Connected::default(),
             Mode::Async => broker

@@ -121,7 +121,7 @@ impl Connection {
         self.end("COMMIT").await
     }
 
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub(crate) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
         self.end("ROLLBACK").await
     }

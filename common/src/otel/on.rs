@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "messaging")]
+use std::time::Instant;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::Request;
@@ -28,9 +30,9 @@ pub(crate) struct Spans {
     queue: Option<Arc<BatchSpanProcessor>>,
 }
 
-/// A span that has begun; it is exported by saying how it ended, and is nothing where no spans go anywhere.
+/// A span that has begun. The method that ends it exports it. Empty without a collector.
 #[must_use]
-pub(crate) struct Begun {
+pub(crate) struct Span {
     span: Option<(Arc<BatchSpanProcessor>, Box<SpanData>)>,
 }
 
@@ -80,7 +82,7 @@ impl Spans {
         method: &'static str,
         handler: &str,
         context: &Context,
-    ) -> Begun {
+    ) -> Span {
         self.begin(SpanKind::Server, context, || {
             let mut attributes = vec![
                 KeyValue::new("http.request.method", if method == "OTHER" { "_OTHER" } else { method }),
@@ -98,7 +100,7 @@ impl Spans {
 
     /// A peer is called, in a hop of its own: `context` becomes that.
     #[cfg(feature = "http")]
-    pub(crate) fn calling(&self, url: &str, path: &'static str, context: &mut Context) -> Begun {
+    pub(crate) fn calling(&self, url: &str, path: &'static str, context: &mut Context) -> Span {
         self.descend(context);
         self.begin(SpanKind::Client, context, || {
             let mut attributes = vec![
@@ -116,14 +118,14 @@ impl Spans {
     }
 
     /// An event is handed to the broker, in a span of its own: `context` becomes that span's.
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub(crate) fn publishing(
         &self,
         destination: &str,
         event: &str,
         message_id: &str,
         context: &mut Context,
-    ) -> Begun {
+    ) -> Span {
         self.descend(context);
         self.begin(SpanKind::Producer, context, || {
             let mut attributes = messaging("send", "publish", destination.to_owned(), message_id);
@@ -132,12 +134,22 @@ impl Spans {
         })
     }
 
-    /// An event is handled; `context` is that of its hop.
-    #[cfg(feature = "amqp")]
-    pub(crate) fn handling(&self, queue: &'static str, message_id: &str, context: &Context) -> Begun {
-        self.begin(SpanKind::Consumer, context, || {
+    /// An event has been handled since `since`; `context` is that of its span.
+    #[cfg(feature = "messaging")]
+    pub(crate) fn handling(
+        &self,
+        queue: &'static str,
+        message_id: &str,
+        context: &Context,
+        since: Instant,
+    ) -> Span {
+        let mut span = self.begin(SpanKind::Consumer, context, || {
             (format!("{queue} process"), messaging("process", "process", queue, message_id))
-        })
+        });
+        if let Some((_, data)) = &mut span.span {
+            data.start_time -= since.elapsed();
+        }
+        span
     }
 
     /// Only where the inner hop is exported: else its id would be the parent of the next one, and nobody knew it.
@@ -152,9 +164,9 @@ impl Spans {
         span_kind: SpanKind,
         context: &Context,
         describe: impl FnOnce() -> (String, Vec<KeyValue>),
-    ) -> Begun {
-        let Some(queue) = &self.queue else { return Begun::nowhere() };
-        let Some(span_context) = ids(context) else { return Begun::nowhere() };
+    ) -> Span {
+        let Some(queue) = &self.queue else { return Span::none() };
+        let Some(span_context) = ids(context) else { return Span::none() };
         let (name, mut attributes) = describe();
         attributes.push(KeyValue::new("workflow.id", context.workflow.clone()));
         let now = SystemTime::now();
@@ -173,14 +185,14 @@ impl Spans {
             status: Status::Unset,
             instrumentation_scope: InstrumentationScope::builder("common").build(),
         };
-        Begun { span: Some((Arc::clone(queue), Box::new(span))) }
+        Span { span: Some((Arc::clone(queue), Box::new(span))) }
     }
 }
 
-impl Begun {
+impl Span {
     /// One that is not exported.
-    pub(crate) fn nowhere() -> Begun {
-        Begun { span: None }
+    pub(crate) fn none() -> Span {
+        Span { span: None }
     }
 
     /// The request was answered. What the client did wrong is no error of the server.
@@ -198,13 +210,13 @@ impl Begun {
     }
 
     /// The broker has the event durably.
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub(crate) fn published(self) {
         self.end(|_| ());
     }
 
     /// The handler is through with the event.
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub(crate) fn handled(self, outcome: &'static str, failure: Option<&str>) {
         self.end(|span| {
             span.attributes.push(KeyValue::new("workflow.outcome", outcome));
@@ -231,7 +243,7 @@ fn ids(context: &Context) -> Option<SpanContext> {
     flags.is_sampled().then(|| SpanContext::new(trace, span, flags, false, TraceState::default()))
 }
 
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 fn messaging(
     operation: &'static str,
     name: &'static str,
