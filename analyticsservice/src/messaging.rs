@@ -31,7 +31,7 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
         .publishes::<ClickTracked>()
         .needs_broker()
         .consumes(
-            Consumers::of(db.clone()).add(consumer(CLICK_TRACKED_QUEUE, store_clicks).batch(BATCH)).add(
+            Consumers::of(db.clone()).with(consumer(CLICK_TRACKED_QUEUE, store_clicks).batch(BATCH)).with(
                 transaction(&db, ANALYTICS_PRODUCT_UPDATES_QUEUE, log_update)
                     .delay(settings.receiver.delay()),
             ),
@@ -52,7 +52,7 @@ async fn track_click(
     match sink {
         ClickSink::Direct(bus) => bus.publish(&click).await?,
         ClickSink::Batched(batcher) => {
-            batcher.send(BatchedClick { context: Context::current(), click }).await?
+            batcher.send(BatchedClick { context: Context::current(), click }).await?;
         }
     }
     Ok(axum::Json(Done { status: "tracked".into() }))

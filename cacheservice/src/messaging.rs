@@ -24,7 +24,7 @@ struct App {
 pub fn service(_: &Deps, settings: &ReceiverSettings) -> Service {
     let app = App { products: Products::new(), seen: Cache::new(SEEN) };
     let consumers = Consumers::of(app.clone())
-        .add(consumer(CACHE_PRODUCT_UPDATES_QUEUE, invalidate_cache).delay(settings.delay()).batch(BATCH));
+        .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, invalidate_cache).delay(settings.delay()).batch(BATCH));
     Service::new(cache::routes(app.products)).consumes(consumers)
 }
 

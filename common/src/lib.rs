@@ -43,7 +43,7 @@
 //! }
 //!
 //! fn service(deps: &Deps) -> Service {
-//!     let consumers = Consumers::of(()).add(transaction(&deps.db(), QUEUE, welcome));
+//!     let consumers = Consumers::of(()).with(transaction(&deps.db(), QUEUE, welcome));
 //!     Service::new(Default::default()).publishes::<UserRegistered>().consumes(consumers)
 //! }
 //! ```

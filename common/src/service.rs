@@ -1,4 +1,4 @@
-//! What stands around a service: `main`, the server with its limits, health, and the order of the shutdown.
+//! What surrounds a service: `main`, the server with its limits, health, and the order of the shutdown.
 
 #[cfg(feature = "messaging")]
 mod broker;
@@ -42,7 +42,7 @@ pub struct About {
     pub modes: &'static [Mode],
 }
 
-/// What a service is given to work with.
+/// The dependencies of a service.
 #[derive(Clone)]
 pub struct Deps {
     db: Option<Db>,
@@ -80,7 +80,7 @@ impl Deps {
 
 type Background = Box<dyn FnOnce(CancellationToken) -> futures_util::future::BoxFuture<'static, ()> + Send>;
 
-/// A service in one mode: what it serves, publishes, consumes, and does from time to time.
+/// A service in one mode: its routes, events, consumers and periodic work.
 pub struct Service {
     routes: OpenApiRouter,
     periodic: Vec<(&'static str, Background)>,
@@ -115,7 +115,7 @@ impl Service {
         self
     }
 
-    /// Runs `work`, which requests wait for: told to stop when all of them are answered.
+    /// Runs `work`, which requests wait for. It is stopped when all requests are answered.
     pub fn worker<F: Future<Output = ()> + Send + 'static>(
         mut self,
         name: &'static str,
@@ -206,14 +206,14 @@ struct Stages {
 
 /// A service that serves.
 pub struct Running {
-    /// Where it listens.
+    /// The address on which it listens.
     pub addr: SocketAddr,
     db: Option<Db>,
     stages: Stages,
     spans: Spans,
 }
 
-/// Starts a service: opens what it needs without waiting for it, listens, and answers at once.
+/// Starts a service: opens its dependencies without waiting for them, listens, and answers at once.
 ///
 /// # Errors
 /// When a setting is missing or wrong, or the address is taken.
@@ -296,7 +296,7 @@ impl Running {
     /// connections closed, last spans exported.
     ///
     /// # Errors
-    /// When a background task ended on its own: the service is not whole any more.
+    /// When a background task ended by itself: the service is no longer complete.
     pub async fn until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Stages { mut ingress, mut relay, mut infrastructure } = self.stages;
         let failed = tokio::select! {

@@ -16,7 +16,7 @@ struct App {
 pub fn service(deps: &Deps, settings: &Settings) -> Service {
     let app = App { db: deps.db(), mail: MailServer::new(settings) };
     let consumers = Consumers::of(app)
-        .add(transaction(&deps.db(), USER_REGISTERED_QUEUE, record_welcome_email).first(send_welcome_email));
+        .with(transaction(&deps.db(), USER_REGISTERED_QUEUE, record_welcome_email).first(send_welcome_email));
     Service::new(emails::routes(deps.db())).consumes(consumers)
 }
 

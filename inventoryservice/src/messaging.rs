@@ -21,10 +21,10 @@ struct App {
 pub fn service(deps: &Deps) -> Service {
     let (app, db) = (App { outbox: deps.outbox() }, deps.db());
     let consumers = Consumers::of(app)
-        .add(transaction(&db, ORDER_CREATED_QUEUE, reserve_stock))
-        .add(transaction(&db, INVENTORY_PAYMENT_FAILED_QUEUE, release_stock))
-        .add(transaction(&db, INVENTORY_PAYMENT_SUCCEEDED_QUEUE, commit_stock))
-        .add(transaction(&db, INVENTORY_ORDER_CANCELLED_QUEUE, cancel_stock));
+        .with(transaction(&db, ORDER_CREATED_QUEUE, reserve_stock))
+        .with(transaction(&db, INVENTORY_PAYMENT_FAILED_QUEUE, release_stock))
+        .with(transaction(&db, INVENTORY_PAYMENT_SUCCEEDED_QUEUE, commit_stock))
+        .with(transaction(&db, INVENTORY_ORDER_CANCELLED_QUEUE, cancel_stock));
     Service::new(stock::routes(deps.db()))
         .publishes::<StockReserved>()
         .publishes::<StockRejected>()

@@ -36,9 +36,9 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
         .publishes::<OrderCancelled>()
         .consumes(
             Consumers::of(app.clone())
-                .add(transaction(&app.db, STOCK_REJECTED_QUEUE, reject_order))
-                .add(transaction(&app.db, ORDER_PAYMENT_FAILED_QUEUE, fail_order))
-                .add(transaction(&app.db, ORDER_PAYMENT_SUCCEEDED_QUEUE, complete_order)),
+                .with(transaction(&app.db, STOCK_REJECTED_QUEUE, reject_order))
+                .with(transaction(&app.db, ORDER_PAYMENT_FAILED_QUEUE, fail_order))
+                .with(transaction(&app.db, ORDER_PAYMENT_SUCCEEDED_QUEUE, complete_order)),
         )
         .every(Duration::from_secs(5), "sweeper", move || sweep(app.clone()))
 }

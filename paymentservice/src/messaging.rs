@@ -41,10 +41,10 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
         .publishes::<PaymentSucceeded>()
         .consumes(
             Consumers::of(app)
-                .add(transaction(&db, PAYMENT_INITIATED_QUEUE, take_payment).delay(bank.payment_delay))
-                .add(transaction(&db, PAYMENT_COMPLETED_QUEUE, audit_payment))
-                .add(transaction(&db, STOCK_RESERVED_QUEUE, pay_order).delay(bank.saga_delay))
-                .add(transaction(&db, PAYMENT_ORDER_CANCELLED_QUEUE, cancel_payment)),
+                .with(transaction(&db, PAYMENT_INITIATED_QUEUE, take_payment).delay(bank.payment_delay))
+                .with(transaction(&db, PAYMENT_COMPLETED_QUEUE, audit_payment))
+                .with(transaction(&db, STOCK_RESERVED_QUEUE, pay_order).delay(bank.saga_delay))
+                .with(transaction(&db, PAYMENT_ORDER_CANCELLED_QUEUE, cancel_payment)),
         )
 }
 

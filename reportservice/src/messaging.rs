@@ -29,7 +29,7 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
     let routes = OpenApiRouter::new().routes(routes!(generate_report)).with_state(app.clone());
     // As many at once as there are threads: the others wait in the queue, where they can be seen.
     let consumers = Consumers::of(app)
-        .add(consumer(REPORT_JOBS_QUEUE, compute_report).concurrency(settings.report_workers));
+        .with(consumer(REPORT_JOBS_QUEUE, compute_report).concurrency(settings.report_workers));
     Service::new(routes.merge(reports::routes(deps.db())))
         .publishes::<GenerateReportJob>()
         .consumes(consumers)

@@ -10,7 +10,7 @@ use crate::index;
 
 pub fn service(deps: &Deps, settings: &ReceiverSettings) -> Service {
     let consumers = Consumers::of(())
-        .add(transaction(&deps.db(), SEARCH_PRODUCT_UPDATES_QUEUE, reindex).delay(settings.delay()));
+        .with(transaction(&deps.db(), SEARCH_PRODUCT_UPDATES_QUEUE, reindex).delay(settings.delay()));
     Service::new(index::routes(deps.db())).consumes(consumers)
 }
 

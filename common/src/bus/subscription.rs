@@ -388,7 +388,7 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
         Consumers { state, subscriptions: Vec::new() }
     }
 
-    pub fn add<E: Event>(mut self, consumer: Consumer<S, E>) -> Self {
+    pub fn with<E: Event>(mut self, consumer: Consumer<S, E>) -> Self {
         let Consumer { queue, concurrency, batch, first, handler } = consumer;
         let has_first = first.is_some();
         let handler = WithState { state: self.state.clone(), first, handler };

@@ -1,4 +1,4 @@
-//! Spans by OpenTelemetry's conventions for HTTP and messaging. Ids are not made here but taken from the [`Context`].
+//! Spans by OpenTelemetry's conventions for HTTP and messaging. Their ids come from the [`Context`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +23,10 @@ use crate::context::Context;
 /// Longest wait at shutdown for a collector to take the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(3);
 
-/// Where the spans of a service go; nowhere if no collector is named. Cheap to clone.
+/// Exports the spans of a service; empty without a collector. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Spans {
-    /// A queue with a bound and a thread of its own that empties it: what does not fit is dropped, nobody waits.
+    /// A bounded queue with an exporting thread. Spans that do not fit are dropped, so no request waits.
     queue: Option<Arc<BatchSpanProcessor>>,
 }
 
@@ -65,17 +65,17 @@ impl Spans {
         Ok(Spans { queue: Some(Arc::new(queue)) })
     }
 
-    /// Sends what waits.
+    /// Sends the spans that are queued.
     pub(crate) async fn close(self) {
         let Some(queue) = self.queue else { return };
-        // Not on this thread: it may be the only one, and the connection to the collector needs it.
+        // On another thread: this one may be the only one, and the connection to the collector needs it.
         let closed = tokio::task::spawn_blocking(move || queue.shutdown_with_timeout(LAST_SPANS)).await;
         if !matches!(closed, Ok(Ok(()))) {
             tracing::warn!("the collector did not take the last spans in time");
         }
     }
 
-    /// A request came; `context` is that of its hop.
+    /// A request arrived; `context` is that of its span.
     pub(crate) fn serving(
         &self,
         request: &Request,
@@ -98,7 +98,7 @@ impl Spans {
         })
     }
 
-    /// A peer is called, in a hop of its own: `context` becomes that.
+    /// A peer is called, in a span of its own: `context` becomes that span's.
     #[cfg(feature = "http")]
     pub(crate) fn calling(&self, url: &str, path: &'static str, context: &mut Context) -> Span {
         self.descend(context);
@@ -152,7 +152,7 @@ impl Spans {
         span
     }
 
-    /// Only where the inner hop is exported: else its id would be the parent of the next one, and nobody knew it.
+    /// Only if the inner span is exported: else the next span would have a parent that no collector knows.
     fn descend(&self, context: &mut Context) {
         if self.queue.is_some() && ids(context).is_some() {
             context.descend();
@@ -195,7 +195,7 @@ impl Span {
         Span { span: None }
     }
 
-    /// The request was answered. What the client did wrong is no error of the server.
+    /// The request was answered. A client's mistake is no error of the server.
     pub(crate) fn answered(self, status: u16) {
         self.end(|span| responded(span, status, 500));
     }
@@ -209,13 +209,13 @@ impl Span {
         });
     }
 
-    /// The broker has the event durably.
+    /// The broker has stored the event durably.
     #[cfg(feature = "messaging")]
     pub(crate) fn published(self) {
         self.end(|_| ());
     }
 
-    /// The handler is through with the event.
+    /// The handler has ended.
     #[cfg(feature = "messaging")]
     pub(crate) fn handled(self, outcome: &'static str, failure: Option<&str>) {
         self.end(|span| {
@@ -234,7 +234,7 @@ impl Span {
     }
 }
 
-/// The ids in a context; `None` if its trace is one that nobody records.
+/// The ids in a context; `None` if its trace is not sampled.
 fn ids(context: &Context) -> Option<SpanContext> {
     let mut parts = context.traceparent.split('-').skip(1);
     let trace = TraceId::from_hex(parts.next()?).ok()?;
@@ -271,7 +271,7 @@ fn failed(span: &mut SpanData, kind: impl Into<Value>, reason: &str) {
     span.status = Status::error(reason.to_owned());
 }
 
-/// Says once that the collector is away, and once that it is back: the library would say it of every batch, or not at all.
+/// Logs once that the collector is unavailable, and once that it is back. The library would log every batch, or none.
 #[derive(Debug)]
 struct Exporter {
     otlp: SpanExporter,

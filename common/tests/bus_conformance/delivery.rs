@@ -25,9 +25,9 @@ async fn each_queue_of_a_fanout_sees_each_event_once() {
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let consumers = Consumers::of(seen.clone())
-        .add(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note))
-        .add(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note))
-        .add(consumer(ANALYTICS_PRODUCT_UPDATES_QUEUE, note));
+        .with(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note))
+        .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note))
+        .with(consumer(ANALYTICS_PRODUCT_UPDATES_QUEUE, note));
     let (app, bus) = start(&sandbox, consumers).await;
     for version in 1..=50 {
         let product = ProductUpdated { product_id: 1, name: "Laptop".into(), stock: 5, version };
@@ -51,9 +51,9 @@ async fn each_queue_of_a_fanout_sees_each_event_once() {
 async fn two_instances_share_a_queue() {
     let (sandbox, one, two) = (Sandbox::new().await, Seen::default(), Seen::default());
     let (first, bus) =
-        start(&sandbox, Consumers::of(one.clone()).add(consumer(USER_REGISTERED_QUEUE, note))).await;
+        start(&sandbox, Consumers::of(one.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     let (second, _) =
-        start(&sandbox, Consumers::of(two.clone()).add(consumer(USER_REGISTERED_QUEUE, note))).await;
+        start(&sandbox, Consumers::of(two.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     publish(&bus, 1..=200).await;
     eventually("all of them", async || one.numbers().len() + two.numbers().len() >= 200).await;
     first.stop().await;
@@ -76,7 +76,7 @@ async fn no_more_are_worked_on_at_once_than_was_said() {
     }
     let (sandbox, seen, gate) = (Sandbox::new().await, Seen::default(), Arc::new(Semaphore::new(0)));
     let consumers = Consumers::of(Work(seen.clone(), Arc::clone(&gate)))
-        .add(consumer(USER_REGISTERED_QUEUE, work).concurrency(2));
+        .with(consumer(USER_REGISTERED_QUEUE, work).concurrency(2));
     let (app, bus) = start(&sandbox, consumers).await;
     publish(&bus, 1..=6).await;
     for done in 0..=4 {
@@ -115,7 +115,7 @@ async fn a_confirm_belongs_to_its_message_however_many_publish_at_once() {
 
     let seen = Seen::default();
     let (app, _) =
-        start(&sandbox, Consumers::of(seen.clone()).add(consumer(USER_REGISTERED_QUEUE, note))).await;
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     eventually("all are there", async || seen.numbers().len() >= 64 * 90).await;
     app.stop().await;
     let mut all = seen.numbers();
@@ -138,7 +138,7 @@ async fn a_stop_settles_what_runs_and_leaves_the_rest_to_the_next() {
     }
     let (sandbox, seen, gate) = (Sandbox::new().await, Seen::default(), Arc::new(Semaphore::new(0)));
     let consumers = Consumers::of(Work(seen.clone(), Arc::clone(&gate)))
-        .add(consumer(USER_REGISTERED_QUEUE, work).concurrency(3));
+        .with(consumer(USER_REGISTERED_QUEUE, work).concurrency(3));
     let (app, bus) = start(&sandbox, consumers).await;
     publish(&bus, 1..=10).await;
     eventually("three run", async || seen.numbers().len() == 3).await;
@@ -153,7 +153,7 @@ async fn a_stop_settles_what_runs_and_leaves_the_rest_to_the_next() {
     assert_eq!(handled.len(), 3, "nothing new was begun");
 
     let (app, _) =
-        start(&sandbox, Consumers::of(next.clone()).add(consumer(USER_REGISTERED_QUEUE, note))).await;
+        start(&sandbox, Consumers::of(next.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     eventually("the rest", async || next.numbers().len() >= 7).await;
     app.stop().await;
     let mut all = [handled, next.numbers()].concat();

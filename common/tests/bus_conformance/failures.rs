@@ -27,7 +27,7 @@ async fn what_fails_once_is_tried_again_in_the_same_workflow() {
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (app, bus) =
-        start(&sandbox, Consumers::of(seen.clone()).add(consumer(USER_REGISTERED_QUEUE, fail_first))).await;
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, fail_first))).await;
     publish(&bus, [1]).await;
     eventually("it is tried again", async || seen.numbers().len() == 2).await;
     app.stop().await;
@@ -50,8 +50,8 @@ async fn what_does_not_parse_is_set_aside_at_once_and_its_neighbours_are_served(
         app.stop().await;
         let consumers = Consumers::of(seen.clone());
         let consumers = match batch {
-            1 => consumers.add(consumer(USER_REGISTERED_QUEUE, note)),
-            _ => consumers.add(consumer(USER_REGISTERED_QUEUE, note_all).batch(batch)),
+            1 => consumers.with(consumer(USER_REGISTERED_QUEUE, note)),
+            _ => consumers.with(consumer(USER_REGISTERED_QUEUE, note_all).batch(batch)),
         };
         let (app, _) = start(&sandbox, consumers).await;
         eventually("they are set aside", async || set_aside(&sandbox, QUEUE).await.len() == POISON.len())
@@ -97,8 +97,8 @@ async fn what_breaks_a_rule_is_set_aside_at_once_with_the_field_and_its_neighbou
         app.stop().await;
         let consumers = Consumers::of(seen.clone());
         let consumers = match batch {
-            1 => consumers.add(consumer(USER_REGISTERED_QUEUE, note)),
-            _ => consumers.add(consumer(USER_REGISTERED_QUEUE, note_all).batch(batch)),
+            1 => consumers.with(consumer(USER_REGISTERED_QUEUE, note)),
+            _ => consumers.with(consumer(USER_REGISTERED_QUEUE, note_all).batch(batch)),
         };
         let (app, _) = start(&sandbox, consumers).await;
         eventually("they are set aside", async || set_aside(&sandbox, QUEUE).await.len() == BAD.len()).await;
@@ -129,7 +129,7 @@ async fn what_is_rejected_is_set_aside_at_once_with_its_reason() {
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (app, bus) =
-        start(&sandbox, Consumers::of(seen.clone()).add(consumer(USER_REGISTERED_QUEUE, reject))).await;
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, reject))).await;
     let message = Message::of(&user(1), Context::fresh()).unwrap();
     let (id, workflow, body) = (message.id.clone(), message.context.workflow.clone(), message.body.clone());
     bus.send(message).await.unwrap();
@@ -157,7 +157,7 @@ async fn a_panic_in_a_handler_takes_nothing_else_down() {
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (app, bus) =
-        start(&sandbox, Consumers::of(seen.clone()).add(consumer(USER_REGISTERED_QUEUE, panic_first))).await;
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, panic_first))).await;
     publish(&bus, [1, 2, 3]).await;
     eventually("the others are handled", async || seen.times(2) == 1 && seen.times(3) == 1).await;
     assert_eq!(app.get("/ready").await.status, 200);
@@ -179,7 +179,7 @@ async fn while_something_is_away_an_event_waits_at_its_place_and_no_attempt_is_c
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (app, bus) = start(
         &sandbox,
-        Consumers::of(seen.clone()).add(consumer(USER_REGISTERED_QUEUE, away_thrice).concurrency(1)),
+        Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, away_thrice).concurrency(1)),
     )
     .await;
     bus.publish(&user(1)).await.unwrap();

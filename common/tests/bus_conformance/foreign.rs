@@ -51,10 +51,10 @@ impl Reader {
         let build = |deps: Deps, NoSettings {}| {
             let consumers = Consumers::of(seen);
             Service::new(OpenApiRouter::new()).consumes(match self {
-                Reader::Single => consumers.add(consumer(USER_REGISTERED_QUEUE, note)),
-                Reader::InTurn => consumers.add(consumer(USER_REGISTERED_QUEUE, note).batch(64)),
-                Reader::Batch => consumers.add(consumer(USER_REGISTERED_QUEUE, note_all).batch(50)),
-                Reader::Together => consumers.add(transaction(&deps.db(), USER_REGISTERED_QUEUE, note_in)),
+                Reader::Single => consumers.with(consumer(USER_REGISTERED_QUEUE, note)),
+                Reader::InTurn => consumers.with(consumer(USER_REGISTERED_QUEUE, note).batch(64)),
+                Reader::Batch => consumers.with(consumer(USER_REGISTERED_QUEUE, note_all).batch(50)),
+                Reader::Together => consumers.with(transaction(&deps.db(), USER_REGISTERED_QUEUE, note_in)),
             })
         };
         sandbox.start(WITH_DATABASE, Mode::Async, &[], build).await
@@ -144,8 +144,8 @@ async fn an_event_reaches_each_queue_of_a_fanout_whatever_its_routing_key() {
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let consumers = Consumers::of(seen.clone())
-        .add(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note).batch(64))
-        .add(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note).batch(64));
+        .with(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note).batch(64))
+        .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note).batch(64));
     let (app, _) = start(&sandbox, consumers).await;
     let mut wire = Wire::to(&sandbox).await;
     for version in 1..=10 {
@@ -183,7 +183,7 @@ async fn an_event_that_fails_is_tried_again_or_set_aside_whatever_is_noted_of_it
         (entry("x-published-at", i64::MIN.to_string()), false),
     ];
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
-    let consumers = Consumers::of(seen.clone()).add(consumer(USER_REGISTERED_QUEUE, fail_odd));
+    let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, fail_odd));
     let (app, _) = start(&sandbox, consumers).await;
     let mut wire = Wire::to(&sandbox).await;
     for (number, (headers, _)) in (0_i64..).zip(&notes) {

@@ -132,7 +132,7 @@ async fn a_handler_that_always_fails_is_asked_five_times_with_longer_and_longer_
     }
     let (sandbox, attempts) = (Sandbox::new().await, Attempts::default());
     let (app, bus) =
-        start(&sandbox, Consumers::of(attempts.clone()).add(consumer(USER_REGISTERED_QUEUE, fail))).await;
+        start(&sandbox, Consumers::of(attempts.clone()).with(consumer(USER_REGISTERED_QUEUE, fail))).await;
     let message = Message::of(&user(1), Context::fresh()).unwrap();
     let (id, begun_us) = (message.id.clone(), message.published_us);
     bus.send(message).await.unwrap();

@@ -98,7 +98,7 @@ async fn a_consuming_channel_that_the_broker_closes_is_built_anew() {
     let (sandbox, seen, broker) = (Sandbox::new().await, Seen::default(), OwnBroker::start().await);
     broker.limit_handling(Duration::from_secs(3));
     let url = format!("--amqp-url={}", broker.url());
-    let consumers = Consumers::of(seen.clone()).add(consumer(USER_REGISTERED_QUEUE, hang_first));
+    let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, hang_first));
     let (app, bus) = start_with(&sandbox, &[&url], consumers).await;
     publish(&bus, [1, 2]).await;
     eventually("its neighbour is served", async || seen.times(2) == 1).await;
@@ -113,7 +113,7 @@ async fn a_consuming_channel_that_the_broker_closes_is_built_anew() {
 async fn a_queue_that_is_deleted_under_its_consumer_comes_back() {
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (app, bus) =
-        start(&sandbox, Consumers::of(seen.clone()).add(consumer(USER_REGISTERED_QUEUE, note))).await;
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     publish(&bus, [1]).await;
     eventually("it is served", async || seen.times(1) == 1).await;
     delete_queue(&sandbox, QUEUE).await;
@@ -130,8 +130,8 @@ async fn a_queue_of_a_fanout_that_is_deleted_gets_the_events_of_another_service_
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (publisher, bus) = start(&sandbox, Consumers::of(())).await;
     let consumers = Consumers::of(seen.clone())
-        .add(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note_product))
-        .add(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note_product));
+        .with(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note_product))
+        .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note_product));
     let build = |_: Deps, NoSettings {}| Service::new(OpenApiRouter::new()).consumes(consumers);
     let consumer = sandbox.start(ABOUT, Mode::Async, &[], build).await;
     bus.publish(&product(1)).await.unwrap();
@@ -165,7 +165,7 @@ async fn a_connection_that_leads_into_a_black_hole_is_given_up() {
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (proxy, url) = Proxy::to_broker(&sandbox).await;
     let consumers =
-        Consumers::of(Work(seen.clone(), proxy.clone())).add(consumer(USER_REGISTERED_QUEUE, work));
+        Consumers::of(Work(seen.clone(), proxy.clone())).with(consumer(USER_REGISTERED_QUEUE, work));
     let (app, bus) = start_with(&sandbox, &[&url], consumers).await;
     let (other, other_bus) = start(&sandbox, Consumers::of(())).await;
     publish(&other_bus, [1]).await;
@@ -188,7 +188,7 @@ async fn a_connection_that_leads_into_a_black_hole_is_given_up() {
 /// connected directly.
 async fn behind_proxy(sandbox: &Sandbox, seen: &Seen) -> (TestApp, Proxy, TestApp, Bus) {
     let (proxy, url) = Proxy::to_broker(sandbox).await;
-    let consumers = Consumers::of(seen.clone()).add(consumer(USER_REGISTERED_QUEUE, note).batch(64));
+    let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note).batch(64));
     let build = |_: Deps, NoSettings {}| Service::new(OpenApiRouter::new()).consumes(consumers);
     let app = sandbox.start(ABOUT, Mode::Async, &[&url], build).await;
     let (other, bus) = start(sandbox, Consumers::of(())).await;

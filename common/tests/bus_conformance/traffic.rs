@@ -34,7 +34,7 @@ impl Traffic {
             traffic.with(|ledger| ledger.handled.push(user.user_id));
             Ok(Outcome::Applied)
         }
-        Consumers::of(self.clone()).add(consumer(USER_REGISTERED_QUEUE, handle))
+        Consumers::of(self.clone()).with(consumer(USER_REGISTERED_QUEUE, handle))
     }
 
     /// Publishes while `trouble` lasts, each event again until it is confirmed.

@@ -154,7 +154,7 @@ async fn what_is_missing_is_named_and_nothing_more() {
     let build = |deps: Deps, NoSettings {}| {
         Service::new(routes(&deps, None, Arc::new(Semaphore::new(0))))
             .needs_broker()
-            .consumes(Consumers::of(()).add(consumer(USER_REGISTERED_QUEUE, ignore)))
+            .consumes(Consumers::of(()).with(consumer(USER_REGISTERED_QUEUE, ignore)))
     };
     let app = sandbox.start_unready(ABOUT, Mode::Async, &[&to_database, &to_broker], build).await;
     let missing = async || app.get("/ready").await.body["detail"].as_str().unwrap_or_default().to_owned();

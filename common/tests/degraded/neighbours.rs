@@ -48,7 +48,7 @@ async fn start(sandbox: &Sandbox, users: &[i64]) -> TestApp {
     let consumed = work.clone();
     let build = |deps: Deps, NoSettings {}| {
         let consumers =
-            Consumers::of(consumed).add(transaction(&deps.db(), USER_REGISTERED_QUEUE, serve).first(arrive));
+            Consumers::of(consumed).with(transaction(&deps.db(), USER_REGISTERED_QUEUE, serve).first(arrive));
         Service::new(OpenApiRouter::new()).consumes(consumers)
     };
     let app = sandbox.start(ABOUT, Mode::Async, &[], build).await;

@@ -81,7 +81,7 @@ async fn start_mailer(sandbox: &Sandbox, more: &[&str], fail: Vec<HandlerError>)
         let state = (deps.bus, Arc::clone(&hops), Failures::new(Mutex::new(fail)));
         Service::new(OpenApiRouter::new())
             .publishes::<OrderCreated>()
-            .consumes(Consumers::of(state).add(consumer(USER_REGISTERED_QUEUE, handle)))
+            .consumes(Consumers::of(state).with(consumer(USER_REGISTERED_QUEUE, handle)))
     };
     (sandbox.start(about("mailer", None), Mode::Async, more, build).await, hops)
 }
