@@ -279,3 +279,176 @@ impl<S: Source> Consumer<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
+    use anyhow::anyhow;
+    use futures_util::stream;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::bus::policy::Attempts;
+    use crate::bus::{Consumers, HandlerError, Incoming, Outcome, PublisherHandle, consumer};
+    use crate::context::Context;
+    use crate::events::{USER_REGISTERED_QUEUE, UserRegistered};
+    use crate::otel::Spans;
+
+    const QUEUE: &str = USER_REGISTERED_QUEUE.name;
+    const FAILS: i64 = 3;
+    const WAITS_ONCE: i64 = 5;
+
+    /// A transport in memory: acknowledgements are noted.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<i64>>>);
+
+    impl Source for Memory {
+        type Receipt = i64;
+
+        async fn acknowledge(&self, batch: &[Received<Self>], _cumulative: bool) -> anyhow::Result<()> {
+            self.0.lock().unwrap().extend(batch.iter().map(|(_, receipt)| receipt));
+            Ok(())
+        }
+
+        fn is_open(&self) -> bool {
+            true
+        }
+
+        async fn cancel(&self) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn delivery(user_id: i64) -> anyhow::Result<Received<Memory>> {
+        let user = UserRegistered { user_id, email: "a@example.org".into() };
+        let delivery = Delivery {
+            received: Instant::now(),
+            message_id: user_id.to_string(),
+            context: Context::fresh(),
+            published_us: None,
+            attempts: Attempts::default(),
+            body: serde_json::to_vec(&user)?,
+        };
+        Ok((delivery, user_id))
+    }
+
+    /// The users that the handler saw, in order.
+    #[derive(Clone, Default)]
+    struct Seen(Arc<Mutex<Vec<i64>>>);
+
+    impl Seen {
+        fn note(&self, user_id: i64) -> Result<Outcome, HandlerError> {
+            let mut seen = self.0.lock().unwrap();
+            let first = !seen.contains(&user_id);
+            seen.push(user_id);
+            match user_id {
+                FAILS => Err(HandlerError::Retry(anyhow!("not yet"))),
+                WAITS_ONCE if first => Err(HandlerError::Unavailable(anyhow!("away"))),
+                _ => Ok(Outcome::Applied),
+            }
+        }
+    }
+
+    async fn one(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
+        seen.note(user.user_id)
+    }
+
+    async fn several(seen: Seen, users: Vec<Incoming<UserRegistered>>) -> Result<Vec<Outcome>, HandlerError> {
+        users.iter().map(|user| seen.note(user.user_id)).collect()
+    }
+
+    async fn skip_even(_: Seen, user: Incoming<UserRegistered>) -> Result<Option<Outcome>, HandlerError> {
+        Ok((user.user_id % 2 == 0).then_some(Outcome::Duplicate))
+    }
+
+    /// Runs the consumers over `users`; what was published, and what was acknowledged.
+    async fn run(consumers: Consumers<Seen>, users: &[i64]) -> (Vec<Message>, Vec<i64>) {
+        let (bus, connect): (Bus, watch::Sender<PublisherHandle>) = Bus::new(Spans::default());
+        let (publisher, mut publishes) = mpsc::channel::<super::super::Publish>(16);
+        connect.send_replace(Some(publisher));
+        let (source, stop) = (Memory::default(), CancellationToken::new());
+        let subscription = consumers.into_subscriptions().remove(0);
+        let consumer = Consumer { subscription, source: source.clone(), bus, stop: stop.clone() };
+        let deliveries: Vec<_> = users.iter().map(|user| delivery(*user)).collect();
+        let running = consumer.run(stream::iter(deliveries).chain(stream::pending()));
+        let (mut published, all): (Vec<Message>, HashSet<i64>) =
+            (Vec::new(), users.iter().copied().collect());
+        let watching = async {
+            while source.0.lock().unwrap().iter().copied().collect::<HashSet<_>>() != all {
+                tokio::select! {
+                    Some(publish) = publishes.recv() => {
+                        published.push(publish.message);
+                        publish.outcome.send(Ok(())).ok();
+                    }
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                }
+            }
+            stop.cancel();
+        };
+        let (ended, ()) = tokio::join!(running, watching);
+        ended.expect("it stops in order");
+        let mut acknowledged = source.0.lock().unwrap().clone();
+        acknowledged.sort_unstable();
+        (published, acknowledged)
+    }
+
+    /// The one that fails is stored for a retry; each delivery is acknowledged once.
+    fn assert_retries_one((published, acknowledged): (Vec<Message>, Vec<i64>), users: &[i64]) {
+        assert_eq!(acknowledged, users);
+        let [message] = &published[..] else { panic!("not one message: {published:?}") };
+        assert_eq!(message.address, Address::Retry { queue: QUEUE, after_seconds: 1 });
+        let failure = message.failure.as_ref().expect("it failed");
+        assert_eq!((&*message.id, failure.attempt, &*failure.reason), ("3", 1, "not yet"));
+    }
+
+    #[tokio::test]
+    async fn each_event_is_handled_in_its_own_task_or_one_after_the_other() {
+        for size in [1, 10] {
+            let seen = Seen::default();
+            let consumers =
+                Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, one).batch(size));
+            assert_retries_one(run(consumers, &[1, 2, 3, 4]).await, &[1, 2, 3, 4]);
+            let mut seen = seen.0.lock().unwrap().clone();
+            seen.sort_unstable();
+            assert_eq!(seen, [1, 2, 3, 4], "batches of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn events_of_a_batch_that_fails_are_handled_alone() {
+        let seen = Seen::default();
+        let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, several));
+        assert_retries_one(run(consumers, &[1, 2, 3, 4]).await, &[1, 2, 3, 4]);
+        assert_eq!(*seen.0.lock().unwrap(), [1, 2, 3, 1, 2, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn only_an_event_that_waits_is_handled_again() {
+        let seen = Seen::default();
+        let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, one).batch(10));
+        let (published, acknowledged) = run(consumers, &[1, 2, 5]).await;
+        assert_eq!((published.len(), &acknowledged[..]), (0, &[1, 2, 5][..]));
+        assert_eq!(*seen.0.lock().unwrap(), [1, 2, 5, 5]);
+    }
+
+    #[tokio::test]
+    async fn events_come_to_their_handler_after_what_comes_first() {
+        for size in [1, 10] {
+            let seen = Seen::default();
+            let consumer = consumer(USER_REGISTERED_QUEUE, one).batch(size);
+            let consumers = Consumers::of(seen.clone()).with(consumer.first(skip_even));
+            assert_retries_one(run(consumers, &[1, 2, 3, 4]).await, &[1, 2, 3, 4]);
+            let mut seen = seen.0.lock().unwrap().clone();
+            seen.sort_unstable();
+            assert_eq!(seen, [1, 3], "batches of {size}");
+        }
+        let begun = Instant::now();
+        let delayed = consumer(USER_REGISTERED_QUEUE, one).delay(Duration::from_millis(100));
+        let (_, acknowledged) = run(Consumers::of(Seen::default()).with(delayed), &[1, 2]).await;
+        assert_eq!(acknowledged, [1, 2]);
+        assert!(begun.elapsed() >= Duration::from_millis(100));
+    }
+}
