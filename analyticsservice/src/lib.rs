@@ -9,11 +9,11 @@
 //! | stores | clicks, product updates | the same |
 
 use common::fanout::ReceiverSettings;
-use common::pack::Limits;
 use common::{About, effects};
 use sqlx::migrate::Migrator;
 
 pub mod analytics;
+mod batching;
 #[cfg(feature = "async")]
 pub mod messaging;
 #[cfg(feature = "sync")]
@@ -33,9 +33,6 @@ pub enum Packing {
     On,
     Off,
 }
-
-/// What goes together at most. A consumer that is behind has 400 packs in memory: with more bytes it would need over 64 MiB.
-const PACK: Limits = Limits { items: 512, bytes: 48 * 1024 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 pub const ABOUT: About = About {

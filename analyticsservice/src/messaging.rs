@@ -3,105 +3,67 @@
 
 use axum::extract::State;
 use common::api::Done;
-use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming, Message, Outcome};
-use common::context::now_us;
+use common::bus::{Bus, Consumers, HandlerError, Incoming, Outcome, consumer, transaction};
 use common::error::Problems;
 use common::events::{
-    self, ANALYTICS_PRODUCT_UPDATES_QUEUE, CLICK_TRACKED_QUEUE, ClickTracked, Clicks, Event, PackedClick,
-    ProductUpdated,
+    ANALYTICS_PRODUCT_UPDATES_QUEUE, BatchedClick, CLICK_TRACKED_QUEUE, ClickTracked, Clicks, ProductUpdated,
 };
-use common::pack::{Packer, alike};
 use common::web::Json;
 use common::{ApiError, Context, Db, Deps, Service, Tx, effects, failpoint};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
+use crate::Settings;
 use crate::analytics::{self, NewClick};
-use crate::{PACK, Packing, Settings};
+use crate::batching::ClickSink;
+use crate::batching::publishing::publish;
 
 /// Messages that are handled together.
 const BATCH: usize = 200;
 /// Clicks that are stored together: a batch of packs has many more.
 const CHUNK: usize = 1000;
 
-/// How a click gets to the broker.
-#[derive(Clone)]
-enum Way {
-    Alone(Bus),
-    Packed(Packer<PackedClick>),
-}
-
 pub fn service(deps: &Deps, settings: &Settings) -> Service {
-    let (way, worker) = match settings.click_packing {
-        Packing::Off => (Way::Alone(deps.bus.clone()), None),
-        Packing::On => {
-            let (packer, worker) = Packer::new(PACK, PackedClick::weight);
-            (Way::Packed(packer), Some(worker))
-        }
-    };
-    let routes = OpenApiRouter::new().routes(routes!(track_click)).with_state(way);
+    let db = deps.db();
+    let (sink, worker) = ClickSink::new(settings.click_packing, deps.bus.clone(), BatchedClick::weight);
+    let routes = OpenApiRouter::new().routes(routes!(track_click)).with_state(sink);
     let service = Service::new(routes.merge(analytics::routes(deps.db())))
         .publishes::<ClickTracked>()
         .needs_broker()
         .consumes(
-            Consumers::of(deps.db()).on_batch(CLICK_TRACKED_QUEUE, BATCH, store_clicks).together_after(
-                settings.receiver.delay(),
-                &deps.db(),
-                ANALYTICS_PRODUCT_UPDATES_QUEUE,
-                log_update,
+            Consumers::of(db.clone()).with(consumer(CLICK_TRACKED_QUEUE, store_clicks).batch(BATCH)).with(
+                transaction(&db, ANALYTICS_PRODUCT_UPDATES_QUEUE, log_update)
+                    .delay(settings.receiver.delay()),
             ),
         );
     let Some(worker) = worker else { return service };
     let bus = deps.bus.clone();
-    service.worker("click packer", |stop| worker.run(stop, move |pack| publish(bus.clone(), pack)))
+    service.worker("click batcher", |stop| worker.run(stop, move |batch| publish(bus.clone(), batch)))
 }
 
 /// Track a click; the answer means that the broker has it
 #[utoipa::path(post, path = "/track_click", request_body = NewClick,
     responses((status = 200, body = Done), Problems))]
 async fn track_click(
-    State(way): State<Way>,
+    State(sink): State<ClickSink<Bus, BatchedClick>>,
     Json(click): Json<NewClick>,
 ) -> Result<axum::Json<Done>, ApiError> {
     let click = click.tracked();
-    match way {
-        Way::Alone(bus) => bus.publish(&click).await?,
-        Way::Packed(packer) => packer.send(PackedClick { context: Context::current(), click }).await?,
+    match sink {
+        ClickSink::Direct(bus) => bus.publish(&click).await?,
+        ClickSink::Batched(batcher) => {
+            batcher.send(BatchedClick { context: Context::current(), click }).await?;
+        }
     }
     Ok(axum::Json(Done { status: "tracked".into() }))
 }
 
-/// One message and one confirm for all of them; one alone goes as without packing.
-async fn publish(bus: Bus, pack: Vec<PackedClick>) -> Vec<Result<(), ApiError>> {
-    let published = match &pack[..] {
-        [PackedClick { context, click }] => context.clone().scope(bus.publish(click)).await,
-        pack => publish_pack(&bus, pack).await,
-    };
-    alike(&published, pack.len())
-}
-
-/// In a workflow of its own: those of the clicks travel with them.
-async fn publish_pack(bus: &Bus, pack: &[PackedClick]) -> Result<(), ApiError> {
-    let message = Message {
-        id: Uuid::now_v7().to_string(),
-        event: ClickTracked::NAME.into(),
-        exchange: "".into(),
-        routing_key: CLICK_TRACKED_QUEUE.name.into(),
-        context: Context::fresh(),
-        published_us: now_us(),
-        body: events::pack(pack)?,
-        notes: Vec::new(),
-    };
-    bus.send(message).await.map_err(|error| ApiError::Unavailable(error.to_string().into()))
-}
-
 /// Keyed by the event's id: a click that is stored stays as it is, and what a batch that failed has left is not stored again.
 /// A click whose id is stored with other contents is set aside.
-async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Handled>, HandlerError> {
+async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Outcome>, HandlerError> {
     let clicks: Vec<Arrived<'_>> =
         messages.iter().enumerate().flat_map(|(place, message)| arrived(place, message)).collect();
-    let mut handled = vec![Handled::Duplicate; messages.len()];
+    let mut handled = vec![Outcome::Duplicate; messages.len()];
     let (mut connection, mut again) = (db.acquire().await?, Vec::new());
     for (n, chunk) in clicks.chunks(CHUNK).enumerate() {
         if n > 0 {
@@ -112,7 +74,7 @@ async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Han
         for Arrived { place, context, click } in chunk {
             if stored.remove(&click.event_id) {
                 effects::completed_in(effects::CLICK, context, "stored");
-                handled[*place] = Handled::Applied;
+                handled[*place] = Outcome::Applied;
             } else {
                 again.push(*click);
             }
@@ -121,7 +83,6 @@ async fn store_clicks(db: Db, messages: Vec<Incoming<Clicks>>) -> Result<Vec<Han
     if !again.is_empty() && analytics::differ(&mut connection, &again).await? {
         return Err(ApiError::Conflict("a click with this id is stored with other contents".into()).into());
     }
-    connection.release();
     Ok(handled)
 }
 
@@ -133,12 +94,12 @@ struct Arrived<'a> {
 }
 
 fn arrived(place: usize, message: &Incoming<Clicks>) -> impl Iterator<Item = Arrived<'_>> {
-    let (one, pack) = match &message.event {
+    let (one, batch) = match &message.event {
         Clicks::One(click) => (Some(Arrived { place, context: &message.context, click }), &[][..]),
-        Clicks::Pack(pack) => (None, &pack[..]),
+        Clicks::Batch(batch) => (None, &batch[..]),
     };
-    let packed = pack.iter().map(move |PackedClick { context, click }| Arrived { place, context, click });
-    one.into_iter().chain(packed)
+    let batched = batch.iter().map(move |BatchedClick { context, click }| Arrived { place, context, click });
+    one.into_iter().chain(batched)
 }
 
 /// Keyed by the product's version: each is recorded once, the same one with other contents is set aside.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use analyticsservice::{ABOUT, Settings, messaging, sync};
 use common::context::REQUEST_ID;
-use common::events::{self, ClickTracked, Clicks, PackedClick};
+use common::events::{self, BatchedClick, ClickTracked, Clicks};
 use common::testing::{Client, Method, Reply, Sandbox, TestApp, effects_of, eventually, nobody};
 use common::{Context, Deps, Mode, Service};
 use futures_util::future::{join, join_all};
@@ -90,15 +90,15 @@ async fn assert_stored_once(sandbox: &Sandbox, pages: &[String]) {
     assert_eq!(stored(sandbox).await, once(pages));
 }
 
-fn packed(page: &str) -> PackedClick {
+fn packed(page: &str) -> BatchedClick {
     let event = json!({"event_id": uuid::Uuid::now_v7(), "user_id": 1, "page": page});
     let click: ClickTracked = serde_json::from_value(event).expect("a click");
-    PackedClick { context: Context { workflow: page.to_owned(), ..Context::fresh() }, click }
+    BatchedClick { context: Context { workflow: page.to_owned(), ..Context::fresh() }, click }
 }
 
 fn body(pages: &[String]) -> String {
-    let clicks: Vec<PackedClick> = pages.iter().map(|page| packed(page)).collect();
-    String::from_utf8(events::pack(&clicks).expect("JSON")).expect("text")
+    let clicks: Vec<BatchedClick> = pages.iter().map(|page| packed(page)).collect();
+    String::from_utf8(events::batch(&clicks).expect("JSON")).expect("text")
 }
 
 /// From now on each statement's number of clicks is noted, and a click on this page refused, as PostgreSQL refuses what it
@@ -147,7 +147,7 @@ async fn clicks_that_wait_together_share_messages_and_each_is_stored_once_in_its
                 let workflow = properties["correlation_id"].as_str().expect("a workflow");
                 workflows.insert(click.page, workflow.to_owned());
             }
-            Clicks::Pack(pack) => {
+            Clicks::Batch(pack) => {
                 assert!(
                     pack.len() > 1
                         && !pages.contains(&properties["correlation_id"].as_str().unwrap().to_owned())
@@ -205,7 +205,7 @@ async fn a_pack_that_comes_again_stores_nothing_twice() {
     declare(&sandbox).await;
     let name = &sandbox.schema;
     let [first, second, third] = ["a", "b", "c"].map(|page| packed(&format!("/{name}/{page}")));
-    let text = |clicks: &[PackedClick]| String::from_utf8(events::pack(clicks).unwrap()).unwrap();
+    let text = |clicks: &[BatchedClick]| String::from_utf8(events::batch(clicks).unwrap()).unwrap();
     let pack = text(&[first.clone(), second.clone()]);
     for (body, id) in [
         (&pack, "pack"),

@@ -7,8 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::rules;
-use crate::web::{is_email, no_nul, no_nul_opt};
+use crate::rules::{self, is_email, no_nul, no_nul_opt};
 
 /// A request to a peer: `POST` of this type as JSON.
 pub trait Call: Serialize + Sync {

@@ -94,6 +94,22 @@ pub struct DatabaseSettings {
 
 #[derive(Args, Clone, Debug)]
 pub struct BrokerSettings {
+    #[command(flatten)]
+    pub amqp: AmqpSettings,
+    /// Events that one queue's consumer works on at once
+    #[arg(long, env, global = true, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub consumer_prefetch: u16,
+    /// Events that may wait in the outbox, for the broker or for one destination, before new work for it is refused with 503
+    #[arg(long, env, global = true, default_value_t = 100_000)]
+    pub outbox_max_rows: i64,
+    /// Seconds that an event may wait in the outbox before new work for its destination is refused with 503
+    #[arg(long, env, global = true, default_value_t = 600)]
+    pub outbox_max_age_seconds: u32,
+}
+
+/// The address of RabbitMQ.
+#[derive(Args, Clone, Debug)]
+pub struct AmqpSettings {
     /// amqp://USER:PASSWORD@HOST:PORT/VHOST; or give RABBITMQ_HOST and the like
     #[arg(long, env, hide_env_values = true, global = true)]
     pub amqp_url: Option<String>,
@@ -107,15 +123,6 @@ pub struct BrokerSettings {
     pub rabbitmq_password: String,
     #[arg(long, env, global = true, default_value = "%2f")]
     pub rabbitmq_vhost: String,
-    /// Events that one queue's consumer works on at once
-    #[arg(long, env, global = true, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    pub consumer_prefetch: u16,
-    /// Events that may wait in the outbox, for the broker or for one destination, before new work for it is refused with 503
-    #[arg(long, env, global = true, default_value_t = 100_000)]
-    pub outbox_max_rows: i64,
-    /// Seconds that an event may wait in the outbox before new work for its destination is refused with 503
-    #[arg(long, env, global = true, default_value_t = 600)]
-    pub outbox_max_age_seconds: u32,
 }
 
 /// Where the other services are, in sync mode: a setting such as `EMAIL_SERVICE_URL` for each service that has callers.

@@ -49,7 +49,7 @@ impl Context {
     }
 
     /// As it came in the body of a message, where one message holds several workflows.
-    pub(crate) fn packed<'de, D: Deserializer<'de>>(body: D) -> Result<Context, D::Error> {
+    pub(crate) fn batched<'de, D: Deserializer<'de>>(body: D) -> Result<Context, D::Error> {
         let context = Context::deserialize(body)?;
         Ok(Context { accepted_us: plausible(Some(context.accepted_us)), ..context })
     }

@@ -1,11 +1,15 @@
-//! The service's own schema in PostgreSQL: a pool that is opened without waiting for the server, a keeper that
-//! waits for it, migrates, and notices when it is away, so that requests are refused at once instead of queueing.
+//! The service's own schema in PostgreSQL. The pool opens without waiting for the server. A monitor waits for the server,
+//! migrates the schema, and detects outages, so that requests are refused at once instead of queueing.
 
+#[cfg(feature = "messaging")]
+use std::any::Any;
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use contract::Failpoint;
+#[cfg(feature = "messaging")]
+use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
@@ -14,38 +18,62 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseSettings;
-use crate::{failpoint, metrics};
+use crate::{ApiError, failpoint, metrics};
 
 mod address;
 mod pool;
 pub use pool::Connection;
 use pool::{ACQUIRE_TIMEOUT, Counts, Pool};
 
-/// A transaction in the service's schema. Dropped without a commit it is rolled back.
+/// A transaction in the service's schema. It is rolled back if it is dropped without a commit.
 pub struct Tx {
     connection: Connection,
     begun: Instant,
-    /// What it leaves in the outbox.
-    #[cfg(feature = "amqp")]
-    pub(crate) events: crate::outbox::Events,
+    #[cfg(feature = "messaging")]
+    hooks: Vec<Box<dyn CommitHook>>,
+}
+
+/// What a module attaches to a transaction: statements before the commit, an action after it.
+#[cfg(feature = "messaging")]
+pub(crate) trait CommitHook: Any + Send {
+    fn before_commit<'a>(&'a mut self, tx: &'a mut PgConnection) -> BoxFuture<'a, Result<(), sqlx::Error>>;
+
+    fn after_commit(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
 impl Tx {
-    /// With the events that were left in it, which the relay then sends.
+    /// Commits, and runs the hooks: the events that the outbox attached are written before and sent after the commit.
     ///
     /// # Errors
-    /// As the database; then it is not known whether it took effect.
+    /// As the database; then it is not known whether the transaction took effect.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        #[cfg(feature = "amqp")]
-        self.events.write(&mut self.connection).await?;
+        #[cfg(feature = "messaging")]
+        for hook in &mut self.hooks {
+            hook.before_commit(&mut self.connection).await?;
+        }
         failpoint::pass(Failpoint::BeforeCommit);
         self.connection.commit().await?;
-        self.connection.release();
+        // Back to the pool before the hooks run.
+        drop(self.connection);
         metrics::get().db_transaction.observe(self.begun.elapsed().as_secs_f64());
         failpoint::pass(Failpoint::AfterCommit);
-        #[cfg(feature = "amqp")]
-        self.events.committed().await;
+        #[cfg(feature = "messaging")]
+        for hook in self.hooks {
+            hook.after_commit().await;
+        }
         Ok(())
+    }
+
+    /// The hook of this type; `new` makes it on first use.
+    #[cfg(feature = "messaging")]
+    pub(crate) fn hook<H: CommitHook>(&mut self, new: impl FnOnce() -> H) -> &mut H {
+        let known = self.hooks.iter().position(|hook| (&**hook as &dyn Any).is::<H>());
+        let at = known.unwrap_or_else(|| {
+            self.hooks.push(Box::new(new()));
+            self.hooks.len() - 1
+        });
+        let hook: &mut dyn Any = &mut *self.hooks[at];
+        hook.downcast_mut().expect("the hook at this position has this type")
     }
 }
 
@@ -65,35 +93,35 @@ impl DerefMut for Tx {
 /// Outbox, inbox and idempotency keys: the same in every service, numbered apart from the service's own.
 pub(crate) static COMMON: Migrator = sqlx::migrate!();
 
-/// For the relay. The outbox is empty at one time and has a long backlog at another, and plans are kept: what the statistics say
-/// of it may be wrong, its key is always right.
+/// Planner settings for the relay. PostgreSQL keeps plans while the outbox changes between empty and a long backlog, so
+/// statistics may mislead the planner. The primary key is always the right index.
 pub(crate) const BY_KEY: [(&str, &str); 3] =
     [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("enable_bitmapscan", "off")];
-/// For the keeper's own: on a machine that is short of time a login takes seconds, and giving up only costs more of it.
+/// Time limit for the monitor's login. On an overloaded machine a login takes seconds, and a retry adds to the load.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the relay's batches, two destinations that keep it waiting, and what is done from time to time.
-const RELAY_CONNECTIONS: u32 = 4;
-/// Connections that are opened before they are needed.
+/// For the relay's batches, two destinations that do not answer, and periodic work.
+const BACKGROUND_CONNECTIONS: u32 = 4;
+/// Connections that are opened before the first request.
 const WARM: usize = 5;
 const PING_EVERY: Duration = Duration::from_millis(500);
 
 /// Handle to the service's schema. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
-    pool: Pool,
-    /// The outbox's own connections: publishing must not wait behind requests.
-    relay: Pool,
+    requests: Pool,
+    /// Separate from `requests`, so that publishing does not wait behind requests.
+    background: Pool,
     ready: watch::Receiver<bool>,
 }
 
-/// The task that keeps [`Db`] honest.
-pub struct Keeper {
-    /// Outside the pool, so that a pool that is busy is not taken for a server that is away.
+/// Monitors the database and updates [`Db`]'s readiness.
+pub struct DbMonitor {
+    /// For a connection outside the pools, so that a busy pool does not look like an outage.
     options: PgConnectOptions,
-    /// For people, with the setting that says so.
+    /// The server and the setting that names it, for log messages.
     place: String,
-    pool: Pool,
     requests: Pool,
+    background: Pool,
     schema: String,
     migrations: &'static Migrator,
     migrated: bool,
@@ -101,7 +129,7 @@ pub struct Keeper {
 }
 
 impl Db {
-    /// Opens the pools without connecting.
+    /// Creates the pools without connecting.
     ///
     /// # Errors
     /// One line, when the settings are missing or malformed.
@@ -109,7 +137,7 @@ impl Db {
         settings: &DatabaseSettings,
         service: &str,
         migrations: &'static Migrator,
-    ) -> Result<(Db, Keeper), String> {
+    ) -> Result<(Db, DbMonitor), String> {
         let schema = settings.db_schema.clone().unwrap_or_else(|| service.to_owned());
         let (options, setting) = address::options(settings)?;
         let place = format!("{} ({setting})", address::place(&options));
@@ -119,27 +147,30 @@ impl Db {
             ("lock_timeout", "2s"),
             ("idle_in_transaction_session_timeout", "30s"),
         ]);
-        // A relay's delete may be lost in a crash: the event is then sent again and recognised. No need to sync the log.
-        let relayed = options.clone().options([("synchronous_commit", "off")]).options(BY_KEY);
+        // A crash may lose a relay's delete; then the event is sent again and the inbox recognises it. So the relay need not
+        // wait for the log to reach the disk.
+        let background = options.clone().options([("synchronous_commit", "off")]).options(BY_KEY);
         let (ready, watched) = watch::channel(false);
         let db = Db {
-            pool: Pool::new(options.clone(), settings.db_pool_size),
-            relay: Pool::new(relayed, RELAY_CONNECTIONS),
+            requests: Pool::new(options.clone(), settings.db_pool_size),
+            background: Pool::new(background, BACKGROUND_CONNECTIONS),
             ready: watched,
         };
-        let (pool, requests) = (db.relay.clone(), db.pool.clone());
-        Ok((db, Keeper { options, place, pool, requests, schema, migrations, migrated: false, ready }))
+        let (requests, background) = (db.requests.clone(), db.background.clone());
+        let monitor =
+            DbMonitor { options, place, requests, background, schema, migrations, migrated: false, ready };
+        Ok((db, monitor))
     }
 
-    /// For single statements.
+    /// A connection for single statements. Drop it when the statement is done.
     ///
     /// # Errors
-    /// At once while the database is away or not migrated yet; within 2 s when no connection is free.
+    /// At once while the database is unavailable or not migrated; after 2 s when no connection is free.
     pub async fn acquire(&self) -> Result<Connection, sqlx::Error> {
-        self.timed(self.pool.acquire()).await
+        self.timed(self.requests.acquire()).await
     }
 
-    /// For statements that belong together.
+    /// A transaction, for statements that belong together.
     ///
     /// # Errors
     /// As [`Db::acquire`].
@@ -149,12 +180,12 @@ impl Db {
         Ok(Tx {
             connection,
             begun: Instant::now(),
-            #[cfg(feature = "amqp")]
-            events: crate::outbox::Events::default(),
+            #[cfg(feature = "messaging")]
+            hooks: Vec::new(),
         })
     }
 
-    /// Waiting that ends in a refusal counts, too: it is what a pool that is too small looks like.
+    /// Observes the waiting time also when it ends in a refusal: that is how a pool that is too small shows.
     async fn timed<T>(&self, get: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         if !self.is_ready() {
             return Err(sqlx::Error::PoolClosed);
@@ -165,10 +196,10 @@ impl Db {
         got
     }
 
-    /// Brings the gauges of the pools up to date.
+    /// Updates the gauges of the pools.
     pub(crate) fn measure(&self) {
         let metrics = metrics::get();
-        for (name, pool) in [("requests", &self.pool), ("relay", &self.relay)] {
+        for (name, pool) in [("requests", &self.requests), ("relay", &self.background)] {
             let Counts { idle, used, most } = pool.counts();
             metrics.db_connections.with_label_values(&[name, "idle"]).set(idle as i64);
             metrics.db_connections.with_label_values(&[name, "used"]).set(used as i64);
@@ -176,41 +207,41 @@ impl Db {
         }
     }
 
-    /// For the outbox and for what nobody waits for: a lost commit does no harm.
+    /// A connection for the outbox and for periodic work, where a lost commit does no harm.
     ///
     /// # Errors
-    /// As [`Db::acquire`].
-    pub(crate) async fn relay(&self) -> Result<Connection, sqlx::Error> {
-        self.relay.acquire().await
+    /// When the server cannot be reached, or after 2 s when no connection is free.
+    pub(crate) async fn background_connection(&self) -> Result<Connection, sqlx::Error> {
+        self.background.acquire().await
     }
 
-    /// Whether the database answered lately and is migrated.
+    /// Whether the database answered recently and is migrated.
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow()
     }
 
-    /// Returns when the database is there.
+    /// Returns when the database is ready.
     pub async fn wait_ready(&self) {
-        // An error means that the keeper has ended, and with it the process.
+        // An error means that the monitor has ended, and the process ends with it.
         if self.ready.clone().wait_for(|ready| *ready).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     pub(crate) async fn close(&self) {
-        self.relay.close().await;
-        self.pool.close().await;
+        self.background.close().await;
+        self.requests.close().await;
     }
 }
 
-impl Keeper {
-    /// Waits for the server, migrates, then looks after it until `stop`.
+impl DbMonitor {
+    /// Waits for the server, migrates the schema, then monitors the server until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut waiting = false;
         loop {
             let cause = tokio::select! {
                 () = stop.cancelled() => return,
-                cause = self.keep() => cause,
+                cause = self.monitor() => cause,
             };
             if self.ready.send_replace(false) || !waiting {
                 tracing::warn!(cause = format!("{cause:#}"), "waiting for PostgreSQL at {}", self.place);
@@ -223,8 +254,8 @@ impl Keeper {
         }
     }
 
-    /// Connects, migrates, and pings until that fails: the reason.
-    async fn keep(&mut self) -> anyhow::Error {
+    /// Connects, migrates, and pings until one of them fails; returns the cause.
+    async fn monitor(&mut self) -> anyhow::Error {
         match self.watch().await {
             Ok(never) => match never {},
             Err(cause) => cause,
@@ -234,34 +265,34 @@ impl Keeper {
     async fn watch(&mut self) -> anyhow::Result<Infallible> {
         use sqlx::{ConnectOptions, Connection};
         let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect()).await??;
-        // Once, unless it is another, empty server that came back: ten services that all come back have better to do.
-        let there = sqlx::query_scalar("SELECT to_regclass('idempotency_keys') IS NOT NULL");
-        if !(self.migrated && there.fetch_one(&mut connection).await?) {
+        // Once per process, unless the server came back empty: migrations cost time when ten services reconnect at once.
+        let migrated = sqlx::query_scalar("SELECT to_regclass('idempotency_keys') IS NOT NULL");
+        if !(self.migrated && migrated.fetch_one(&mut connection).await?) {
             self.migrate().await?;
             self.migrated = true;
         }
         if !self.ready.send_replace(true) {
             tracing::info!(schema = self.schema, "database is ready");
         }
-        // A login costs milliseconds of hashing on both sides: not at the expense of the first requests.
+        // A login costs milliseconds of hashing on both sides, which the first requests should not pay.
         let warm = join_all((0..WARM).map(|_| self.requests.acquire())).await;
         drop(warm);
         loop {
             tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping()).await??;
             self.requests.trim().await;
-            self.pool.trim().await;
+            self.background.trim().await;
             tokio::time::sleep(PING_EVERY).await;
         }
     }
 
     async fn migrate(&self) -> anyhow::Result<()> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.background.acquire().await?;
         let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
             .bind(&self.schema)
             .fetch_one(&mut *connection)
             .await?;
         if !exists {
-            // Two instances that start together race for it: the loser's error is no news.
+            // Two instances that start together race; IF NOT EXISTS keeps the loser from failing.
             let create = format!(r#"CREATE SCHEMA IF NOT EXISTS "{}""#, self.schema.replace('"', "\"\""));
             connection.execute(sqlx::AssertSqlSafe(create)).await?;
         }
@@ -276,7 +307,18 @@ impl Keeper {
     }
 }
 
-/// Whether time may heal it: the server is away, starting, full, or a lock was not to be had.
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> ApiError {
+        if is_outage(&error) {
+            tracing::debug!(%error, "database is unavailable");
+            ApiError::Unavailable("the database cannot be reached or is overloaded".into())
+        } else {
+            ApiError::Internal(error.into())
+        }
+    }
+}
+
+/// Whether the error is temporary: the server is unavailable, starting or full, or a lock timed out.
 pub fn is_outage(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
@@ -293,17 +335,17 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether the values themselves cannot be stored: PostgreSQL's class 22, such as the character NUL in a text.
+/// Whether PostgreSQL refused the values themselves (class 22), such as the character NUL in a text.
 pub fn refuses_data(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|code| code.starts_with("22")))
 }
 
-/// Whether the statement gave up waiting for a lock.
+/// Whether the statement timed out waiting for a lock.
 pub fn waited_for_lock(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "55P03"))
 }
 
-/// Whether the statement broke the unique constraint or index `name`.
+/// Whether the statement violated the unique constraint or index `name`.
 pub fn violates(error: &sqlx::Error, name: &str) -> bool {
     matches!(error, sqlx::Error::Database(e) if e.is_unique_violation() && e.constraint() == Some(name))
 }

@@ -8,8 +8,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::db;
-
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// What a handler answers instead of a result. The text is for the client; causes are logged, never shown.
@@ -145,17 +143,6 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
         response
-    }
-}
-
-impl From<sqlx::Error> for ApiError {
-    fn from(error: sqlx::Error) -> ApiError {
-        if db::is_outage(&error) {
-            tracing::debug!(%error, "database is away");
-            ApiError::Unavailable("the database cannot be reached or is overloaded".into())
-        } else {
-            ApiError::Internal(error.into())
-        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! THE ASYNC CONTRACT: one type per event, with its way through the broker. Its twin is [`api`](crate::api).
-//! Ids, times and trace context of a message travel in its properties, not here.
+//! The async contract: one type per event, with its destination. Its twin is [`api`](crate::api).
+//! Ids, times and trace context of a message travel in its properties, not in its body.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::web::{is_email, no_nul, no_nul_opt};
-use crate::{Context, rules};
+use crate::Context;
+use crate::rules::{self, is_email, no_nul, no_nul_opt};
 
 /// A queue and the event that it carries. Durable, read by one service, with a dead-letter queue `<name>.dlq`.
 pub struct Queue<E> {
@@ -22,7 +22,8 @@ pub struct Queue<E> {
 }
 
 impl<E> Queue<E> {
-    const fn of(queue: contract::events::Queue) -> Queue<E> {
+    /// The queue of the contract. Its event must be `E`.
+    pub const fn of(queue: contract::events::Queue) -> Queue<E> {
         Queue { name: queue.name, event: std::marker::PhantomData }
     }
 }
@@ -172,14 +173,14 @@ event! {
     } -> CLICK_TRACKED
 }
 
-/// S6. What a message of [`CLICK_TRACKED_QUEUE`] holds, whoever published it: a click, or clicks that went together.
+/// S6. The body of a message of [`CLICK_TRACKED_QUEUE`]: a click, or a batch of clicks.
 #[derive(Clone, Debug, PartialEq, Serialize, Validate)]
 #[serde(untagged)]
 pub enum Clicks {
     /// A JSON object.
     One(#[garde(dive)] ClickTracked),
-    /// A JSON array; [`pack`] writes it.
-    Pack(#[garde(dive)] Vec<PackedClick>),
+    /// A JSON array; [`batch`] writes it.
+    Batch(#[garde(dive)] Vec<BatchedClick>),
 }
 
 impl Event for Clicks {
@@ -187,10 +188,10 @@ impl Event for Clicks {
     const MAY_BE_ARRAY: bool = true;
 }
 
-/// A click of a pack. Its workflow travels with it: the message's properties tell of the pack.
+/// A click of a batch, with its workflow. The message's properties describe the batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-pub struct PackedClick {
-    #[serde(deserialize_with = "Context::packed")]
+pub struct BatchedClick {
+    #[serde(deserialize_with = "Context::batched")]
     #[garde(skip)]
     pub context: Context,
     #[garde(dive)]
@@ -198,14 +199,14 @@ pub struct PackedClick {
 }
 
 impl ClickTracked {
-    /// About as many bytes as it has.
+    /// Approximate number of bytes in a message.
     pub fn weight(&self) -> usize {
         150 + self.page.len() + self.session_id.as_ref().map_or(0, String::len)
     }
 }
 
-impl PackedClick {
-    /// About as many bytes as it takes in a pack.
+impl BatchedClick {
+    /// Approximate number of bytes in a batch.
     pub fn weight(&self) -> usize {
         150 + self.context.workflow.len() + self.click.weight()
     }
@@ -213,14 +214,14 @@ impl PackedClick {
 
 impl<'de> Deserialize<'de> for Clicks {
     fn deserialize<D: Deserializer<'de>>(body: D) -> Result<Clicks, D::Error> {
-        body.deserialize_any(OneOrPack)
+        body.deserialize_any(OneOrBatch)
     }
 }
 
-struct OneOrPack;
+struct OneOrBatch;
 
-/// By the first character, without a copy: an untagged enum would read everything twice.
-impl<'de> Visitor<'de> for OneOrPack {
+/// Decides by the first character. An untagged enum would parse everything twice.
+impl<'de> Visitor<'de> for OneOrBatch {
     type Value = Clicks;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -232,18 +233,18 @@ impl<'de> Visitor<'de> for OneOrPack {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Clicks, A::Error> {
-        let pack: Vec<PackedClick> = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
-        if pack.is_empty() { Err(A::Error::invalid_length(0, &self)) } else { Ok(Clicks::Pack(pack)) }
+        let batch: Vec<BatchedClick> = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
+        if batch.is_empty() { Err(A::Error::invalid_length(0, &self)) } else { Ok(Clicks::Batch(batch)) }
     }
 }
 
-/// The body of a message that holds these clicks, made now. Without `flatten`, which would copy every field.
+/// The body of a message with these clicks and the current time. Not by `flatten`, which would copy every field.
 ///
 /// # Errors
 /// When the clicks cannot be represented as JSON.
-pub fn pack(clicks: &[PackedClick]) -> serde_json::Result<Vec<u8>> {
+pub fn batch(clicks: &[BatchedClick]) -> serde_json::Result<Vec<u8>> {
     #[derive(Serialize)]
-    struct Packed<'a> {
+    struct Batched<'a> {
         context: &'a Context,
         click: Stamped<'a>,
     }
@@ -257,28 +258,16 @@ pub fn pack(clicks: &[PackedClick]) -> serde_json::Result<Vec<u8>> {
         timestamp: &'a str,
     }
     let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).map_err(serde::ser::Error::custom)?;
-    let packed = clicks.iter().map(|PackedClick { context, click }| {
+    let batched = clicks.iter().map(|BatchedClick { context, click }| {
         let ClickTracked { event_id, user_id, page, session_id } = click;
         let session_id = session_id.as_deref();
         let click =
             Stamped { event_id: *event_id, user_id: *user_id, page, session_id, timestamp: &timestamp };
-        Packed { context, click }
+        Batched { context, click }
     });
-    let mut body = Vec::with_capacity(clicks.iter().map(PackedClick::weight).sum());
-    serde_json::Serializer::new(&mut body).collect_seq(packed)?;
+    let mut body = Vec::with_capacity(clicks.iter().map(BatchedClick::weight).sum());
+    serde_json::Serializer::new(&mut body).collect_seq(batched)?;
     Ok(body)
-}
-
-/// What the receivers of S3 store is the same in both modes.
-impl From<&ProductUpdated> for crate::api::ProductChange {
-    fn from(product: &ProductUpdated) -> Self {
-        Self {
-            product_id: product.product_id,
-            name: Some(product.name.clone()),
-            stock: Some(product.stock),
-            version: Some(product.version),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -287,23 +276,23 @@ mod tests {
 
     use super::*;
 
-    fn packed(page: &str, session_id: Option<&str>) -> PackedClick {
+    fn batched(page: &str, session_id: Option<&str>) -> BatchedClick {
         let click = ClickTracked {
             event_id: Uuid::now_v7(),
             user_id: 7,
             page: page.into(),
             session_id: session_id.map(Into::into),
         };
-        PackedClick { context: Context::fresh(), click }
+        BatchedClick { context: Context::fresh(), click }
     }
 
     #[test]
-    fn a_pack_says_of_each_click_what_a_message_of_its_own_would() {
-        let clicks = [packed("/a \" \\ \n é", Some("s")), packed("/b", None)];
-        let body = pack(&clicks).unwrap();
-        assert_eq!(serde_json::from_slice::<Clicks>(&body).unwrap(), Clicks::Pack(clicks.to_vec()));
+    fn a_batch_says_of_each_click_what_a_message_of_its_own_would() {
+        let clicks = [batched("/a \" \\ \n é", Some("s")), batched("/b", None)];
+        let body = batch(&clicks).unwrap();
+        assert_eq!(serde_json::from_slice::<Clicks>(&body).unwrap(), Clicks::Batch(clicks.to_vec()));
         let body: Value = serde_json::from_slice(&body).unwrap();
-        for (mut written, PackedClick { context, click }) in
+        for (mut written, BatchedClick { context, click }) in
             body.as_array().unwrap().clone().into_iter().zip(clicks)
         {
             let timestamp = written["click"].as_object_mut().unwrap().remove("timestamp").unwrap();
@@ -314,13 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_a_click_or_a_pack_and_nothing_else() {
-        let PackedClick { context, click } = packed("/", None);
+    fn a_message_is_a_click_or_a_batch_and_nothing_else() {
+        let BatchedClick { context, click } = batched("/", None);
         let (context, click) = (json!(context), json!(click));
         let read = |body: Value| serde_json::from_str::<Clicks>(&body.to_string());
         assert!(matches!(read(click.clone()), Ok(Clicks::One(_))));
         let whole = json!({"context": context, "click": click});
-        assert!(matches!(read(json!([whole, whole])), Ok(Clicks::Pack(pack)) if pack.len() == 2));
+        assert!(matches!(read(json!([whole, whole])), Ok(Clicks::Batch(batch)) if batch.len() == 2));
         for bad in [
             json!([]),
             json!({}),
@@ -339,18 +328,18 @@ mod tests {
 
     #[test]
     fn a_workflow_from_long_ago_counts_from_now_as_in_a_message_of_its_own() {
-        let mut old = packed("/", None);
+        let mut old = batched("/", None);
         old.context.accepted_us = 99;
-        let Clicks::Pack(read) = serde_json::from_slice(&pack(&[old]).unwrap()).unwrap() else {
-            panic!("no pack")
+        let Clicks::Batch(read) = serde_json::from_slice(&batch(&[old]).unwrap()).unwrap() else {
+            panic!("no batch")
         };
         assert!(read[0].context.age_seconds() < 60.0);
     }
 
     #[test]
     fn what_a_click_weighs_is_about_its_size() {
-        for click in [packed("/", None), packed(&"p".repeat(2000), Some(&"s".repeat(255)))] {
-            let (weight, size) = (click.weight(), pack(&[click]).unwrap().len());
+        for click in [batched("/", None), batched(&"p".repeat(2000), Some(&"s".repeat(255)))] {
+            let (weight, size) = (click.weight(), batch(&[click]).unwrap().len());
             assert!((size..size + 60).contains(&weight), "{weight} for {size} bytes");
         }
     }

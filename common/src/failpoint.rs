@@ -65,7 +65,7 @@ pub fn pass(point: Failpoint) {
 }
 
 /// [`pass`], when `sending` has had the time to leave.
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub(crate) async fn pass_when_sent<T>(point: Failpoint, sending: impl Future<Output = T>) {
     if fires(point) {
         tokio::time::timeout(std::time::Duration::from_millis(50), sending).await.ok();
@@ -84,7 +84,7 @@ pub fn disabled(protection: Protection) -> bool {
 }
 
 /// Whether every message is published twice.
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub(crate) fn delivers_twice() -> bool {
     COMPILED_IN && ARMED.get().is_some_and(|settings| settings.deliver_twice)
 }
@@ -102,7 +102,7 @@ pub async fn witness(
 }
 
 /// Notes that a message was applied from a queue.
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub(crate) async fn applied(
     tx: &mut PgConnection,
     queue: &'static str,
@@ -112,7 +112,7 @@ pub(crate) async fn applied(
 }
 
 /// Notes that a message was written for these queues.
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub(crate) async fn written(
     tx: &mut PgConnection,
     message_id: impl Display,

@@ -1,11 +1,24 @@
-//! What a change of a product costs those that are told of it (S3): the same in both modes.
+//! The receivers of product changes (S3): what they share in both modes.
 
 use std::time::Duration;
 
 use crate::ApiError;
 use crate::api::ProductChange;
+use crate::events::ProductUpdated;
 
-/// 409: a receiver has this very version of the product, with another name or stock.
+/// Receivers store the same fields in both modes.
+impl From<&ProductUpdated> for ProductChange {
+    fn from(product: &ProductUpdated) -> Self {
+        Self {
+            product_id: product.product_id,
+            name: Some(product.name.clone()),
+            stock: Some(product.stock),
+            version: Some(product.version),
+        }
+    }
+}
+
+/// 409: the receiver stores this version of the product with another name or stock.
 pub fn other_contents(change: &ProductChange) -> ApiError {
     let version = change.version.unwrap_or_default();
     let text = format!("version {version} of product {} is stored with other contents", change.product_id);
@@ -21,14 +34,14 @@ pub struct ReceiverSettings {
 }
 
 impl ReceiverSettings {
-    /// What is waited for before an update is applied.
+    /// The time before an update is applied.
     pub fn delay(&self) -> Duration {
         Duration::from_millis(self.product_update_delay_ms)
     }
 
-    /// Before the transaction is opened, so that what waits holds no connection.
+    /// Waits for [`delay`](Self::delay). Call it before the transaction begins, so that no connection is held meanwhile.
     pub async fn take_time(&self) {
-        // Even a sleep of 0 ms would wait for the timer's next tick.
+        // A sleep of 0 ms still waits for the timer's next tick.
         if !self.delay().is_zero() {
             tokio::time::sleep(self.delay()).await;
         }

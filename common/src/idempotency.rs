@@ -212,7 +212,7 @@ impl utoipa::IntoParams for IdempotencyKey {
 /// Forgets keys after 48 h, twice what is promised.
 pub(crate) async fn prune(db: &Db) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM idempotency_keys WHERE created_at < now() - interval '48 hours'")
-        .execute(&mut *db.relay().await?)
+        .execute(&mut *db.background_connection().await?)
         .await?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Each event applied once: the id of a message is stored in the transaction of its effect, so that a second delivery of
-//! the same message finds it. Handlers have a natural key as well (user, order, version); this is the second lock.
+//! The inbox applies each event once: the id of a message is stored in the transaction of its effect, so that a second delivery
+//! of the same message finds it. Handlers have a natural key as well (user, order, version); the inbox is the second guard.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::bus::Incoming;
 use crate::db::{Db, Tx};
 use crate::failpoint::{self, Protection, disabled};
 
-/// Opens the transaction in which an event is applied; `None` if it was applied before.
+/// Begins the transaction in which an event is applied; `None` if it was applied before.
 ///
 /// # Errors
 /// As the database.
@@ -25,9 +25,9 @@ pub async fn begin<E>(db: &Db, event: &Incoming<E>) -> Result<Option<Tx>, sqlx::
     Ok(Some(tx))
 }
 
-/// Opens the transaction in which several events of one queue are applied; with the ids of those that were not before.
+/// Begins the transaction in which several events of one queue are applied, with the ids of those that are new.
 ///
-/// Such transactions of one service take turns: two that change the same rows in different orders would wait for each other.
+/// A lock serialises such transactions of one service: two that change the same rows in different orders would deadlock.
 ///
 /// # Errors
 /// As the database.
@@ -39,7 +39,7 @@ pub(crate) async fn begin_together<E>(
     let mut tx = db.begin().await?;
     let new: Vec<String> = sqlx::query_scalar(
         "INSERT INTO inbox (queue, message_id) SELECT $1, message_id FROM unnest($2::text[]) AS message_id
-         CROSS JOIN (SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 0))) AS turn
+         CROSS JOIN (SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 0))) AS serialised
          ON CONFLICT DO NOTHING RETURNING message_id",
     )
     .bind(queue)
@@ -49,10 +49,10 @@ pub(crate) async fn begin_together<E>(
     Ok((tx, new.into_iter().collect()))
 }
 
-/// Forgets messages after 7 days: longer than any queue keeps one waiting.
+/// Deletes ids after 7 days, longer than a message waits in any queue.
 pub(crate) async fn prune(db: &Db) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM inbox WHERE applied_at < now() - interval '7 days'")
-        .execute(&mut *db.relay().await?)
+        .execute(&mut *db.background_connection().await?)
         .await?;
     Ok(())
 }

@@ -1,24 +1,66 @@
 //! What the ten services share. In reading order:
 //!
-//! 1. the bodies of the contract: [`api`] (calls, sync mode) and [`events`] (events, async mode). What else the contract
-//!    says stands in the crate `contract`;
-//! 2. what a service uses to talk: [`client`] and [`bus`], [`outbox`], [`inbox`];
-//! 3. what stands around a service: [`service`], [`web`], [`idempotency`], [`db`], [`config`];
-//! 4. what is measured and told: [`effects`], [`metrics`], [`journal`], [`telemetry`], with the [`context`] that travels along;
-//! 5. how it is made to fail, in builds for tests: [`failpoint`].
+//! 1. the bodies of the contract: [`api`] (calls, sync mode) and [`events`] (events, async mode), with the rules for their
+//!    values in [`rules`]. Names and destinations are in the crate `contract`;
+//! 2. how services communicate: [`client`] and [`bus`], [`outbox`], [`inbox`];
+//! 3. what surrounds a service: [`service`], [`web`], [`idempotency`], [`db`], [`config`];
+//! 4. what is measured and logged: [`effects`], [`metrics`], [`journal`], [`telemetry`], and the [`context`] of a workflow;
+//! 5. fault injection, in builds for tests: [`failpoint`].
+//!
+//! An event, its producer and its consumer:
+//!
+#![cfg_attr(feature = "messaging", doc = "```no_run")]
+#![cfg_attr(not(feature = "messaging"), doc = "```ignore")]
+//! use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
+//! use common::events::{Event, Queue};
+//! use common::outbox::Outbox;
+//! use common::{ApiError, Db, Deps, Service, Tx};
+//! use garde::Validate;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize, Validate)]
+//! struct UserRegistered {
+//!     #[garde(range(min = 1))]
+//!     user_id: i64,
+//! }
+//! impl Event for UserRegistered {
+//!     const EVENT: contract::events::Event = contract::events::USER_REGISTERED;
+//! }
+//! const QUEUE: Queue<UserRegistered> = Queue::of(contract::events::queues::USER_REGISTERED);
+//!
+//! /// The event is stored in the transaction of its effect, and sent after the commit.
+//! async fn register(db: &Db, outbox: &Outbox, user_id: i64) -> Result<(), ApiError> {
+//!     let mut tx = db.begin().await?;
+//!     sqlx::query("INSERT INTO users VALUES ($1)").bind(user_id).execute(&mut *tx).await?;
+//!     outbox.add(&mut tx, &UserRegistered { user_id })?;
+//!     Ok(tx.commit().await?)
+//! }
+//!
+//! /// The event is applied once, in a transaction that events share which wait at the same time.
+//! async fn welcome(_: (), tx: &mut Tx, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
+//!     sqlx::query("INSERT INTO welcomed VALUES ($1)").bind(user.user_id).execute(&mut **tx).await?;
+//!     Ok(Outcome::Applied)
+//! }
+//!
+//! fn service(deps: &Deps) -> Service {
+//!     let consumers = Consumers::of(()).with(transaction(&deps.db(), QUEUE, welcome));
+//!     Service::new(Default::default()).publishes::<UserRegistered>().consumes(consumers)
+//! }
+//! ```
 
 pub mod api;
 pub mod events;
 
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub mod bus;
 #[cfg(feature = "http")]
 pub mod client;
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub mod inbox;
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 pub mod outbox;
 
+pub mod batcher;
 pub mod config;
 pub mod db;
 pub mod email;
@@ -27,13 +69,12 @@ pub mod error;
 pub mod fanout;
 pub mod idempotency;
 mod mode;
-#[cfg(feature = "amqp")]
-mod pace;
-pub mod pack;
 pub mod rules;
 pub mod saga;
 pub mod service;
 pub mod tasks;
+#[cfg(feature = "messaging")]
+mod throttle;
 pub mod web;
 
 pub mod context;

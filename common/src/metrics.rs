@@ -177,7 +177,7 @@ impl Metrics {
     }
 
     /// Shows an event before the first one is published: what appears with a count of one has no rise.
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub(crate) fn announce_published(&self, event: &str) {
         for outcome in ["confirmed", "failed"] {
             self.events_published.with_label_values(&[event, outcome]);
@@ -185,7 +185,7 @@ impl Metrics {
     }
 
     /// The same for a queue that is read.
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub(crate) fn announce_consumed(&self, queue: &str) {
         for outcome in ["ok", "duplicate", "retry", "dead"] {
             self.events_consumed.with_label_values(&[queue, outcome]);

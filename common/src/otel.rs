@@ -7,6 +7,6 @@ mod off;
 mod on;
 
 #[cfg(not(feature = "otel"))]
-pub(crate) use off::{Begun, Spans};
+pub(crate) use off::{Span, Spans};
 #[cfg(feature = "otel")]
-pub(crate) use on::{Begun, Spans};
+pub(crate) use on::{Span, Spans};

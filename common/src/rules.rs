@@ -1,5 +1,7 @@
-//! Rules for values, shared by requests, calls and events: an event is judged as the call that takes its place in sync mode.
-//! [`is_email`](crate::web::is_email) and [`no_nul`](crate::web::no_nul) belong to them.
+//! Validation rules for values, shared by requests, calls and events: an event obeys the rules of the call that takes its
+//! place in sync mode.
+
+use crate::email;
 
 /// Units in one order.
 pub const MAX_QUANTITY: i64 = i32::MAX as i64;
@@ -28,4 +30,28 @@ pub const MAX_AMOUNT: f64 = 1e9;
 pub fn is_currency(text: &str, _: &()) -> garde::Result {
     let valid = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
     if valid { Ok(()) } else { Err(garde::Error::new("must be three capital letters")) }
+}
+
+/// An e-mail address, as [`email`] defines it.
+///
+/// # Errors
+/// When the text is not an e-mail address.
+pub fn is_email(text: &str, _: &()) -> garde::Result {
+    email::check(text).map_err(|defect| garde::Error::new(format!("is no e-mail address: it {defect}")))
+}
+
+/// PostgreSQL's type `text` cannot hold the character NUL, so input must not contain it.
+///
+/// # Errors
+/// When the text contains NUL.
+pub fn no_nul(text: &str, _: &()) -> garde::Result {
+    if text.contains('\0') { Err(garde::Error::new("must not contain the character NUL")) } else { Ok(()) }
+}
+
+/// [`no_nul`] for an optional text.
+///
+/// # Errors
+/// When the text contains NUL.
+pub fn no_nul_opt(text: &Option<String>, context: &()) -> garde::Result {
+    text.as_deref().map_or(Ok(()), |text| no_nul(text, context))
 }

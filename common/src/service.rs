@@ -1,6 +1,6 @@
-//! What stands around a service: `main`, the server with its limits, health, and the order of the shutdown.
+//! What surrounds a service: `main`, the server with its limits, health, and the order of the shutdown.
 
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 mod broker;
 mod http;
 
@@ -19,7 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::Mode;
 use crate::config::{self, Command, Settings};
-use crate::db::{Db, Keeper};
+use crate::db::{Db, DbMonitor};
 use crate::otel::Spans;
 use crate::tasks::{Tasks, every};
 use crate::{effects, environment, idempotency, journal, metrics, telemetry};
@@ -42,15 +42,15 @@ pub struct About {
     pub modes: &'static [Mode],
 }
 
-/// What a service is given to work with.
+/// The dependencies of a service.
 #[derive(Clone)]
 pub struct Deps {
     db: Option<Db>,
     #[cfg(feature = "http")]
     pub http: crate::client::Http,
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub bus: crate::bus::Bus,
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     outbox: Option<crate::outbox::Outbox>,
 }
 
@@ -71,7 +71,7 @@ impl Deps {
     ///
     /// # Panics
     /// In a service that declares no migrations, and in sync mode.
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     #[expect(clippy::expect_used, reason = "as Deps::db; and only messaging.rs asks for it")]
     pub fn outbox(&self) -> crate::outbox::Outbox {
         self.outbox.clone().expect("About::migrations is set")
@@ -80,12 +80,12 @@ impl Deps {
 
 type Background = Box<dyn FnOnce(CancellationToken) -> futures_util::future::BoxFuture<'static, ()> + Send>;
 
-/// A service in one mode: what it serves, publishes, consumes, and does from time to time.
+/// A service in one mode: its routes, events, consumers and periodic work.
 pub struct Service {
     routes: OpenApiRouter,
     periodic: Vec<(&'static str, Background)>,
     workers: Vec<(&'static str, Background)>,
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     messaging: broker::Messaging,
 }
 
@@ -95,7 +95,7 @@ impl Service {
             routes,
             periodic: Vec::new(),
             workers: Vec::new(),
-            #[cfg(feature = "amqp")]
+            #[cfg(feature = "messaging")]
             messaging: broker::Messaging::default(),
         }
     }
@@ -115,7 +115,7 @@ impl Service {
         self
     }
 
-    /// Runs `work`, which requests wait for: told to stop when all of them are answered.
+    /// Runs `work`, which requests wait for. It is stopped when all requests are answered.
     pub fn worker<F: Future<Output = ()> + Send + 'static>(
         mut self,
         name: &'static str,
@@ -197,23 +197,23 @@ impl Stage {
 #[derive(Default)]
 struct Stages {
     /// Requests, consumers, periodic work.
-    intake: Stage,
-    /// The relay, and workers that requests wait for: after the intake has ended, so that its last events are sent.
+    ingress: Stage,
+    /// The relay, and workers that requests wait for: after `ingress` has ended, so that its last events are sent.
     relay: Stage,
-    /// Publisher and keeper: after the relay.
-    ground: Stage,
+    /// Publisher and database monitor: after the relay.
+    infrastructure: Stage,
 }
 
 /// A service that serves.
 pub struct Running {
-    /// Where it listens.
+    /// The address on which it listens.
     pub addr: SocketAddr,
     db: Option<Db>,
     stages: Stages,
     spans: Spans,
 }
 
-/// Starts a service: opens what it needs without waiting for it, listens, and answers at once.
+/// Starts a service: opens its dependencies without waiting for them, listens, and answers at once.
 ///
 /// # Errors
 /// When a setting is missing or wrong, or the address is taken.
@@ -224,7 +224,7 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let mode = Mode::choose(settings.comm_mode, about.modes).map_err(anyhow::Error::msg)?;
     telemetry::init(&settings.log).map_err(anyhow::Error::msg)?;
-    let spans = Spans::start(&about, mode, settings).map_err(anyhow::Error::msg)?;
+    let spans = Spans::start(about.name, about.version, mode, settings).map_err(anyhow::Error::msg)?;
     #[cfg(feature = "failpoints")]
     crate::failpoint::arm(&settings.failpoint);
     metrics::get().set_build(about.version, mode);
@@ -233,16 +233,16 @@ pub async fn start(
         journal::open(dir, about.name).with_context(|| format!("JOURNAL_DIR={}", dir.display()))?;
     }
     let opened = about.migrations.map(|m| Db::open(&settings.database, about.name, m)).transpose();
-    let (db, keeper) = opened.map_err(anyhow::Error::msg)?.unzip();
-    #[cfg(feature = "amqp")]
+    let (db, monitor) = opened.map_err(anyhow::Error::msg)?.unzip();
+    #[cfg(feature = "messaging")]
     let broker = broker::Broker::new(mode, db.as_ref(), settings, spans.clone());
     let deps = Deps {
         db: db.clone(),
         #[cfg(feature = "http")]
         http: crate::client::Http::new(&settings.peers, spans.clone())?,
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         bus: broker.bus.clone(),
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         outbox: broker.outbox.clone(),
     };
     let service = build(mode, deps);
@@ -251,13 +251,13 @@ pub async fn start(
     let addr = listener.local_addr()?;
 
     let mut stages = Stages::default();
-    stages.ground.start("log", telemetry::keep);
-    if let (Some(keeper), Some(db)) = (keeper, &db) {
-        keep(&mut stages.ground, keeper, db);
+    stages.infrastructure.start("log", telemetry::keep);
+    if let (Some(monitor), Some(db)) = (monitor, &db) {
+        keep(&mut stages.infrastructure, monitor, db);
     }
     let health = http::Health {
         db: db.clone(),
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         broker: match mode {
             Mode::Sync => broker::Connected::default(),
             Mode::Async => broker
@@ -266,20 +266,20 @@ pub async fn start(
         },
     };
     for (name, work) in service.periodic {
-        stages.intake.start(name, work);
+        stages.ingress.start(name, work);
     }
     for (name, work) in service.workers {
         stages.relay.start(name, work);
     }
     let requests = TaskTracker::new();
     let app = http::app(about, mode, service.routes, health, spans.clone(), requests.clone());
-    stages.intake.start("server", |stop| http::serve(listener, app, requests, stop));
+    stages.ingress.start("server", |stop| http::serve(listener, app, requests, stop));
     tracing::info!(service = about.name, %mode, version = about.version, %addr, "listening");
     Ok(Running { addr, db, stages, spans })
 }
 
-fn keep(ground: &mut Stage, keeper: Keeper, db: &Db) {
-    ground.start("database keeper", |stop| keeper.run(stop));
+fn keep(infrastructure: &mut Stage, monitor: DbMonitor, db: &Db) {
+    infrastructure.start("database monitor", |stop| monitor.run(stop));
     let db = db.clone();
     let prune = move || {
         let db = db.clone();
@@ -288,7 +288,7 @@ fn keep(ground: &mut Stage, keeper: Keeper, db: &Db) {
             idempotency::prune(&db).await
         }
     };
-    ground.start("key pruning", |stop| every(Duration::from_secs(3600), "key pruning", stop, prune));
+    infrastructure.start("key pruning", |stop| every(Duration::from_secs(3600), "key pruning", stop, prune));
 }
 
 impl Running {
@@ -296,17 +296,17 @@ impl Running {
     /// connections closed, last spans exported.
     ///
     /// # Errors
-    /// When a background task ended on its own: the service is not whole any more.
+    /// When a background task ended by itself: the service is no longer complete.
     pub async fn until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Stages { mut intake, mut relay, mut ground } = self.stages;
+        let Stages { mut ingress, mut relay, mut infrastructure } = self.stages;
         let failed = tokio::select! {
             () = stop => None,
-            ended = intake.tasks.first_to_end() => Some(ended),
+            ended = ingress.tasks.first_to_end() => Some(ended),
             ended = relay.tasks.first_to_end() => Some(ended),
-            ended = ground.tasks.first_to_end() => Some(ended),
+            ended = infrastructure.tasks.first_to_end() => Some(ended),
         };
         tracing::info!("stopping");
-        for Stage { mut tasks, stop } in [intake, relay, ground] {
+        for Stage { mut tasks, stop } in [ingress, relay, infrastructure] {
             stop.cancel();
             if tokio::time::timeout(GRACE, tasks.finish()).await.is_err() {
                 tracing::error!("work did not end in time and is cut off");

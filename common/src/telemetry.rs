@@ -22,7 +22,7 @@ use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::config::{LogFormat, LogSettings};
 use crate::context::Context;
-use crate::otel::Begun;
+use crate::otel;
 
 mod json;
 mod lines;
@@ -42,22 +42,22 @@ pub(crate) fn happened(context: &Context, scenario: &str, effect: &str, outcome:
 }
 
 /// The running request was answered.
-pub(crate) fn answered(span: Begun, status: u16, seconds: f64) {
+pub(crate) fn answered(span: otel::Span, status: u16, seconds: f64) {
     tracing::info!(target: WORKFLOW, status, seconds, "answered");
     span.answered(status);
 }
 
-/// The broker has an event of this workflow, which was written to the outbox so many seconds ago.
-#[cfg(feature = "amqp")]
-pub(crate) fn published(span: Begun, workflow: &str, event: &str, seconds: f64) {
+/// The broker has stored an event of this workflow, which was written to the outbox `seconds` ago.
+#[cfg(feature = "messaging")]
+pub(crate) fn published(span: otel::Span, workflow: &str, event: &str, seconds: f64) {
     tracing::info!(target: WORKFLOW, request_id = workflow, event, seconds, "published");
     span.published();
 }
 
-/// A handler is through with an event; `failure` is the reason if it was not applied.
-#[cfg(feature = "amqp")]
-pub(crate) fn handled(span: Begun, context: &Context, hop: Handling<'_>) {
-    let Handling { queue, outcome, failure, seconds, age } = hop;
+/// A handler has ended; `failure` is the reason if the event was not applied.
+#[cfg(feature = "messaging")]
+pub(crate) fn handled(span: otel::Span, context: &Context, handling: Handling<'_>) {
+    let Handling { queue, outcome, failure, seconds, age } = handling;
     tracing::info!(
         target: WORKFLOW,
         request_id = context.workflow,
@@ -71,8 +71,8 @@ pub(crate) fn handled(span: Begun, context: &Context, hop: Handling<'_>) {
     span.handled(outcome, failure);
 }
 
-/// What [`handled`] tells.
-#[cfg(feature = "amqp")]
+/// The fields of [`handled`].
+#[cfg(feature = "messaging")]
 pub(crate) struct Handling<'a> {
     pub queue: &'static str,
     pub outcome: &'static str,

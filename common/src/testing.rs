@@ -160,7 +160,8 @@ impl Sandbox {
     pub async fn publish<E: crate::events::Event>(&self, event: &E, message_id: &str) {
         let message = crate::bus::Message::of(event, crate::Context::fresh()).expect("event is JSON");
         let text = String::from_utf8(message.body).expect("JSON is text");
-        self.publish_raw(&message.exchange, &message.routing_key, &text, message_id).await;
+        let (exchange, routing_key) = crate::bus::amqp::route(message.address);
+        self.publish_raw(&exchange, &routing_key, &text, message_id).await;
     }
 
     /// [`Sandbox::publish`] to one queue alone, where the event's exchange may not be there.

@@ -14,7 +14,6 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::email;
 use crate::error::{ApiError, FieldError, PROBLEM_JSON};
 
 /// Request bodies up to this many bytes are read.
@@ -175,30 +174,6 @@ impl IntoResponse for Answer {
     }
 }
 
-/// An e-mail address; [`email`] says which texts are one.
-///
-/// # Errors
-/// When the text is none.
-pub fn is_email(text: &str, _: &()) -> garde::Result {
-    email::check(text).map_err(|defect| garde::Error::new(format!("is no e-mail address: it {defect}")))
-}
-
-/// PostgreSQL's text cannot hold the character NUL: refuse it as input.
-///
-/// # Errors
-/// When the text holds one.
-pub fn no_nul(text: &str, _: &()) -> garde::Result {
-    if text.contains('\0') { Err(garde::Error::new("must not contain the character NUL")) } else { Ok(()) }
-}
-
-/// [`no_nul`] for text that may be missing.
-///
-/// # Errors
-/// When the text holds one.
-pub fn no_nul_opt(text: &Option<String>, context: &()) -> garde::Result {
-    text.as_deref().map_or(Ok(()), |text| no_nul(text, context))
-}
-
 async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     let headers = request.headers();
     let codings = headers.get_all(header::CONTENT_ENCODING);
@@ -320,6 +295,7 @@ fn integer(number: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::no_nul_opt;
 
     #[derive(Debug, Deserialize, Validate)]
     #[serde(deny_unknown_fields)]

@@ -52,6 +52,11 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// The destination with this name.
+    pub fn named(name: &str) -> Option<Destination> {
+        ALL.iter().map(|event| event.destination).find(|destination| destination.name() == name)
+    }
+
     /// What the publisher names: the queue, or the exchange.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -54,9 +54,7 @@ impl MailServer {
 /// 409 when it was sent to another one.
 pub async fn was_sent(db: &Db, user_id: i64, email: &str) -> Result<bool, ApiError> {
     let mut connection = db.acquire().await?;
-    let sent = find(&mut connection, user_id, email).await?;
-    connection.release();
-    Ok(sent)
+    find(&mut connection, user_id, email).await
 }
 
 async fn find(tx: &mut PgConnection, user_id: i64, email: &str) -> Result<bool, ApiError> {

@@ -1,7 +1,7 @@
 //! S1 in async mode: a user was registered; the mail is sent in the background.
 //! Twin: `sync.rs` is called by userservice, which waits.
 
-use common::bus::{Consumers, Handled, HandlerError, Incoming, Outcome};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
 use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
 use common::{Db, Deps, Service, Tx, effects};
 
@@ -15,12 +15,8 @@ struct App {
 
 pub fn service(deps: &Deps, settings: &Settings) -> Service {
     let app = App { db: deps.db(), mail: MailServer::new(settings) };
-    let consumers = Consumers::of(app).together_then(
-        send_welcome_email,
-        &deps.db(),
-        USER_REGISTERED_QUEUE,
-        record_welcome_email,
-    );
+    let consumers = Consumers::of(app)
+        .with(transaction(&deps.db(), USER_REGISTERED_QUEUE, record_welcome_email).first(send_welcome_email));
     Service::new(emails::routes(deps.db())).consumes(consumers)
 }
 
@@ -28,9 +24,9 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
 async fn send_welcome_email(
     app: App,
     user: Incoming<UserRegistered>,
-) -> Result<Option<Handled>, HandlerError> {
+) -> Result<Option<Outcome>, HandlerError> {
     if emails::was_sent(&app.db, user.user_id, &user.email).await? {
-        return Ok(Some(Handled::Duplicate));
+        return Ok(Some(Outcome::Duplicate));
     }
     app.mail.send().await;
     Ok(None)

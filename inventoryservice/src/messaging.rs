@@ -1,7 +1,7 @@
 //! S5 in async mode: nobody coordinates; the stock reacts to what happened to the order.
 //! Twin: `sync.rs` is called by orderservice for each step.
 
-use common::bus::{Consumers, HandlerError, Incoming, Outcome};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
 use common::events::{
     INVENTORY_ORDER_CANCELLED_QUEUE, INVENTORY_PAYMENT_FAILED_QUEUE, INVENTORY_PAYMENT_SUCCEEDED_QUEUE,
     ORDER_CREATED_QUEUE, OrderCancelled, OrderCreated, PaymentFailed, PaymentSucceeded, StockRejected,
@@ -19,13 +19,12 @@ struct App {
 }
 
 pub fn service(deps: &Deps) -> Service {
-    let app = App { outbox: deps.outbox() };
+    let (app, db) = (App { outbox: deps.outbox() }, deps.db());
     let consumers = Consumers::of(app)
-        .together(&deps.db(), ORDER_CREATED_QUEUE, reserve_stock)
-        .together(&deps.db(), INVENTORY_PAYMENT_FAILED_QUEUE, release_stock)
-        .together(&deps.db(), INVENTORY_PAYMENT_SUCCEEDED_QUEUE, commit_stock)
-        .together(&deps.db(), INVENTORY_ORDER_CANCELLED_QUEUE, cancel_stock);
-    let db = deps.db();
+        .with(transaction(&db, ORDER_CREATED_QUEUE, reserve_stock))
+        .with(transaction(&db, INVENTORY_PAYMENT_FAILED_QUEUE, release_stock))
+        .with(transaction(&db, INVENTORY_PAYMENT_SUCCEEDED_QUEUE, commit_stock))
+        .with(transaction(&db, INVENTORY_ORDER_CANCELLED_QUEUE, cancel_stock));
     Service::new(stock::routes(deps.db()))
         .publishes::<StockReserved>()
         .publishes::<StockRejected>()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use common::bus::{Consumers, HandlerError, Incoming, Outcome};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
 use common::error::Problems;
 use common::events::{
     ORDER_PAYMENT_FAILED_QUEUE, ORDER_PAYMENT_SUCCEEDED_QUEUE, OrderCancelled, OrderCreated, PaymentFailed,
@@ -36,9 +36,9 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
         .publishes::<OrderCancelled>()
         .consumes(
             Consumers::of(app.clone())
-                .together(&deps.db(), STOCK_REJECTED_QUEUE, reject_order)
-                .together(&deps.db(), ORDER_PAYMENT_FAILED_QUEUE, fail_order)
-                .together(&deps.db(), ORDER_PAYMENT_SUCCEEDED_QUEUE, complete_order),
+                .with(transaction(&app.db, STOCK_REJECTED_QUEUE, reject_order))
+                .with(transaction(&app.db, ORDER_PAYMENT_FAILED_QUEUE, fail_order))
+                .with(transaction(&app.db, ORDER_PAYMENT_SUCCEEDED_QUEUE, complete_order)),
         )
         .every(Duration::from_secs(5), "sweeper", move || sweep(app.clone()))
 }

@@ -3,7 +3,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use common::bus::{Consumers, HandlerError, Incoming, Outcome};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
 use common::error::Problems;
 use common::events::{
     OrderCancelled, PAYMENT_COMPLETED_QUEUE, PAYMENT_INITIATED_QUEUE, PAYMENT_ORDER_CANCELLED_QUEUE,
@@ -40,10 +40,10 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
         .publishes::<PaymentSucceeded>()
         .consumes(
             Consumers::of(app)
-                .together_after(bank.payment_delay, &db, PAYMENT_INITIATED_QUEUE, take_payment)
-                .together(&db, PAYMENT_COMPLETED_QUEUE, audit_payment)
-                .together_after(bank.saga_delay, &db, STOCK_RESERVED_QUEUE, pay_order)
-                .together(&db, PAYMENT_ORDER_CANCELLED_QUEUE, cancel_payment),
+                .with(transaction(&db, PAYMENT_INITIATED_QUEUE, take_payment).delay(bank.payment_delay))
+                .with(transaction(&db, PAYMENT_COMPLETED_QUEUE, audit_payment))
+                .with(transaction(&db, STOCK_RESERVED_QUEUE, pay_order).delay(bank.saga_delay))
+                .with(transaction(&db, PAYMENT_ORDER_CANCELLED_QUEUE, cancel_payment)),
         )
 }
 

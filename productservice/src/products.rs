@@ -3,8 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
-use common::web::{Page, Path, Query, no_nul, no_nul_opt};
-use common::{ApiError, Db, rules};
+use common::rules::{self, no_nul, no_nul_opt};
+use common::web::{Page, Path, Query};
+use common::{ApiError, Db};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;

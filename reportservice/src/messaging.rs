@@ -3,7 +3,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use common::bus::{Consumers, Handled, HandlerError, Incoming};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, consumer};
 use common::error::Problems;
 use common::events::{GenerateReportJob, REPORT_JOBS_QUEUE};
 use common::idempotency::{Claim, IdempotencyKey};
@@ -27,7 +27,8 @@ pub fn service(deps: &Deps, settings: &Settings) -> Service {
     let app = App { db: deps.db(), outbox: deps.outbox(), hashing: Hashing::new(settings) };
     let routes = OpenApiRouter::new().routes(routes!(generate_report)).with_state(app.clone());
     // As many at once as there are threads: the others wait in the queue, where they can be seen.
-    let consumers = Consumers::of(app).on_with(settings.report_workers, REPORT_JOBS_QUEUE, compute_report);
+    let consumers = Consumers::of(app)
+        .with(consumer(REPORT_JOBS_QUEUE, compute_report).concurrency(settings.report_workers));
     Service::new(routes.merge(reports::routes(deps.db())))
         .publishes::<GenerateReportJob>()
         .consumes(consumers)
@@ -57,19 +58,19 @@ async fn generate_report(
 
 /// Keyed by the job: one that is completed stays as it is; one that a crash cut off is computed anew. Another type than was
 /// accepted is set aside.
-async fn compute_report(app: App, job: Incoming<GenerateReportJob>) -> Result<Handled, HandlerError> {
+async fn compute_report(app: App, job: Incoming<GenerateReportJob>) -> Result<Outcome, HandlerError> {
     let worker = app.hashing.worker().await.map_err(HandlerError::Retry)?;
     if !reports::begin(&mut *app.db.acquire().await?, &job.job_id, &job.report_type).await? {
-        return Ok(Handled::Duplicate);
+        return Ok(Outcome::Duplicate);
     }
     let seed = format!("{}:{}", job.job_id, job.report_type);
     let report = worker.compute(seed).await.map_err(HandlerError::Retry)?;
-    let Some(mut tx) = inbox::begin(&app.db, &job).await? else { return Ok(Handled::Duplicate) };
+    let Some(mut tx) = inbox::begin(&app.db, &job).await? else { return Ok(Outcome::Duplicate) };
     let first = reports::complete(&mut tx, &job.job_id, &report).await?;
     tx.commit().await?;
     if !first {
-        return Ok(Handled::Duplicate);
+        return Ok(Outcome::Duplicate);
     }
     effects::completed(effects::REPORT, "completed");
-    Ok(Handled::Applied)
+    Ok(Outcome::Applied)
 }

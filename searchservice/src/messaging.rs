@@ -1,7 +1,7 @@
 //! S3 in async mode: a product was updated; the index follows.
 //! Twin: `sync.rs` is called by productservice, which waits.
 
-use common::bus::{Consumers, HandlerError, Incoming, Outcome};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
 use common::events::{ProductUpdated, SEARCH_PRODUCT_UPDATES_QUEUE};
 use common::fanout::ReceiverSettings;
 use common::{Deps, Service, Tx, effects};
@@ -9,8 +9,8 @@ use common::{Deps, Service, Tx, effects};
 use crate::index;
 
 pub fn service(deps: &Deps, settings: &ReceiverSettings) -> Service {
-    let consumers =
-        Consumers::of(()).together_after(settings.delay(), &deps.db(), SEARCH_PRODUCT_UPDATES_QUEUE, reindex);
+    let consumers = Consumers::of(())
+        .with(transaction(&deps.db(), SEARCH_PRODUCT_UPDATES_QUEUE, reindex).delay(settings.delay()));
     Service::new(index::routes(deps.db())).consumes(consumers)
 }
 

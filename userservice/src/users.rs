@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
-use common::web::{Page, Path, Query, is_email};
+use common::rules::is_email;
+use common::web::{Page, Path, Query};
 use common::{ApiError, Db, db, email};
 use garde::Validate;
 use serde::{Deserialize, Serialize};

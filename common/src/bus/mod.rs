@@ -1,11 +1,25 @@
-//! Publish and consume. Here: what services see, the same for every transport. [`consume`] is how handlers are declared,
-//! run and judged; `amqp` is RabbitMQ: only its files name lapin.
+//! Publish and consume, for every transport. In reading order:
+//!
+//! 1. `handler`: what an event handler receives and returns;
+//! 2. `subscription`: how a service declares its consumers;
+//! 3. `transaction`: how several events share a transaction;
+//! 4. `policy`: when a failed event is retried, dead-lettered, or waits;
+//! 5. `consumer`: how the deliveries of one queue are handled;
+//! 6. `transport`: what a transport provides. Only `amqp` knows RabbitMQ's client and its terms.
 
+#[cfg(feature = "amqp")]
 pub(crate) mod amqp;
-pub mod consume;
-mod together;
+mod backoff;
+mod body;
+mod consumer;
+mod handler;
+mod policy;
+mod subscription;
+mod transaction;
+pub(crate) mod transport;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::events::Destination;
@@ -13,36 +27,58 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-pub use consume::{Consumers, Handled, HandlerError, Incoming};
-pub use together::{InTransaction, Outcome};
+pub use handler::{HandlerError, Incoming, Outcome};
+pub use policy::Failure;
+pub(crate) use subscription::Subscription;
+pub use subscription::{Consumer, Consumers, Input, consumer};
+pub use transaction::{TransactionHandler, transaction};
 
 use crate::ApiError;
 use crate::context::{Context, now_us};
 use crate::events::Event;
-use crate::otel::Spans;
+use crate::otel::{Span, Spans};
 use crate::{failpoint, metrics};
 
-/// From handing a message over to the broker's confirm; then its outcome is unknown.
+/// The longest wait for the broker's confirm. After it, the outcome is unknown.
 pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A message on its way to the broker.
+/// A message for the broker.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// A UUID in all that is made here; whatever somebody else gave it stays.
+    /// A UUID in all messages of this system; messages of other publishers keep theirs.
     pub id: String,
     pub event: Cow<'static, str>,
-    /// Empty for the default exchange.
-    pub exchange: Cow<'static, str>,
-    pub routing_key: Cow<'static, str>,
+    pub address: Address,
     pub context: Context,
-    /// When it was made, microseconds since the Unix epoch.
+    /// When the event was made, microseconds since the Unix epoch.
     pub published_us: i64,
     pub body: Vec<u8>,
-    /// What a consumer adds when it sets a message aside: attempt, reason, and the like.
-    pub notes: Vec<(&'static str, String)>,
+    /// The attempt that failed, in a message that is retried or dead-lettered.
+    pub failure: Option<Failure>,
 }
 
-/// An event as it stands in a message: with the time at which it was made.
+/// Where a message goes. A transport translates it to its own terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// To all readers of an event.
+    Event(Destination),
+    /// Back to the queue after a delay.
+    Retry { queue: &'static str, after_seconds: u32 },
+    /// To the dead-letter queue of the queue.
+    DeadLetter { queue: &'static str },
+}
+
+impl Address {
+    /// The name of the event's destination, or of the queue.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Address::Event(destination) => destination.name(),
+            Address::Retry { queue, .. } | Address::DeadLetter { queue } => queue,
+        }
+    }
+}
+
+/// The body of a message: an event, and the time at which it was made.
 #[derive(Serialize)]
 struct Stamped<'a, E> {
     #[serde(flatten)]
@@ -57,40 +93,38 @@ impl Message {
     /// # Errors
     /// When the event cannot be represented as JSON.
     pub fn of<E: Event>(event: &E, context: Context) -> serde_json::Result<Message> {
-        let (exchange, routing_key) = match E::DESTINATION {
-            Destination::Queue(queue) => ("", queue.name),
-            Destination::Fanout { exchange, .. } => (exchange, ""),
-        };
         let timestamp = time::OffsetDateTime::now_utc();
-        Ok(Message {
+        let body = serde_json::to_vec(&Stamped { event, timestamp })?;
+        Ok(Message::with_body::<E>(body, context))
+    }
+
+    /// A message for the readers of `E` whose body is made elsewhere.
+    pub fn with_body<E: Event>(body: Vec<u8>, context: Context) -> Message {
+        Message {
             id: Uuid::now_v7().to_string(),
             event: E::NAME.into(),
-            exchange: exchange.into(),
-            routing_key: routing_key.into(),
+            address: Address::Event(E::DESTINATION),
             context,
             published_us: now_us(),
-            body: serde_json::to_vec(&Stamped { event, timestamp })?,
-            notes: Vec::new(),
-        })
+            body,
+            failure: None,
+        }
+    }
+
+    /// Begins the span of publishing this message, whose context becomes the span's.
+    pub(crate) fn span(&mut self, spans: &Spans) -> Span {
+        spans.publishing(self.address.name(), &self.event, &self.id, &mut self.context)
     }
 }
 
-impl Message {
-    /// What takes it: a queue, or an exchange that copies it to several.
-    pub(crate) fn destination(&self) -> &str {
-        let mut names = [&self.exchange, &self.routing_key].into_iter();
-        names.find(|name| !name.is_empty()).map_or("(none)", AsRef::as_ref)
-    }
-}
-
-/// Why a message is not known to be safe.
+/// Why a message is not known to be stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     #[error("the broker is not connected")]
     Disconnected,
     #[error("the broker takes no messages now (memory or disk alarm)")]
     Blocked,
-    /// It may or may not have been stored.
+    /// The message may or may not be stored.
     #[error("the broker did not confirm in time")]
     Unconfirmed,
     #[error("the broker refused the message")]
@@ -99,48 +133,57 @@ pub enum PublishError {
     Unroutable,
     #[error("the message is larger than the broker takes")]
     TooLarge,
-    /// This message, or another one on its way at the same time, is the cause.
+    /// This message or another unconfirmed one is the cause.
     #[error("the broker closed the channel: {0}")]
     Closed(String),
 }
 
-/// A message and where its outcome goes: what a transport works on.
+/// A message for a transport to publish, and where the outcome goes.
 pub(crate) struct Publish {
     pub message: Message,
     pub outcome: oneshot::Sender<Result<(), PublishError>>,
 }
 
-/// The way to the publisher while one is connected.
-pub(crate) type Line = Option<mpsc::Sender<Publish>>;
+/// The queue of the publisher; `None` while it is not connected.
+pub(crate) type PublisherHandle = Option<mpsc::Sender<Publish>>;
+
+/// What one process needs of the broker.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    pub service: &'static str,
+    pub publishes: Arc<[Destination]>,
+    pub subscriptions: Arc<[Subscription]>,
+    /// Deliveries of one queue that may be unacknowledged at the same time.
+    pub prefetch: u16,
+}
 
 /// Hands messages to the broker. Cheap to clone.
 #[derive(Clone)]
 pub struct Bus {
-    line: watch::Receiver<Line>,
-    /// Where its hops are shown.
+    publisher: watch::Receiver<PublisherHandle>,
     pub(crate) spans: Spans,
 }
 
 impl Bus {
-    /// A bus and the end that a transport drives.
-    pub(crate) fn new(spans: Spans) -> (Bus, watch::Sender<Line>) {
-        let (sender, line) = watch::channel(None);
-        (Bus { line, spans }, sender)
+    /// A bus, and the sender by which a transport connects its publisher.
+    pub(crate) fn new(spans: Spans) -> (Bus, watch::Sender<PublisherHandle>) {
+        let (sender, publisher) = watch::channel(None);
+        (Bus { publisher, spans }, sender)
     }
 
-    /// Publishes an event of the current workflow; `Ok` when the broker has it durably.
+    /// Publishes an event of the current workflow; `Ok` when the broker has stored it durably.
     ///
     /// # Errors
-    /// At once while the broker is away or blocked; within 5 s when it does not confirm.
+    /// At once while the broker is unavailable or blocked; after 5 s when it does not confirm.
     pub async fn publish<E: Event>(&self, event: &E) -> Result<(), ApiError> {
         let mut message = Message::of(event, Context::current())?;
-        let hop = self.spans.publishing(&mut message);
+        let span = message.span(&self.spans);
         self.send(message).await.map_err(|error| ApiError::Unavailable(error.to_string().into()))?;
-        hop.published();
+        span.published();
         Ok(())
     }
 
-    /// Publishes a message; `Ok` when the broker has it durably.
+    /// Publishes a message; `Ok` when the broker has stored it durably.
     ///
     /// # Errors
     /// As [`Bus::publish`].
@@ -158,11 +201,11 @@ impl Bus {
     }
 
     async fn hand_over(&self, message: Message) -> Result<(), PublishError> {
-        let line = self.line.borrow().clone().ok_or(PublishError::Disconnected)?;
+        let publisher = self.publisher.borrow().clone().ok_or(PublishError::Disconnected)?;
         let (outcome, confirmed) = oneshot::channel();
         let wait = async {
-            line.send(Publish { message, outcome }).await.map_err(|_| PublishError::Disconnected)?;
-            // The publisher drops what it cannot settle when its connection ends.
+            publisher.send(Publish { message, outcome }).await.map_err(|_| PublishError::Disconnected)?;
+            // The publisher drops unconfirmed messages when its connection ends.
             confirmed.await.unwrap_or(Err(PublishError::Unconfirmed))
         };
         tokio::time::timeout(CONFIRM_TIMEOUT, wait).await.unwrap_or(Err(PublishError::Unconfirmed))
@@ -170,12 +213,12 @@ impl Bus {
 
     /// Whether a publisher is connected.
     pub fn is_connected(&self) -> bool {
-        self.line.borrow().is_some()
+        self.publisher.borrow().is_some()
     }
 
     /// Returns when a publisher is connected.
     pub async fn wait_connected(&self) {
-        if self.line.clone().wait_for(Option::is_some).await.is_err() {
+        if self.publisher.clone().wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -1,25 +1,27 @@
-//! Connections that are shared. sqlx's own pool asks the server after each use whether the connection is still in order, which
-//! doubles the round trips of a single statement; here whoever was served well says so, and nobody asks.
+//! A connection pool that does not ping. sqlx's own pool pings the server whenever a connection is returned, which doubles the
+//! round trips of a one-statement request. Here a returned connection is reused at once if sqlx expects no more answers on it;
+//! only a connection that was dropped in the middle of a statement or transaction is checked first.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleResult};
+use futures_util::FutureExt;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection as _, Executor, PgConnection};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-/// A request waits this long for a connection, and then gets 503.
+/// The longest wait for a connection; then the request is answered 503.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection that rested longer is tested before use.
+/// A connection that was idle for longer is tested before use.
 const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
-/// A connection that rested longer is closed.
+/// A connection that was idle for longer is closed.
 const IDLE: Duration = Duration::from_secs(10 * 60);
-/// A server process keeps what its connection ever needed: at this age it is replaced.
+/// A server process keeps the memory that its connection ever needed, so a connection of this age is replaced.
 const AGE: Duration = Duration::from_secs(30 * 60);
-/// Longer than the database works on a statement: after it, whoever is silent is not waited for.
-const TIDY_TIMEOUT: Duration = Duration::from_secs(12);
+/// Longer than `statement_timeout`: a server that has not answered by then will not answer.
+const RESET_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -48,7 +50,7 @@ impl managed::Manager for Manager {
     }
 }
 
-/// How many connections a pool has.
+/// The number of a pool's connections.
 pub(super) struct Counts {
     pub idle: usize,
     pub used: usize,
@@ -56,9 +58,9 @@ pub(super) struct Counts {
 }
 
 impl Pool {
-    /// Nothing is connected yet.
+    /// Creates the pool without connecting.
     pub(super) fn new(options: PgConnectOptions, size: u32) -> Pool {
-        // The one that was used last comes first: it and its server process are at hand.
+        // Last in, first out: the connection that was used last is still in the caches, on both sides.
         let pool = managed::Pool::builder(Manager { options })
             .max_size(size as usize)
             .queue_mode(QueueMode::Lifo)
@@ -81,12 +83,12 @@ impl Pool {
         Counts { idle, used: status.size.saturating_sub(idle), most: status.max_size }
     }
 
-    /// Closes what rested for long.
+    /// Closes connections that were idle for long.
     pub(super) async fn trim(&self) {
         self.remove(|metrics| metrics.last_used() > IDLE).await;
     }
 
-    /// Those that are in use are closed when they come back.
+    /// Closes idle connections now, and connections in use when they are returned.
     pub(super) async fn close(&self) {
         self.remove(|_| true).await;
         self.0.close();
@@ -94,34 +96,22 @@ impl Pool {
 
     async fn remove(&self, which: impl Fn(&Metrics) -> bool) {
         for connection in self.0.retain(|_, metrics| !which(&metrics)).removed {
-            // It is gone either way.
+            // The connection is gone even if closing fails.
             connection.close().await.ok();
         }
     }
 }
 
-/// A connection that is shared. Dropped without [`Connection::release`] it is put in order first: a transaction is rolled
-/// back, the answer to a statement that nobody waits for any more is waited for.
+/// A pooled connection. Dropping it returns it to the pool: at once if it is clean, else after a reset in the background that
+/// rolls back an open transaction or waits for the answer to an abandoned statement.
 pub struct Connection {
     object: Option<Object<Manager>>,
     in_transaction: bool,
 }
 
 impl Connection {
-    /// Gives it back at once. For a connection on which every statement was answered.
-    pub fn release(mut self) {
-        if !self.in_transaction {
-            self.object.take();
-        }
-    }
-
-    /// Closes it: its statement is not answered.
-    pub fn abandon(mut self) {
-        drop(self.object.take().map(Object::take));
-    }
-
     pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        // From now on nobody knows, until it is ended.
+        // Before the statement, whose outcome may stay unknown.
         self.in_transaction = true;
         self.execute("BEGIN").await?;
         Ok(())
@@ -131,7 +121,7 @@ impl Connection {
         self.end("COMMIT").await
     }
 
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub(crate) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
         self.end("ROLLBACK").await
     }
@@ -145,29 +135,33 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Some(object) = self.object.take() else { return };
+        let Some(mut object) = self.object.take() else { return };
+        // `flush` reads the answers that sqlx still expects; without any it is ready at once and does no I/O.
+        if !self.in_transaction && matches!(object.flush().now_or_never(), Some(Ok(()))) {
+            return;
+        }
         let Ok(runtime) = Handle::try_current() else {
             drop(Object::take(object));
             return;
         };
-        // If it is lost at shutdown, the server finds the connection closed and does the same.
-        runtime.spawn(tidy(object, self.in_transaction));
+        // If shutdown drops this task, the server rolls back when the connection closes.
+        runtime.spawn(reset(object, self.in_transaction));
     }
 }
 
-async fn tidy(mut object: Object<Manager>, in_transaction: bool) {
-    let tidying = async {
+async fn reset(mut object: Object<Manager>, in_transaction: bool) {
+    let resetting = async {
         match in_transaction {
             true => object.execute("ROLLBACK").await.map(drop),
             false => object.ping().await,
         }
     };
-    if !matches!(timeout(TIDY_TIMEOUT, tidying).await, Ok(Ok(()))) {
+    if !matches!(timeout(RESET_TIMEOUT, resetting).await, Ok(Ok(()))) {
         drop(Object::take(object));
     }
 }
 
-const HELD: &str = "a connection is held until it is given back";
+const HELD: &str = "the object is taken only by drop";
 
 impl Deref for Connection {
     type Target = PgConnection;

@@ -1,23 +1,28 @@
-//! What [`on`](super) is without the feature: nothing.
+//! [`on`](super) without the feature: empty functions.
+
+#[cfg(feature = "messaging")]
+use std::time::Instant;
 
 use axum::extract::Request;
 
 use crate::Mode;
-#[cfg(feature = "amqp")]
-use crate::bus::Message;
 use crate::config::Settings;
 use crate::context::Context;
-use crate::service::About;
 
 #[derive(Clone, Default)]
 pub(crate) struct Spans;
 
 #[must_use]
-pub(crate) struct Begun;
+pub(crate) struct Span;
 
 impl Spans {
     #[inline]
-    pub(crate) fn start(_: &About, _: Mode, _: &Settings) -> Result<Spans, String> {
+    pub(crate) fn start(
+        _service: &str,
+        _version: &'static str,
+        _: Mode,
+        _: &Settings,
+    ) -> Result<Spans, String> {
         Ok(Spans)
     }
 
@@ -25,34 +30,46 @@ impl Spans {
     pub(crate) async fn close(self) {}
 
     #[inline]
-    pub(crate) fn serving(&self, _: &Request, _method: &str, _handler: &str, _: &Context) -> Begun {
-        Begun
+    pub(crate) fn serving(&self, _: &Request, _method: &str, _handler: &str, _: &Context) -> Span {
+        Span
     }
 
     #[cfg(feature = "http")]
     #[inline]
-    pub(crate) fn calling(&self, _url: &str, _path: &'static str, _: &mut Context) -> Begun {
-        Begun
+    pub(crate) fn calling(&self, _url: &str, _path: &'static str, _: &mut Context) -> Span {
+        Span
     }
 
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     #[inline]
-    pub(crate) fn publishing(&self, _: &mut Message) -> Begun {
-        Begun
+    pub(crate) fn publishing(
+        &self,
+        _destination: &str,
+        _event: &str,
+        _message_id: &str,
+        _: &mut Context,
+    ) -> Span {
+        Span
     }
 
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     #[inline]
-    pub(crate) fn handling(&self, _queue: &'static str, _message_id: &str, _: &Context) -> Begun {
-        Begun
+    pub(crate) fn handling(
+        &self,
+        _queue: &'static str,
+        _message_id: &str,
+        _: &Context,
+        _since: Instant,
+    ) -> Span {
+        Span
     }
 }
 
-impl Begun {
-    #[cfg(feature = "amqp")]
+impl Span {
+    #[cfg(feature = "messaging")]
     #[inline]
-    pub(crate) fn nowhere() -> Begun {
-        Begun
+    pub(crate) fn none() -> Span {
+        Span
     }
 
     #[inline]
@@ -62,11 +79,11 @@ impl Begun {
     #[inline]
     pub(crate) fn called(self, _: Result<u16, &'static str>) {}
 
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     #[inline]
     pub(crate) fn published(self) {}
 
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     #[inline]
     pub(crate) fn handled(self, _outcome: &'static str, _failure: Option<&str>) {}
 }

@@ -1,7 +1,9 @@
-//! Spans by OpenTelemetry's conventions for HTTP and messaging. Ids are not made here but taken from the [`Context`].
+//! Spans by OpenTelemetry's conventions for HTTP and messaging. Their ids come from the [`Context`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "messaging")]
+use std::time::Instant;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::Request;
@@ -15,32 +17,34 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{self, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 
 use crate::Mode;
-#[cfg(feature = "amqp")]
-use crate::bus::Message;
 use crate::config::{Settings, address};
 use crate::context::Context;
-use crate::service::About;
 
 /// Longest wait at shutdown for a collector to take the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(3);
 
-/// Where the spans of a service go; nowhere if no collector is named. Cheap to clone.
+/// Exports the spans of a service; empty without a collector. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Spans {
-    /// A queue with a bound and a thread of its own that empties it: what does not fit is dropped, nobody waits.
+    /// A bounded queue with an exporting thread. Spans that do not fit are dropped, so no request waits.
     queue: Option<Arc<BatchSpanProcessor>>,
 }
 
-/// A span that has begun; it is exported by saying how it ended, and is nothing where no spans go anywhere.
+/// A span that has begun. The method that ends it exports it. Empty without a collector.
 #[must_use]
-pub(crate) struct Begun {
+pub(crate) struct Span {
     span: Option<(Arc<BatchSpanProcessor>, Box<SpanData>)>,
 }
 
 impl Spans {
     /// # Errors
     /// One line, when the collector's address cannot be one.
-    pub(crate) fn start(about: &About, mode: Mode, settings: &Settings) -> Result<Spans, String> {
+    pub(crate) fn start(
+        service: &'static str,
+        version: &'static str,
+        mode: Mode,
+        settings: &Settings,
+    ) -> Result<Spans, String> {
         let endpoint = settings.otel.otel_exporter_otlp_endpoint.as_deref();
         // A variable that is empty counts as not set, by the specification.
         let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) else {
@@ -51,8 +55,8 @@ impl Spans {
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
         let exporter = exporter.map_err(|error| wrong(error.to_string()))?;
         let resource = Resource::builder()
-            .with_service_name(about.name)
-            .with_attribute(KeyValue::new("service.version", about.version))
+            .with_service_name(service)
+            .with_attribute(KeyValue::new("service.version", version))
             .with_attribute(KeyValue::new("comm.mode", mode.as_str()))
             .build();
         let mut queue =
@@ -61,24 +65,24 @@ impl Spans {
         Ok(Spans { queue: Some(Arc::new(queue)) })
     }
 
-    /// Sends what waits.
+    /// Sends the spans that are queued.
     pub(crate) async fn close(self) {
         let Some(queue) = self.queue else { return };
-        // Not on this thread: it may be the only one, and the connection to the collector needs it.
+        // On another thread: this one may be the only one, and the connection to the collector needs it.
         let closed = tokio::task::spawn_blocking(move || queue.shutdown_with_timeout(LAST_SPANS)).await;
         if !matches!(closed, Ok(Ok(()))) {
             tracing::warn!("the collector did not take the last spans in time");
         }
     }
 
-    /// A request came; `context` is that of its hop.
+    /// A request arrived; `context` is that of its span.
     pub(crate) fn serving(
         &self,
         request: &Request,
         method: &'static str,
         handler: &str,
         context: &Context,
-    ) -> Begun {
+    ) -> Span {
         self.begin(SpanKind::Server, context, || {
             let mut attributes = vec![
                 KeyValue::new("http.request.method", if method == "OTHER" { "_OTHER" } else { method }),
@@ -94,9 +98,9 @@ impl Spans {
         })
     }
 
-    /// A peer is called, in a hop of its own: `context` becomes that.
+    /// A peer is called, in a span of its own: `context` becomes that span's.
     #[cfg(feature = "http")]
-    pub(crate) fn calling(&self, url: &str, path: &'static str, context: &mut Context) -> Begun {
+    pub(crate) fn calling(&self, url: &str, path: &'static str, context: &mut Context) -> Span {
         self.descend(context);
         self.begin(SpanKind::Client, context, || {
             let mut attributes = vec![
@@ -113,33 +117,42 @@ impl Spans {
         })
     }
 
-    /// An event is handed to the broker, in a hop of its own: the message's context becomes that.
-    #[cfg(feature = "amqp")]
-    pub(crate) fn publishing(&self, message: &mut Message) -> Begun {
-        self.descend(&mut message.context);
-        let (exchange, key) = (message.exchange.as_ref(), message.routing_key.as_ref());
-        // By the conventions: the exchange, and where that is the default one, the routing key.
-        let destination = if exchange.is_empty() { key } else { exchange };
-        self.begin(SpanKind::Producer, &message.context, || {
-            let mut attributes = messaging("send", "publish", destination.to_owned(), &message.id);
-            attributes.push(KeyValue::new("workflow.event", message.event.clone().into_owned()));
-            if !key.is_empty() {
-                let name = "messaging.rabbitmq.destination.routing_key";
-                attributes.push(KeyValue::new(name, key.to_owned()));
-            }
+    /// An event is handed to the broker, in a span of its own: `context` becomes that span's.
+    #[cfg(feature = "messaging")]
+    pub(crate) fn publishing(
+        &self,
+        destination: &str,
+        event: &str,
+        message_id: &str,
+        context: &mut Context,
+    ) -> Span {
+        self.descend(context);
+        self.begin(SpanKind::Producer, context, || {
+            let mut attributes = messaging("send", "publish", destination.to_owned(), message_id);
+            attributes.push(KeyValue::new("workflow.event", event.to_owned()));
             (format!("{destination} publish"), attributes)
         })
     }
 
-    /// An event is handled; `context` is that of its hop.
-    #[cfg(feature = "amqp")]
-    pub(crate) fn handling(&self, queue: &'static str, message_id: &str, context: &Context) -> Begun {
-        self.begin(SpanKind::Consumer, context, || {
+    /// An event has been handled since `since`; `context` is that of its span.
+    #[cfg(feature = "messaging")]
+    pub(crate) fn handling(
+        &self,
+        queue: &'static str,
+        message_id: &str,
+        context: &Context,
+        since: Instant,
+    ) -> Span {
+        let mut span = self.begin(SpanKind::Consumer, context, || {
             (format!("{queue} process"), messaging("process", "process", queue, message_id))
-        })
+        });
+        if let Some((_, data)) = &mut span.span {
+            data.start_time -= since.elapsed();
+        }
+        span
     }
 
-    /// Only where the inner hop is exported: else its id would be the parent of the next one, and nobody knew it.
+    /// Only if the inner span is exported: else the next span would have a parent that no collector knows.
     fn descend(&self, context: &mut Context) {
         if self.queue.is_some() && ids(context).is_some() {
             context.descend();
@@ -151,9 +164,9 @@ impl Spans {
         span_kind: SpanKind,
         context: &Context,
         describe: impl FnOnce() -> (String, Vec<KeyValue>),
-    ) -> Begun {
-        let Some(queue) = &self.queue else { return Begun::nowhere() };
-        let Some(span_context) = ids(context) else { return Begun::nowhere() };
+    ) -> Span {
+        let Some(queue) = &self.queue else { return Span::none() };
+        let Some(span_context) = ids(context) else { return Span::none() };
         let (name, mut attributes) = describe();
         attributes.push(KeyValue::new("workflow.id", context.workflow.clone()));
         let now = SystemTime::now();
@@ -172,17 +185,17 @@ impl Spans {
             status: Status::Unset,
             instrumentation_scope: InstrumentationScope::builder("common").build(),
         };
-        Begun { span: Some((Arc::clone(queue), Box::new(span))) }
+        Span { span: Some((Arc::clone(queue), Box::new(span))) }
     }
 }
 
-impl Begun {
+impl Span {
     /// One that is not exported.
-    pub(crate) fn nowhere() -> Begun {
-        Begun { span: None }
+    pub(crate) fn none() -> Span {
+        Span { span: None }
     }
 
-    /// The request was answered. What the client did wrong is no error of the server.
+    /// The request was answered. A client's mistake is no error of the server.
     pub(crate) fn answered(self, status: u16) {
         self.end(|span| responded(span, status, 500));
     }
@@ -196,14 +209,14 @@ impl Begun {
         });
     }
 
-    /// The broker has the event durably.
-    #[cfg(feature = "amqp")]
+    /// The broker has stored the event durably.
+    #[cfg(feature = "messaging")]
     pub(crate) fn published(self) {
         self.end(|_| ());
     }
 
-    /// The handler is through with the event.
-    #[cfg(feature = "amqp")]
+    /// The handler has ended.
+    #[cfg(feature = "messaging")]
     pub(crate) fn handled(self, outcome: &'static str, failure: Option<&str>) {
         self.end(|span| {
             span.attributes.push(KeyValue::new("workflow.outcome", outcome));
@@ -221,7 +234,7 @@ impl Begun {
     }
 }
 
-/// The ids in a context; `None` if its trace is one that nobody records.
+/// The ids in a context; `None` if its trace is not sampled.
 fn ids(context: &Context) -> Option<SpanContext> {
     let mut parts = context.traceparent.split('-').skip(1);
     let trace = TraceId::from_hex(parts.next()?).ok()?;
@@ -230,7 +243,7 @@ fn ids(context: &Context) -> Option<SpanContext> {
     flags.is_sampled().then(|| SpanContext::new(trace, span, flags, false, TraceState::default()))
 }
 
-#[cfg(feature = "amqp")]
+#[cfg(feature = "messaging")]
 fn messaging(
     operation: &'static str,
     name: &'static str,
@@ -258,7 +271,7 @@ fn failed(span: &mut SpanData, kind: impl Into<Value>, reason: &str) {
     span.status = Status::error(reason.to_owned());
 }
 
-/// Says once that the collector is away, and once that it is back: the library would say it of every batch, or not at all.
+/// Logs once that the collector is unavailable, and once that it is back. The library would log every batch, or none.
 #[derive(Debug)]
 struct Exporter {
     otlp: SpanExporter,

@@ -1,5 +1,5 @@
-//! Which destinations wait, and when each is tried again. A lane holds the rows of one destination that could not go; events
-//! for other destinations pass it. The rows themselves stand in the database; this is what one relay remembers of them.
+//! Which destinations wait, and when each is retried. A lane holds the rows of one destination that could not be sent; events
+//! for other destinations pass it. The rows are in the database; this is the state that one relay keeps of its lanes.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 use crate::bus::PublishError;
 
-/// The lane of rows that go with the next batch.
+/// The lane of rows that are sent with the next batch.
 pub(super) const READY: &str = "";
-/// From a failure to the next try; doubled with each failure.
+/// The pause after a failure; doubled with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// A destination that is there again gets its events this late, at most.
+/// The longest pause, and so the longest delay after a destination is available again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The same where each try costs the connection, and with it the time of all others.
+/// The longest pause if each try closes the channel, which delays all other destinations.
 const LONGEST_PAUSE_AFTER_CLOSE: Duration = Duration::from_secs(60);
-/// While the broker or the database is away.
-const AWAY_PAUSE: Duration = Duration::from_millis(200);
+/// The pause while the broker or the database is unavailable.
+const UNAVAILABLE_PAUSE: Duration = Duration::from_millis(200);
 
-/// The lane of one destination's rows that exceed the broker's limit: they must not hold up the destination's other rows.
+/// The lane of a destination's rows that exceed the broker's limit. They must not block the destination's other rows.
 pub(super) fn too_large(destination: &str) -> String {
     format!("{destination}{TOO_LARGE}")
 }
@@ -61,12 +61,12 @@ impl Lanes {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether events for this destination have to wait behind others.
+    /// Whether events for this destination wait behind others.
     pub(super) fn waits(&self, destination: &str) -> bool {
         self.lock().contains_key(destination)
     }
 
-    /// The lane holds rows: it is served at once if it was not known.
+    /// The lane has rows. If it is new, it is served at once.
     pub(super) fn begin(&self, lane: &str) {
         let mut waits = self.lock();
         if !waits.contains_key(lane) {
@@ -75,7 +75,7 @@ impl Lanes {
         }
     }
 
-    /// A row of the lane could not go.
+    /// A row of the lane could not be sent.
     pub(super) fn failed(&self, lane: &str, error: &PublishError) {
         let mut waits = self.lock();
         let wait = waits.entry(lane.to_owned()).or_insert_with(Wait::begin);
@@ -86,7 +86,7 @@ impl Lanes {
         wait.failures += 1;
         wait.pause = (2 * wait.pause).clamp(FIRST_PAUSE, longest);
         wait.due = Some(Instant::now() + wait.pause);
-        // The first of these may be due to another message on the same connection, or to the connection itself.
+        // The first such failure may be caused by another message on the connection, or by the connection itself.
         let ambiguous = matches!(error, PublishError::Unconfirmed | PublishError::Closed(_));
         if !(wait.logged || ambiguous && wait.failures == 1) {
             wait.logged = true;
@@ -96,17 +96,17 @@ impl Lanes {
         self.changed.notify_one();
     }
 
-    /// Some rows of the lane went: the destination takes events again.
+    /// Some rows of the lane were sent: the destination takes events again.
     pub(super) fn progressed(&self, lane: &str) {
         if let Some(wait) = self.lock().get_mut(lane) {
             wait.pause = Duration::ZERO;
         }
     }
 
-    /// Nothing can be sent now, whatever the destination.
+    /// Nothing can be sent now, to any destination.
     pub(super) fn postpone(&self, lane: &str) {
         if let Some(wait) = self.lock().get_mut(lane) {
-            wait.due = Some(Instant::now() + AWAY_PAUSE);
+            wait.due = Some(Instant::now() + UNAVAILABLE_PAUSE);
             self.changed.notify_one();
         }
     }
@@ -120,7 +120,7 @@ impl Lanes {
         }
     }
 
-    /// A lane whose time has come; it is the caller's until one of the methods above is called.
+    /// Takes a lane that is due. The caller owns it until it calls one of the methods above.
     pub(super) fn take_due(&self) -> Option<String> {
         let now = Instant::now();
         let mut waits = self.lock();
@@ -132,7 +132,7 @@ impl Lanes {
         Some(lane.clone())
     }
 
-    /// Returns when a lane is due, or perhaps earlier.
+    /// Returns when a lane is due; it may return earlier.
     pub(super) async fn due(&self) {
         let next = self.lock().values().filter_map(|wait| wait.due).min();
         match next {

@@ -1,5 +1,5 @@
-//! Sends what stands in the outbox. What cannot go is moved to a lane of its destination and tried again there, alone at
-//! first, with growing pauses; what can go goes on meanwhile.
+//! Sends the rows of the outbox. A row that cannot be sent is moved to the lane of its destination, where rows are retried with
+//! growing pauses. Rows for other destinations are sent meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use contract::Failpoint;
+use contract::events::Destination;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sqlx::error::BoxDynError;
@@ -18,42 +19,51 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::lanes::{self, Lanes, READY};
-use super::{Doors, Outbox};
-use crate::bus::{Bus, Message, PublishError};
+use super::{Full, Outbox};
+use crate::bus::{Address, Bus, Message, PublishError};
 use crate::config::BrokerSettings;
 use crate::context::{Context, now_us};
-use crate::pace::Pace;
+use crate::throttle::Throttle;
 use crate::{Db, failpoint, metrics, telemetry};
 
-/// Events that one turn of the relay sends.
+/// Events that one cycle of the relay sends.
 const BATCH: i64 = 200;
-/// What a commit did not announce in this process (another instance, a crash) is found this late.
+/// The delay until the relay finds rows of another process.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-/// Lanes that are served at the same time: each holds a connection while the broker keeps it waiting.
+/// Lanes that are served at the same time. Each holds a connection while it waits for the broker.
 const LANES_AT_ONCE: usize = 2;
 
-/// Sends what stands in the outbox.
+/// Sends the rows of the outbox.
 pub(crate) struct Relay {
     db: Db,
     bus: Bus,
     outbox: Outbox,
     lanes: Lanes,
-    /// Turns fail; it is logged once.
-    troubled: AtomicBool,
-    /// Lanes in the metrics.
+    /// Whether cycles fail, so that it is logged once.
+    failing: AtomicBool,
+    /// The lanes in the metrics.
     shown: Mutex<BTreeSet<String>>,
     max_rows: i64,
     max_age: Duration,
 }
 
-type Row = (i64, Uuid, String, String, String, StoredContext, Vec<u8>, time::OffsetDateTime);
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    message_id: Uuid,
+    event: String,
+    destination: String,
+    context: StoredContext,
+    body: Vec<u8>,
+    created_at: time::OffsetDateTime,
+}
 
 impl Relay {
     pub(super) fn new(db: Db, bus: Bus, outbox: Outbox, settings: &BrokerSettings) -> Relay {
         let (max_rows, max_age) = (settings.outbox_max_rows, settings.outbox_max_age());
-        let (lanes, troubled, shown) = (Lanes::default(), AtomicBool::new(false), Mutex::default());
-        Relay { db, bus, outbox, lanes, troubled, shown, max_rows, max_age }
+        let (lanes, failing, shown) = (Lanes::default(), AtomicBool::new(false), Mutex::default());
+        Relay { db, bus, outbox, lanes, failing, shown, max_rows, max_age }
     }
 
     /// Sends until `stop`, and then a last time.
@@ -63,37 +73,37 @@ impl Relay {
     }
 
     async fn send_ready(&self, stop: &CancellationToken) {
-        let mut pace = Pace::new();
+        let mut throttle = Throttle::new();
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.outbox.shared.wake.notified() => {
-                    pace.turn().await;
-                    self.send_all(Waiting::Surely).await;
+                    throttle.cycle().await;
+                    self.send_all(Backlog::Known).await;
                 }
-                () = tokio::time::sleep(POLL_EVERY) => self.send_all(Waiting::Perhaps).await,
+                () = tokio::time::sleep(POLL_EVERY) => self.send_all(Backlog::Unknown).await,
             }
         }
-        self.send_all(Waiting::Perhaps).await;
+        self.send_all(Backlog::Unknown).await;
     }
 
-    async fn send_all(&self, mut waiting: Waiting) {
+    async fn send_all(&self, mut backlog: Backlog) {
         while self.can_send() {
-            let turn = self.send_batch(READY, BATCH, waiting).await;
-            if let Err(error) = &turn
-                && !self.troubled.swap(true, Ordering::Relaxed)
+            let cycle = self.send_batch(READY, BATCH, backlog).await;
+            if let Err(error) = &cycle
+                && !self.failing.swap(true, Ordering::Relaxed)
             {
                 tracing::warn!(%error, "the outbox cannot be read");
             }
-            match turn {
-                Ok(Turn { taken, stuck: false, .. }) => {
-                    self.troubled.store(false, Ordering::Relaxed);
+            match cycle {
+                Ok(Cycle { taken, stuck: false, .. }) => {
+                    self.failing.store(false, Ordering::Relaxed);
                     if taken < BATCH as usize {
                         return;
                     }
-                    waiting = Waiting::Surely;
+                    backlog = Backlog::Known;
                 }
-                // The keeper or the publisher is at work on the cause, and has logged it.
+                // The database monitor or the publisher has logged the cause and reconnects.
                 _ => return tokio::time::sleep(Duration::from_millis(200)).await,
             }
         }
@@ -103,7 +113,7 @@ impl Relay {
         self.db.is_ready() && self.bus.is_connected()
     }
 
-    /// Tries lanes when they are due, and finds those that another process has left.
+    /// Serves lanes when they are due, and finds lanes of other processes.
     async fn serve_lanes(&self, stop: &CancellationToken) {
         let mut measure = tokio::time::interval(MEASURE_EVERY);
         measure.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -127,15 +137,15 @@ impl Relay {
         }
     }
 
-    /// Sends a lane's rows until there are none: one at first, which finds out whether the destination takes it, and more and
-    /// more of them while that goes well. Rows that are too large cost nothing to try.
+    /// Sends a lane's rows until there are none: first one, to find out whether the destination takes events, then more and more.
+    /// Rows that are too large cost nothing to try.
     async fn serve(&self, lane: String) {
         let mut limit = if lanes::destination(&lane).1 { BATCH } else { 1 };
         while self.can_send() {
-            match self.send_batch(&lane, limit, Waiting::Surely).await {
-                Ok(Turn { taken: 0, .. }) => return self.lanes.ended(&lane),
-                Ok(turn) if turn.failed.contains_key(&lane) => return,
-                Ok(Turn { stuck: false, .. }) => {
+            match self.send_batch(&lane, limit, Backlog::Known).await {
+                Ok(Cycle { taken: 0, .. }) => return self.lanes.ended(&lane),
+                Ok(cycle) if cycle.failed.contains_key(&lane) => return,
+                Ok(Cycle { stuck: false, .. }) => {
                     self.lanes.progressed(&lane);
                     limit = (2 * limit).min(BATCH);
                 }
@@ -145,8 +155,7 @@ impl Relay {
         self.lanes.postpone(&lane);
     }
 
-    /// Keeps the gauges, closes the door for what waits in too large a number or for too long, and takes up lanes that another
-    /// process has left.
+    /// Updates the gauges, refuses events of which too many wait or one waits for too long, and begins lanes of other processes.
     async fn measure(&self) {
         if !self.db.is_ready() {
             return;
@@ -167,16 +176,16 @@ impl Relay {
         let before =
             std::mem::replace(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner), shown.clone());
         for gone in before.difference(&shown) {
-            // It is there: it was shown.
+            // The label exists: it was shown before.
             metrics.outbox_waiting.remove_label_values(&[gone]).ok();
         }
-        self.outbox.shared.set(self.doors(&backlog));
+        self.outbox.shared.set(self.full(&backlog));
     }
 
-    /// A backlog of what is ready closes the door for everything, a lane closes it for its destination alone. Rows that are too
-    /// large do not close it by their age: others for their destination go.
-    fn doors(&self, backlog: &[Backlog]) -> Doors {
-        let mut doors = Doors::default();
+    /// A backlog of ready rows refuses all events, a lane refuses events for its destination. The age of rows that are too large
+    /// refuses none, because other rows for their destination are sent.
+    fn full(&self, backlog: &[LaneSize]) -> Full {
+        let mut full = Full::default();
         for (lane, rows, oldest) in backlog {
             let (destination, too_large) = lanes::destination(lane);
             let old = *oldest >= self.max_age.as_secs_f64() && !too_large;
@@ -184,109 +193,125 @@ impl Relay {
                 continue;
             }
             match destination {
-                READY => doors.all_closed = true,
-                _ => drop(doors.closed.insert(destination.to_owned())),
+                READY => full.all = true,
+                _ => drop(full.destinations.insert(destination.to_owned())),
             }
         }
-        doors
+        full
     }
 
-    /// Sends the oldest events of a lane together; their rows are deleted for good once they are confirmed, and those that
-    /// cannot go are moved to the lane of their destination. Several relays share the rows; what a crash leaves undeleted is
-    /// sent again and recognised by its id.
-    async fn send_batch(&self, lane: &str, limit: i64, waiting: Waiting) -> Result<Turn, sqlx::Error> {
-        let mut tx = self.db.relay().await?;
-        if let Waiting::Perhaps = waiting {
-            let waiting: bool = sqlx::query_scalar(ANY_READY).fetch_one(&mut *tx).await?;
-            if !waiting {
-                tx.release();
-                return Ok(Turn::default());
+    /// Sends the oldest events of a lane together. Rows are deleted when they are confirmed, and rows that cannot be sent are moved
+    /// to the lane of their destination. Several relays share the rows. A row that a crash leaves is sent again, and the inbox
+    /// recognises its id.
+    async fn send_batch(&self, lane: &str, limit: i64, backlog: Backlog) -> Result<Cycle, sqlx::Error> {
+        let mut tx = self.db.background_connection().await?;
+        if let Backlog::Unknown = backlog {
+            let any: bool = sqlx::query_scalar(ANY_READY).fetch_one(&mut *tx).await?;
+            if !any {
+                return Ok(Cycle::default());
             }
         }
         tx.begin().await?;
         let mut rows: Vec<Row> = sqlx::query_as(TAKE).bind(lane).bind(limit).fetch_all(&mut *tx).await?;
-        rows.sort_unstable_by_key(|row| row.0);
-        let mut turn = Turn { taken: rows.len(), ..Turn::default() };
-        // The runtime would interrupt a long batch, and go on with its last event first.
+        rows.sort_unstable_by_key(|row| row.seq);
+        let mut cycle = Cycle { taken: rows.len(), ..Cycle::default() };
+        // `unconstrained`: the runtime would interrupt a long batch and continue with its last event, out of order.
         let sent = unconstrained(join_all(rows.into_iter().map(|row| self.send(lane, row)))).await;
         failpoint::pass(Failpoint::AfterConfirmBeforeDelete);
-        if sent.iter().all(|(_, _, outcome)| matches!(outcome, Outcome::Sent)) {
+        if sent.iter().all(|(_, _, outcome)| matches!(outcome, Sent::Confirmed)) {
             tx.commit().await?;
         } else {
-            // All rows are back; those that were confirmed go for good.
+            // All rows are back. Delete the confirmed ones, move the others.
             tx.rollback().await?;
-            turn.sort(lane, sent);
+            cycle.sort(lane, sent);
             tx.begin().await?;
-            turn.store(&mut tx, lane).await?;
+            cycle.store(&mut tx, lane).await?;
             tx.commit().await?;
-            turn.failed.iter().for_each(|(lane, error)| self.lanes.failed(lane, error));
-            // Also those that only wait behind others: their lane may have ended meanwhile.
-            turn.moved.keys().for_each(|lane| self.lanes.begin(lane));
+            cycle.failed.iter().for_each(|(lane, error)| self.lanes.failed(lane, error));
+            // Also the lanes of rows that only wait behind others: such a lane may have ended meanwhile.
+            cycle.moved.keys().for_each(|lane| self.lanes.begin(lane));
         }
-        tx.release();
-        Ok(turn)
+        Ok(cycle)
     }
 
-    /// Sends one event, unless others for its destination wait: its row, its destination, and what became of it.
-    async fn send(&self, lane: &str, row: Row) -> (i64, String, Outcome) {
-        let (seq, mut message) = message(row);
-        let destination = message.destination().to_owned();
+    /// Sends one event, unless others for its destination wait. Returns its row, its destination, and the result.
+    async fn send(&self, lane: &str, row: Row) -> (i64, String, Sent) {
+        let (seq, destination) = (row.seq, row.destination.clone());
         if lane == READY && self.lanes.waits(&destination) {
-            return (seq, destination, Outcome::Behind);
+            return (seq, destination, Sent::Behind);
         }
-        let hop = self.bus.spans.publishing(&mut message);
+        let Some(mut message) = row.message() else {
+            return (seq, destination, Sent::Failed(PublishError::Unroutable));
+        };
+        let span = message.span(&self.bus.spans);
         let (event, written_us) = (message.event.clone(), message.published_us);
         let workflow = message.context.workflow.clone();
         match self.bus.send(message).await {
             Ok(()) => {
                 let seconds = (now_us() - written_us).max(0) as f64 / 1e6;
-                telemetry::published(hop, &workflow, &event, seconds);
-                (seq, destination, Outcome::Sent)
+                telemetry::published(span, &workflow, &event, seconds);
+                (seq, destination, Sent::Confirmed)
             }
-            Err(error) => (seq, destination, Outcome::Failed(error)),
+            Err(error) => (seq, destination, Sent::Failed(error)),
         }
     }
 }
 
-/// What became of a row in a turn.
-enum Outcome {
-    Sent,
-    /// Not sent: others for its destination wait.
+impl Row {
+    /// The message of the row; `None` if this version does not know its destination.
+    fn message(self) -> Option<Message> {
+        let Row { message_id, event, destination, context, body, created_at, .. } = self;
+        Some(Message {
+            id: message_id.to_string(),
+            event: event.into(),
+            address: Address::Event(Destination::named(&destination)?),
+            context: context.0,
+            published_us: (created_at.unix_timestamp_nanos() / 1000) as i64,
+            body,
+            failure: None,
+        })
+    }
+}
+
+/// The result of sending a row.
+enum Sent {
+    Confirmed,
+    /// Not sent, because others for its destination wait.
     Behind,
     Failed(PublishError),
 }
 
-/// What became of a batch.
+/// The result of sending a batch.
 #[derive(Default)]
-struct Turn {
+struct Cycle {
     taken: usize,
-    /// Rows that are confirmed, where some are not.
+    /// Rows that were confirmed, if others were not.
     confirmed: Vec<i64>,
-    /// Rows that now wait, by their lane.
+    /// Rows that wait from now on, by their lane.
     moved: BTreeMap<String, Vec<i64>>,
-    /// Why rows of a lane could not go.
+    /// Why rows of a lane could not be sent.
     failed: BTreeMap<String, PublishError>,
     /// Nothing can be sent, whatever the destination.
     stuck: bool,
 }
 
-impl Turn {
-    fn sort(&mut self, lane: &str, sent: Vec<(i64, String, Outcome)>) {
+impl Cycle {
+    fn sort(&mut self, lane: &str, sent: Vec<(i64, String, Sent)>) {
         for (seq, destination, outcome) in sent {
             let (target, error) = match outcome {
-                Outcome::Sent => {
+                Sent::Confirmed => {
                     self.confirmed.push(seq);
                     continue;
                 }
-                Outcome::Failed(PublishError::Disconnected | PublishError::Blocked) => {
+                Sent::Failed(PublishError::Disconnected | PublishError::Blocked) => {
                     self.stuck = true;
                     continue;
                 }
-                Outcome::Behind => (destination, None),
-                Outcome::Failed(PublishError::TooLarge) => {
+                Sent::Behind => (destination, None),
+                Sent::Failed(PublishError::TooLarge) => {
                     (lanes::too_large(&destination), Some(PublishError::TooLarge))
                 }
-                Outcome::Failed(error) => (destination, Some(error)),
+                Sent::Failed(error) => (destination, Some(error)),
             };
             if target != lane {
                 self.moved.entry(target.clone()).or_default().push(seq);
@@ -313,46 +338,36 @@ impl Turn {
     }
 }
 
-/// Whether there is something to send.
+/// Whether there is a row to send.
 #[derive(Clone, Copy)]
-enum Waiting {
-    Surely,
-    /// To look costs less than a transaction.
-    Perhaps,
+enum Backlog {
+    Known,
+    /// Look before opening a transaction, which costs more.
+    Unknown,
 }
 
 const ANY_READY: &str = "SELECT EXISTS (SELECT FROM outbox WHERE waits_for = '')";
-/// By their places in the table, which cannot change while they are locked.
+/// By the rows' `ctid`, which cannot change while they are locked.
 const TAKE: &str = "DELETE FROM outbox WHERE ctid = ANY (ARRAY(
          SELECT ctid FROM outbox WHERE waits_for = $1 ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED))
-     RETURNING seq, message_id, event, exchange, routing_key, context, body, created_at";
-/// Between the first and the last of them, so that no more of the lane is read.
+     RETURNING seq, message_id, event, destination, context, body, created_at";
+/// `BETWEEN` keeps PostgreSQL from reading the rest of the lane.
 const DELETE: &str = "DELETE FROM outbox WHERE waits_for = $1 AND seq BETWEEN $2 AND $3 AND seq = ANY ($4)";
 const MOVE: &str =
     "UPDATE outbox SET waits_for = $5 WHERE waits_for = $1 AND seq BETWEEN $2 AND $3 AND seq = ANY ($4)";
 const BACKLOG: &str = "SELECT waits_for, count(*), extract(epoch FROM now() - min(created_at))::float8
      FROM outbox GROUP BY waits_for";
 
-/// A lane: its name, its rows, and for how many seconds the oldest one has waited.
-type Backlog = (String, i64, f64);
+/// A lane: its name, the number of its rows, and the age of the oldest in seconds.
+type LaneSize = (String, i64, f64);
 
-async fn backlog(db: &Db) -> Result<Vec<Backlog>, sqlx::Error> {
-    let mut connection = db.relay().await?;
-    let backlog = sqlx::query_as(BACKLOG).fetch_all(&mut *connection).await?;
-    connection.release();
-    Ok(backlog)
+async fn backlog(db: &Db) -> Result<Vec<LaneSize>, sqlx::Error> {
+    let mut connection = db.background_connection().await?;
+    sqlx::query_as(BACKLOG).fetch_all(&mut *connection).await
 }
 
-fn message((seq, id, event, exchange, routing_key, context, body, created_at): Row) -> (i64, Message) {
-    let published_us = (created_at.unix_timestamp_nanos() / 1000) as i64;
-    let (id, event) = (id.to_string(), event.into());
-    let (exchange, routing_key) = (exchange.into(), routing_key.into());
-    let notes = Vec::new();
-    (seq, Message { id, event, exchange, routing_key, context: context.0, published_us, body, notes })
-}
-
-/// A context that was stored. One that cannot be read, perhaps another version's, must not hold up its batch: the event goes
-/// in a workflow of its own.
+/// A stored context. If it cannot be read, perhaps because another version wrote it, the event gets a workflow of its own and
+/// does not block its batch.
 struct StoredContext(Context);
 
 impl Type<Postgres> for StoredContext {
@@ -384,8 +399,8 @@ mod tests {
     /// Rows for `lane`; with the statistics that the table then has.
     async fn fill(connection: &mut PgConnection, lane: &str, rows: i64) {
         sqlx::query(
-            "INSERT INTO outbox (waits_for, message_id, event, exchange, routing_key, context, body)
-             SELECT $1, gen_random_uuid(), 'E', '', 'q', '{}', '' FROM generate_series(1, $2)",
+            "INSERT INTO outbox (waits_for, message_id, event, destination, context, body)
+             SELECT $1, gen_random_uuid(), 'E', 'q', '{}', '' FROM generate_series(1, $2)",
         )
         .bind(lane)
         .bind(rows)

@@ -1,4 +1,4 @@
-//! What async mode adds to a service: its subscriptions and routes, and the tasks that keep them connected.
+//! What async mode adds to a service: its subscriptions and destinations, and the tasks that keep them connected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,8 @@ use tokio::sync::watch;
 
 use super::{Service, Stages};
 use crate::Mode;
-use crate::bus::amqp::{self, Amqp};
-use crate::bus::consume::{Consumers, Subscription};
-use crate::bus::{Bus, Line};
+use crate::bus::transport::Transport;
+use crate::bus::{Bus, Consumers, Endpoint, PublisherHandle, Subscription};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::events::Event;
@@ -28,7 +27,7 @@ pub(super) struct Messaging {
 }
 
 impl Service {
-    /// Declares the way of `E` on the broker, so that nothing published before the first consumer comes is lost.
+    /// Declares the destination of `E` on the broker, so that an event that is published before its first consumer is not lost.
     pub fn publishes<E: Event>(mut self) -> Service {
         metrics::get().announce_published(E::NAME);
         self.messaging.publishes.push(E::DESTINATION);
@@ -42,22 +41,22 @@ impl Service {
         self
     }
 
-    /// Nothing can be accepted without the broker: not ready until it is connected.
+    /// The service accepts nothing without the broker: it is not ready until the publisher is connected.
     pub fn needs_broker(mut self) -> Service {
         self.messaging.needs_broker = true;
         self
     }
 }
 
-/// The broker as the process sees it, before it is connected.
+/// The process's side of the broker, before it is connected.
 pub(super) struct Broker {
     pub(super) bus: Bus,
     pub(super) outbox: Option<Outbox>,
-    line: watch::Sender<Line>,
+    publisher: watch::Sender<PublisherHandle>,
     relay: Option<Relay>,
 }
 
-/// What `/ready` looks at.
+/// What `/ready` checks.
 #[derive(Clone, Default)]
 pub(super) struct Connected {
     pub(super) consuming: Option<watch::Receiver<bool>>,
@@ -66,15 +65,15 @@ pub(super) struct Connected {
 
 impl Broker {
     pub(super) fn new(mode: Mode, db: Option<&Db>, settings: &Settings, spans: Spans) -> Broker {
-        let (bus, line) = Bus::new(spans);
+        let (bus, publisher) = Bus::new(spans);
         let (outbox, relay) = match (db, mode) {
             (Some(db), Mode::Async) => Some(Outbox::new(db.clone(), bus.clone(), &settings.broker)).unzip(),
             _ => (None, None),
         };
-        Broker { bus, outbox, line, relay }
+        Broker { bus, outbox, publisher, relay }
     }
 
-    /// Starts what keeps the service connected.
+    /// Starts the tasks that keep the service connected.
     ///
     /// # Errors
     /// One line, when the broker's address is missing or wrong.
@@ -86,25 +85,26 @@ impl Broker {
         db: Option<&Db>,
         stages: &mut Stages,
     ) -> Result<Connected, String> {
-        let Broker { bus, line, relay, .. } = self;
-        let amqp = Amqp {
-            address: amqp::address(&settings.broker)?,
+        let Broker { bus, publisher, relay, .. } = self;
+        let consumes = !messaging.subscriptions.is_empty();
+        let endpoint = Endpoint {
             service,
             publishes: messaging.publishes.into(),
             subscriptions: messaging.subscriptions.into(),
             prefetch: settings.broker.consumer_prefetch,
         };
+        let transport = Transport::new(&settings.broker, endpoint)?;
         let mut state = Connected { publisher: messaging.needs_broker.then(|| bus.clone()), consuming: None };
-        if !amqp.subscriptions.is_empty() {
+        if consumes {
             let (connected, consuming) = watch::channel(false);
             state.consuming = Some(consuming);
-            let (amqp, db) = (amqp.clone(), db.cloned());
-            stages.intake.start("consumers", |stop| amqp.consumer(bus, db, connected, stop));
+            let (transport, db) = (transport.clone(), db.cloned());
+            stages.ingress.start("consumers", |stop| transport.consume(bus, db, connected, stop));
         }
         if let Some(relay) = relay {
             stages.relay.start("outbox relay", |stop| relay.run(stop));
         }
-        stages.ground.start("publisher", |stop| amqp.publisher(line, stop));
+        stages.infrastructure.start("publisher", |stop| transport.publish(publisher, stop));
         if let Some(db) = db {
             let db = Arc::new(db.clone());
             let prune = move || {
@@ -115,7 +115,7 @@ impl Broker {
                 }
             };
             let hour = Duration::from_secs(3600);
-            stages.ground.start("inbox pruning", |stop| every(hour, "inbox pruning", stop, prune));
+            stages.infrastructure.start("inbox pruning", |stop| every(hour, "inbox pruning", stop, prune));
         }
         Ok(state)
     }

@@ -33,7 +33,7 @@ use utoipa_axum::router::OpenApiRouter;
 use self::write_limit::WriteLimited;
 use super::About;
 use crate::context::{Context, REQUEST_ID};
-use crate::otel::{Begun, Spans};
+use crate::otel::{self, Spans};
 use crate::tasks::panic_text;
 use crate::web::BODY_LIMIT;
 use crate::{ApiError, Db, Mode, failpoint, metrics, telemetry};
@@ -70,7 +70,7 @@ const LOOKED_AT_BY_MACHINES: [&str; 3] = ["/health", "/ready", "/metrics"];
 #[derive(Clone, Default)]
 pub(super) struct Health {
     pub db: Option<Db>,
-    #[cfg(feature = "amqp")]
+    #[cfg(feature = "messaging")]
     pub broker: super::broker::Connected,
 }
 
@@ -80,11 +80,11 @@ impl Health {
         if self.db.as_ref().is_some_and(|db| !db.is_ready()) {
             missing.push("database");
         }
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         if self.broker.consuming.as_ref().is_some_and(|consuming| !*consuming.borrow()) {
             missing.push("consumers");
         }
-        #[cfg(feature = "amqp")]
+        #[cfg(feature = "messaging")]
         if self.broker.publisher.as_ref().is_some_and(|bus| !bus.is_connected()) {
             missing.push("broker");
         }
@@ -273,7 +273,7 @@ struct Counted {
     method: &'static str,
     handler: Arc<str>,
     started: Instant,
-    hop: Option<Begun>,
+    hop: Option<otel::Span>,
     span: Span,
     status: u16,
 }

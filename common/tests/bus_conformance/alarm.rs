@@ -5,7 +5,7 @@ use common::Context;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming, Message, PublishError};
+use common::bus::{Bus, Consumers, HandlerError, Incoming, Message, Outcome, PublishError, consumer};
 use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
 use common::testing::{Sandbox, TestApp, eventually};
 use futures_util::future::join_all;
@@ -60,7 +60,7 @@ async fn a_service_that_starts_under_an_alarm_refuses_from_the_first_publish_on(
     let (sandbox, seen, broker) = (Sandbox::new().await, Seen::default(), OwnBroker::start().await);
     broker.raise_alarm();
     let url = format!("--amqp-url={}", broker.url());
-    let consumers = Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, note);
+    let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note));
     let (app, bus) = start_with(&sandbox, &[&url], consumers).await;
     assert_eq!(offer(&bus, 1).await, Err(PublishError::Blocked));
     assert_refuses(&app).await;
@@ -83,10 +83,10 @@ async fn what_fails_under_an_alarm_waits_for_its_end_and_is_not_handled_again_an
     async fn fail_first(
         Work(seen, gate): Work,
         user: Incoming<UserRegistered>,
-    ) -> Result<Handled, HandlerError> {
+    ) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
         if seen.times(user.user_id) > 1 {
-            return Ok(Handled::Applied);
+            return Ok(Outcome::Applied);
         }
         gate.acquire().await.map_err(HandlerError::retry)?.forget();
         Err(HandlerError::Retry(anyhow::anyhow!("not yet")))
@@ -95,7 +95,7 @@ async fn what_fails_under_an_alarm_waits_for_its_end_and_is_not_handled_again_an
     let url = format!("--amqp-url={}", broker.url());
     let gate = Arc::new(Semaphore::new(0));
     let work = Work(seen.clone(), Arc::clone(&gate));
-    let consumers = Consumers::of(work).on(USER_REGISTERED_QUEUE, fail_first);
+    let consumers = Consumers::of(work).with(consumer(USER_REGISTERED_QUEUE, fail_first));
     let (app, bus) = start_with(&sandbox, &[&url], consumers).await;
     publish(&bus, [1]).await;
     eventually("it is at work", async || seen.times(1) == 1).await;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use common::Context;
-use common::bus::{Consumers, Handled, HandlerError, Incoming, Message, PublishError};
+use common::bus::{Address, Consumers, HandlerError, Incoming, Message, Outcome, PublishError, consumer};
 use common::events::{
     ANALYTICS_PRODUCT_UPDATES_QUEUE, CACHE_PRODUCT_UPDATES_QUEUE, ProductUpdated,
     SEARCH_PRODUCT_UPDATES_QUEUE, USER_REGISTERED_QUEUE, UserRegistered,
 };
 use common::testing::{Sandbox, eventually};
+use contract::Service;
+use contract::events::{Destination, Queue};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
@@ -17,15 +19,15 @@ use super::{QUEUE, Seen, note, publish, start, user};
 
 #[tokio::test]
 async fn each_queue_of_a_fanout_sees_each_event_once() {
-    async fn note(seen: Seen, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
+    async fn note(seen: Seen, product: Incoming<ProductUpdated>) -> Result<Outcome, HandlerError> {
         seen.note(&product, product.version);
-        Ok(Handled::Applied)
+        Ok(Outcome::Applied)
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let consumers = Consumers::of(seen.clone())
-        .on(SEARCH_PRODUCT_UPDATES_QUEUE, note)
-        .on(CACHE_PRODUCT_UPDATES_QUEUE, note)
-        .on(ANALYTICS_PRODUCT_UPDATES_QUEUE, note);
+        .with(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note))
+        .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note))
+        .with(consumer(ANALYTICS_PRODUCT_UPDATES_QUEUE, note));
     let (app, bus) = start(&sandbox, consumers).await;
     for version in 1..=50 {
         let product = ProductUpdated { product_id: 1, name: "Laptop".into(), stock: 5, version };
@@ -48,8 +50,10 @@ async fn each_queue_of_a_fanout_sees_each_event_once() {
 #[tokio::test]
 async fn two_instances_share_a_queue() {
     let (sandbox, one, two) = (Sandbox::new().await, Seen::default(), Seen::default());
-    let (first, bus) = start(&sandbox, Consumers::of(one.clone()).on(USER_REGISTERED_QUEUE, note)).await;
-    let (second, _) = start(&sandbox, Consumers::of(two.clone()).on(USER_REGISTERED_QUEUE, note)).await;
+    let (first, bus) =
+        start(&sandbox, Consumers::of(one.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
+    let (second, _) =
+        start(&sandbox, Consumers::of(two.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     publish(&bus, 1..=200).await;
     eventually("all of them", async || one.numbers().len() + two.numbers().len() >= 200).await;
     first.stop().await;
@@ -65,14 +69,14 @@ async fn two_instances_share_a_queue() {
 async fn no_more_are_worked_on_at_once_than_was_said() {
     #[derive(Clone)]
     struct Work(Seen, Arc<Semaphore>);
-    async fn work(Work(seen, gate): Work, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn work(Work(seen, gate): Work, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
         gate.acquire().await.map_err(HandlerError::retry)?.forget();
-        Ok(Handled::Applied)
+        Ok(Outcome::Applied)
     }
     let (sandbox, seen, gate) = (Sandbox::new().await, Seen::default(), Arc::new(Semaphore::new(0)));
-    let consumers =
-        Consumers::of(Work(seen.clone(), Arc::clone(&gate))).on_with(2, USER_REGISTERED_QUEUE, work);
+    let consumers = Consumers::of(Work(seen.clone(), Arc::clone(&gate)))
+        .with(consumer(USER_REGISTERED_QUEUE, work).concurrency(2));
     let (app, bus) = start(&sandbox, consumers).await;
     publish(&bus, 1..=6).await;
     for done in 0..=4 {
@@ -94,7 +98,8 @@ async fn a_confirm_belongs_to_its_message_however_many_publish_at_once() {
         let mut message = Message::of(&user(number), Context::fresh()).unwrap();
         let nowhere = number % 10 == 0;
         if nowhere {
-            message.routing_key = "no_such_queue".into();
+            let queue = Queue { name: "no_such_queue", reader: Service::Email };
+            message.address = Address::Event(Destination::Queue(queue));
         }
         let expected = if nowhere { Err(PublishError::Unroutable) } else { Ok(()) };
         assert_eq!(bus.send(message).await, expected, "{number}");
@@ -109,7 +114,8 @@ async fn a_confirm_belongs_to_its_message_however_many_publish_at_once() {
     app.stop().await;
 
     let seen = Seen::default();
-    let (app, _) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, note)).await;
+    let (app, _) =
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     eventually("all are there", async || seen.numbers().len() >= 64 * 90).await;
     app.stop().await;
     let mut all = seen.numbers();
@@ -125,14 +131,14 @@ async fn a_confirm_belongs_to_its_message_however_many_publish_at_once() {
 async fn a_stop_settles_what_runs_and_leaves_the_rest_to_the_next() {
     #[derive(Clone)]
     struct Work(Seen, Arc<Semaphore>);
-    async fn work(Work(seen, gate): Work, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn work(Work(seen, gate): Work, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
         gate.acquire().await.map_err(HandlerError::retry)?.forget();
-        Ok(Handled::Applied)
+        Ok(Outcome::Applied)
     }
     let (sandbox, seen, gate) = (Sandbox::new().await, Seen::default(), Arc::new(Semaphore::new(0)));
-    let consumers =
-        Consumers::of(Work(seen.clone(), Arc::clone(&gate))).on_with(3, USER_REGISTERED_QUEUE, work);
+    let consumers = Consumers::of(Work(seen.clone(), Arc::clone(&gate)))
+        .with(consumer(USER_REGISTERED_QUEUE, work).concurrency(3));
     let (app, bus) = start(&sandbox, consumers).await;
     publish(&bus, 1..=10).await;
     eventually("three run", async || seen.numbers().len() == 3).await;
@@ -146,7 +152,8 @@ async fn a_stop_settles_what_runs_and_leaves_the_rest_to_the_next() {
     let (handled, next) = (seen.numbers(), Seen::default());
     assert_eq!(handled.len(), 3, "nothing new was begun");
 
-    let (app, _) = start(&sandbox, Consumers::of(next.clone()).on(USER_REGISTERED_QUEUE, note)).await;
+    let (app, _) =
+        start(&sandbox, Consumers::of(next.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     eventually("the rest", async || next.numbers().len() >= 7).await;
     app.stop().await;
     let mut all = [handled, next.numbers()].concat();

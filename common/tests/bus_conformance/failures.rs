@@ -3,30 +3,31 @@
 use std::panic::panic_any;
 
 use common::Context;
-use common::bus::{Consumers, Handled, HandlerError, Incoming, Message};
+use common::bus::{Consumers, HandlerError, Incoming, Message, Outcome, consumer};
 use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
 use common::testing::{Sandbox, eventually};
 
 use super::broker::{delayed, put, set_aside, waiting};
 use super::{QUEUE, Seen, note, publish, start, user};
 
-async fn note_all(seen: Seen, users: Vec<Incoming<UserRegistered>>) -> Result<Vec<Handled>, HandlerError> {
+async fn note_all(seen: Seen, users: Vec<Incoming<UserRegistered>>) -> Result<Vec<Outcome>, HandlerError> {
     users.iter().for_each(|user| seen.note(user, user.user_id));
-    Ok(vec![Handled::Applied; users.len()])
+    Ok(vec![Outcome::Applied; users.len()])
 }
 
 #[tokio::test]
 async fn what_fails_once_is_tried_again_in_the_same_workflow() {
-    async fn fail_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn fail_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
         if seen.times(user.user_id) == 1 {
             Err(HandlerError::Retry(anyhow::anyhow!("not yet")))
         } else {
-            Ok(Handled::Applied)
+            Ok(Outcome::Applied)
         }
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
-    let (app, bus) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, fail_first)).await;
+    let (app, bus) =
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, fail_first))).await;
     publish(&bus, [1]).await;
     eventually("it is tried again", async || seen.numbers().len() == 2).await;
     app.stop().await;
@@ -49,8 +50,8 @@ async fn what_does_not_parse_is_set_aside_at_once_and_its_neighbours_are_served(
         app.stop().await;
         let consumers = Consumers::of(seen.clone());
         let consumers = match batch {
-            1 => consumers.on(USER_REGISTERED_QUEUE, note),
-            _ => consumers.on_batch(USER_REGISTERED_QUEUE, batch, note_all),
+            1 => consumers.with(consumer(USER_REGISTERED_QUEUE, note)),
+            _ => consumers.with(consumer(USER_REGISTERED_QUEUE, note_all).batch(batch)),
         };
         let (app, _) = start(&sandbox, consumers).await;
         eventually("they are set aside", async || set_aside(&sandbox, QUEUE).await.len() == POISON.len())
@@ -96,8 +97,8 @@ async fn what_breaks_a_rule_is_set_aside_at_once_with_the_field_and_its_neighbou
         app.stop().await;
         let consumers = Consumers::of(seen.clone());
         let consumers = match batch {
-            1 => consumers.on(USER_REGISTERED_QUEUE, note),
-            _ => consumers.on_batch(USER_REGISTERED_QUEUE, batch, note_all),
+            1 => consumers.with(consumer(USER_REGISTERED_QUEUE, note)),
+            _ => consumers.with(consumer(USER_REGISTERED_QUEUE, note_all).batch(batch)),
         };
         let (app, _) = start(&sandbox, consumers).await;
         eventually("they are set aside", async || set_aside(&sandbox, QUEUE).await.len() == BAD.len()).await;
@@ -118,16 +119,17 @@ async fn what_breaks_a_rule_is_set_aside_at_once_with_the_field_and_its_neighbou
 
 #[tokio::test]
 async fn what_is_rejected_is_set_aside_at_once_with_its_reason() {
-    async fn reject(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn reject(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
         if user.user_id == 1 {
             Err(HandlerError::Reject(anyhow::anyhow!("never")))
         } else {
-            Ok(Handled::Applied)
+            Ok(Outcome::Applied)
         }
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
-    let (app, bus) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, reject)).await;
+    let (app, bus) =
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, reject))).await;
     let message = Message::of(&user(1), Context::fresh()).unwrap();
     let (id, workflow, body) = (message.id.clone(), message.context.workflow.clone(), message.body.clone());
     bus.send(message).await.unwrap();
@@ -146,16 +148,16 @@ async fn what_is_rejected_is_set_aside_at_once_with_its_reason() {
 
 #[tokio::test]
 async fn a_panic_in_a_handler_takes_nothing_else_down() {
-    async fn panic_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn panic_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
         if user.user_id == 1 && seen.times(1) == 1 {
             panic_any("on purpose");
         }
-        Ok(Handled::Applied)
+        Ok(Outcome::Applied)
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (app, bus) =
-        start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, panic_first)).await;
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, panic_first))).await;
     publish(&bus, [1, 2, 3]).await;
     eventually("the others are handled", async || seen.times(2) == 1 && seen.times(3) == 1).await;
     assert_eq!(app.get("/ready").await.status, 200);
@@ -166,17 +168,20 @@ async fn a_panic_in_a_handler_takes_nothing_else_down() {
 
 #[tokio::test]
 async fn while_something_is_away_an_event_waits_at_its_place_and_no_attempt_is_counted() {
-    async fn away_thrice(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn away_thrice(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
         if seen.times(1) <= 3 {
-            Err(HandlerError::Away(anyhow::anyhow!("away")))
+            Err(HandlerError::Unavailable(anyhow::anyhow!("away")))
         } else {
-            Ok(Handled::Applied)
+            Ok(Outcome::Applied)
         }
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
-    let (app, bus) =
-        start(&sandbox, Consumers::of(seen.clone()).on_with(1, USER_REGISTERED_QUEUE, away_thrice)).await;
+    let (app, bus) = start(
+        &sandbox,
+        Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, away_thrice).concurrency(1)),
+    )
+    .await;
     bus.publish(&user(1)).await.unwrap();
     bus.publish(&user(2)).await.unwrap();
     eventually("the second", async || seen.times(2) == 1).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::Mode;
-use common::bus::{Consumers, Handled, HandlerError, Incoming, Outcome};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, consumer, transaction};
 use common::config::NoSettings;
 use common::db::Tx;
 use common::events::{
@@ -25,9 +25,9 @@ use super::{ABOUT, QUEUE, Seen, note, start, within};
 static NO_MIGRATIONS: Migrator = Migrator::DEFAULT;
 const WITH_DATABASE: About = About { migrations: Some(&NO_MIGRATIONS), ..ABOUT };
 
-async fn note_all(seen: Seen, users: Vec<Incoming<UserRegistered>>) -> Result<Vec<Handled>, HandlerError> {
+async fn note_all(seen: Seen, users: Vec<Incoming<UserRegistered>>) -> Result<Vec<Outcome>, HandlerError> {
     users.iter().for_each(|user| seen.note(user, user.user_id));
-    Ok(vec![Handled::Applied; users.len()])
+    Ok(vec![Outcome::Applied; users.len()])
 }
 
 async fn note_in(seen: Seen, _: &mut Tx, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
@@ -51,10 +51,10 @@ impl Reader {
         let build = |deps: Deps, NoSettings {}| {
             let consumers = Consumers::of(seen);
             Service::new(OpenApiRouter::new()).consumes(match self {
-                Reader::Single => consumers.on(USER_REGISTERED_QUEUE, note),
-                Reader::InTurn => consumers.in_turn(USER_REGISTERED_QUEUE, note),
-                Reader::Batch => consumers.on_batch(USER_REGISTERED_QUEUE, 50, note_all),
-                Reader::Together => consumers.together(&deps.db(), USER_REGISTERED_QUEUE, note_in),
+                Reader::Single => consumers.with(consumer(USER_REGISTERED_QUEUE, note)),
+                Reader::InTurn => consumers.with(consumer(USER_REGISTERED_QUEUE, note).batch(64)),
+                Reader::Batch => consumers.with(consumer(USER_REGISTERED_QUEUE, note_all).batch(50)),
+                Reader::Together => consumers.with(transaction(&deps.db(), USER_REGISTERED_QUEUE, note_in)),
             })
         };
         sandbox.start(WITH_DATABASE, Mode::Async, &[], build).await
@@ -138,14 +138,14 @@ async fn an_event_is_handled_whatever_properties_it_has_and_so_are_its_neighbour
 
 #[tokio::test]
 async fn an_event_reaches_each_queue_of_a_fanout_whatever_its_routing_key() {
-    async fn note(seen: Seen, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
+    async fn note(seen: Seen, product: Incoming<ProductUpdated>) -> Result<Outcome, HandlerError> {
         seen.note(&product, product.version);
-        Ok(Handled::Applied)
+        Ok(Outcome::Applied)
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let consumers = Consumers::of(seen.clone())
-        .in_turn(SEARCH_PRODUCT_UPDATES_QUEUE, note)
-        .in_turn(CACHE_PRODUCT_UPDATES_QUEUE, note);
+        .with(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note).batch(64))
+        .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note).batch(64));
     let (app, _) = start(&sandbox, consumers).await;
     let mut wire = Wire::to(&sandbox).await;
     for version in 1..=10 {
@@ -163,11 +163,11 @@ async fn an_event_reaches_each_queue_of_a_fanout_whatever_its_routing_key() {
 /// What a consumer notes of its attempts can come from others as well.
 #[tokio::test]
 async fn an_event_that_fails_is_tried_again_or_set_aside_whatever_is_noted_of_its_attempts() {
-    async fn fail_odd(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn fail_odd(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
         match user.user_id % 2 == 1 && seen.times(user.user_id) == 1 {
             true => Err(HandlerError::Retry(anyhow::anyhow!("not yet"))),
-            false => Ok(Handled::Applied),
+            false => Ok(Outcome::Applied),
         }
     }
     let notes = [
@@ -183,7 +183,7 @@ async fn an_event_that_fails_is_tried_again_or_set_aside_whatever_is_noted_of_it
         (entry("x-published-at", i64::MIN.to_string()), false),
     ];
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
-    let consumers = Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, fail_odd);
+    let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, fail_odd));
     let (app, _) = start(&sandbox, consumers).await;
     let mut wire = Wire::to(&sandbox).await;
     for (number, (headers, _)) in (0_i64..).zip(&notes) {

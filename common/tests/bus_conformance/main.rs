@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming, Message};
+use common::bus::{Bus, Consumers, HandlerError, Incoming, Message, Outcome, consumer};
 use common::config::NoSettings;
 use common::events::{Event, ProductUpdated, USER_REGISTERED_QUEUE, UserRegistered};
 use common::service::{About, Deps, Service};
@@ -64,9 +64,9 @@ impl Seen {
     }
 }
 
-async fn note(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+async fn note(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
     seen.note(&user, user.user_id);
-    Ok(Handled::Applied)
+    Ok(Outcome::Applied)
 }
 
 /// A service with these consumers that may publish both events; and its bus. `POST /users` publishes one as well.
@@ -125,13 +125,14 @@ async fn within(limit: Duration, what: &str, condition: impl AsyncFn() -> bool) 
 async fn a_handler_that_always_fails_is_asked_five_times_with_longer_and_longer_delays() {
     #[derive(Clone, Default)]
     struct Attempts(Arc<Mutex<Vec<Instant>>>);
-    async fn fail(Attempts(at): Attempts, _: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn fail(Attempts(at): Attempts, _: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         let mut at = at.lock().expect("no panic while it was held");
         at.push(Instant::now());
         Err(HandlerError::Retry(anyhow::anyhow!("reason {}", at.len())))
     }
     let (sandbox, attempts) = (Sandbox::new().await, Attempts::default());
-    let (app, bus) = start(&sandbox, Consumers::of(attempts.clone()).on(USER_REGISTERED_QUEUE, fail)).await;
+    let (app, bus) =
+        start(&sandbox, Consumers::of(attempts.clone()).with(consumer(USER_REGISTERED_QUEUE, fail))).await;
     let message = Message::of(&user(1), Context::fresh()).unwrap();
     let (id, begun_us) = (message.id.clone(), message.published_us);
     bus.send(message).await.unwrap();

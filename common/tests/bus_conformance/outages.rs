@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming, PublishError};
+use common::bus::{Bus, Consumers, HandlerError, Incoming, Outcome, PublishError, consumer};
 use common::config::NoSettings;
 use common::events::{
     CACHE_PRODUCT_UPDATES_QUEUE, ProductUpdated, SEARCH_PRODUCT_UPDATES_QUEUE, USER_REGISTERED_QUEUE,
@@ -24,9 +24,9 @@ fn product(version: i64) -> ProductUpdated {
     ProductUpdated { product_id: 1, name: "Laptop".into(), stock: 5, version }
 }
 
-async fn note_product(seen: Seen, product: Incoming<ProductUpdated>) -> Result<Handled, HandlerError> {
+async fn note_product(seen: Seen, product: Incoming<ProductUpdated>) -> Result<Outcome, HandlerError> {
     seen.note(&product, product.version);
-    Ok(Handled::Applied)
+    Ok(Outcome::Applied)
 }
 
 #[tokio::test]
@@ -88,17 +88,17 @@ async fn a_publishing_channel_that_the_broker_closes_is_built_anew() {
 
 #[tokio::test]
 async fn a_consuming_channel_that_the_broker_closes_is_built_anew() {
-    async fn hang_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn hang_first(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
         if user.user_id == 1 && seen.times(1) == 1 {
             std::future::pending::<()>().await;
         }
-        Ok(Handled::Applied)
+        Ok(Outcome::Applied)
     }
     let (sandbox, seen, broker) = (Sandbox::new().await, Seen::default(), OwnBroker::start().await);
     broker.limit_handling(Duration::from_secs(3));
     let url = format!("--amqp-url={}", broker.url());
-    let consumers = Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, hang_first);
+    let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, hang_first));
     let (app, bus) = start_with(&sandbox, &[&url], consumers).await;
     publish(&bus, [1, 2]).await;
     eventually("its neighbour is served", async || seen.times(2) == 1).await;
@@ -112,7 +112,8 @@ async fn a_consuming_channel_that_the_broker_closes_is_built_anew() {
 #[tokio::test]
 async fn a_queue_that_is_deleted_under_its_consumer_comes_back() {
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
-    let (app, bus) = start(&sandbox, Consumers::of(seen.clone()).on(USER_REGISTERED_QUEUE, note)).await;
+    let (app, bus) =
+        start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     publish(&bus, [1]).await;
     eventually("it is served", async || seen.times(1) == 1).await;
     delete_queue(&sandbox, QUEUE).await;
@@ -129,8 +130,8 @@ async fn a_queue_of_a_fanout_that_is_deleted_gets_the_events_of_another_service_
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (publisher, bus) = start(&sandbox, Consumers::of(())).await;
     let consumers = Consumers::of(seen.clone())
-        .on(SEARCH_PRODUCT_UPDATES_QUEUE, note_product)
-        .on(CACHE_PRODUCT_UPDATES_QUEUE, note_product);
+        .with(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note_product))
+        .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note_product));
     let build = |_: Deps, NoSettings {}| Service::new(OpenApiRouter::new()).consumes(consumers);
     let consumer = sandbox.start(ABOUT, Mode::Async, &[], build).await;
     bus.publish(&product(1)).await.unwrap();
@@ -153,17 +154,18 @@ async fn a_queue_of_a_fanout_that_is_deleted_gets_the_events_of_another_service_
 async fn a_connection_that_leads_into_a_black_hole_is_given_up() {
     #[derive(Clone)]
     struct Work(Seen, Proxy);
-    async fn work(Work(seen, proxy): Work, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+    async fn work(Work(seen, proxy): Work, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
         // The acknowledgement of the first is swallowed, so it has to come again.
         if user.user_id == 1 && seen.times(1) == 0 {
             proxy.go_dark();
         }
         seen.note(&user, user.user_id);
-        Ok(Handled::Applied)
+        Ok(Outcome::Applied)
     }
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());
     let (proxy, url) = Proxy::to_broker(&sandbox).await;
-    let consumers = Consumers::of(Work(seen.clone(), proxy.clone())).on(USER_REGISTERED_QUEUE, work);
+    let consumers =
+        Consumers::of(Work(seen.clone(), proxy.clone())).with(consumer(USER_REGISTERED_QUEUE, work));
     let (app, bus) = start_with(&sandbox, &[&url], consumers).await;
     let (other, other_bus) = start(&sandbox, Consumers::of(())).await;
     publish(&other_bus, [1]).await;
@@ -186,7 +188,7 @@ async fn a_connection_that_leads_into_a_black_hole_is_given_up() {
 /// connected directly.
 async fn behind_proxy(sandbox: &Sandbox, seen: &Seen) -> (TestApp, Proxy, TestApp, Bus) {
     let (proxy, url) = Proxy::to_broker(sandbox).await;
-    let consumers = Consumers::of(seen.clone()).in_turn(USER_REGISTERED_QUEUE, note);
+    let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note).batch(64));
     let build = |_: Deps, NoSettings {}| Service::new(OpenApiRouter::new()).consumes(consumers);
     let app = sandbox.start(ABOUT, Mode::Async, &[&url], build).await;
     let (other, bus) = start(sandbox, Consumers::of(())).await;

@@ -26,7 +26,7 @@ enum State {
 impl Proxy {
     /// A proxy to the sandbox's broker, and the setting that leads through it.
     pub(crate) async fn to_broker(sandbox: &Sandbox) -> (Proxy, String) {
-        let direct = sandbox.settings::<NoSettings>(Mode::Async, &[]).0.broker.amqp_url.expect("a URL");
+        let direct = sandbox.settings::<NoSettings>(Mode::Async, &[]).0.broker.amqp.amqp_url.expect("a URL");
         let (before, rest) = direct.split_once('@').expect("a login");
         let (target, vhost) = rest.split_once('/').expect("a virtual host");
         let proxy = Proxy::to(target.to_owned()).await;

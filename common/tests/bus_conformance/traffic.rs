@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming};
+use common::bus::{Bus, Consumers, HandlerError, Incoming, Outcome, consumer};
 use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
 use common::testing::eventually;
 use futures_util::future::join_all;
@@ -30,11 +30,11 @@ struct Ledger {
 
 impl Traffic {
     pub(crate) fn consumers(&self) -> Consumers<Traffic> {
-        async fn handle(traffic: Traffic, user: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
+        async fn handle(traffic: Traffic, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
             traffic.with(|ledger| ledger.handled.push(user.user_id));
-            Ok(Handled::Applied)
+            Ok(Outcome::Applied)
         }
-        Consumers::of(self.clone()).on(USER_REGISTERED_QUEUE, handle)
+        Consumers::of(self.clone()).with(consumer(USER_REGISTERED_QUEUE, handle))
     }
 
     /// Publishes while `trouble` lasts, each event again until it is confirmed.

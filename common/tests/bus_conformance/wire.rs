@@ -23,7 +23,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) async fn to(sandbox: &Sandbox) -> Wire {
-        let url = sandbox.settings::<NoSettings>(Mode::Async, &[]).0.broker.amqp_url.expect("a URL");
+        let url = sandbox.settings::<NoSettings>(Mode::Async, &[]).0.broker.amqp.amqp_url.expect("a URL");
         let (login, place) = url.trim_start_matches("amqp://").split_once('@').expect("a login");
         let (user, password) = login.split_once(':').expect("a password");
         let (address, vhost) = place.split_once('/').expect("a virtual host");

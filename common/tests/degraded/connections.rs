@@ -56,7 +56,7 @@ async fn the_next_user_is_not_given_the_answer_that_the_last_one_did_not_wait_fo
     drop(connection);
     let mut connection = db.acquire().await.unwrap();
     assert_eq!(number(&mut connection, "SELECT 7").await.unwrap(), 7);
-    connection.release();
+    drop(connection);
     app.stop().await;
     sandbox.close().await;
 }
@@ -80,13 +80,13 @@ async fn a_connection_that_broke_is_replaced_whether_it_was_in_use_or_at_rest() 
     let mut connection = db.acquire().await.unwrap();
     let second = number(&mut connection, PID).await.unwrap();
     assert_ne!(first, second);
-    connection.release();
+    drop(connection);
     end(second).await;
     // From then on it is tested before use.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let mut connection = db.acquire().await.unwrap();
     assert_ne!(number(&mut connection, PID).await.unwrap(), second);
-    connection.release();
+    drop(connection);
     app.stop().await;
     sandbox.close().await;
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use common::bus::{Consumers, Handled, HandlerError, Incoming};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, consumer};
 use common::config::NoSettings;
 use common::error::ApiError;
 use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
@@ -115,7 +115,7 @@ fn gate_to_database(sandbox: &Sandbox) -> (Gate, String) {
 
 fn gate_to_broker(sandbox: &Sandbox) -> (Gate, String) {
     let (settings, NoSettings {}) = sandbox.settings(Mode::Async, &[]);
-    let (gate, url) = Gate::to(settings.broker.amqp_url.as_deref().expect("a URL"));
+    let (gate, url) = Gate::to(settings.broker.amqp.amqp_url.as_deref().expect("a URL"));
     (gate, format!("--amqp-url={url}"))
 }
 
@@ -145,8 +145,8 @@ async fn without_a_database_it_starts_says_so_and_recovers_each_time_the_databas
 
 #[tokio::test]
 async fn what_is_missing_is_named_and_nothing_more() {
-    async fn ignore(_: (), _: Incoming<UserRegistered>) -> Result<Handled, HandlerError> {
-        Ok(Handled::Applied)
+    async fn ignore(_: (), _: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
+        Ok(Outcome::Applied)
     }
     let sandbox = Sandbox::new().await;
     let ((mut database, to_database), (mut broker, to_broker)) =
@@ -154,7 +154,7 @@ async fn what_is_missing_is_named_and_nothing_more() {
     let build = |deps: Deps, NoSettings {}| {
         Service::new(routes(&deps, None, Arc::new(Semaphore::new(0))))
             .needs_broker()
-            .consumes(Consumers::of(()).on(USER_REGISTERED_QUEUE, ignore))
+            .consumes(Consumers::of(()).with(consumer(USER_REGISTERED_QUEUE, ignore)))
     };
     let app = sandbox.start_unready(ABOUT, Mode::Async, &[&to_database, &to_broker], build).await;
     let missing = async || app.get("/ready").await.body["detail"].as_str().unwrap_or_default().to_owned();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::bus::{Consumers, Handled, HandlerError, Incoming, Outcome};
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
 use common::config::NoSettings;
 use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
 use common::service::{Deps, Service};
@@ -24,7 +24,7 @@ struct Work {
     door: Arc<Semaphore>,
 }
 
-async fn arrive(work: Work, _: Incoming<UserRegistered>) -> Result<Option<Handled>, HandlerError> {
+async fn arrive(work: Work, _: Incoming<UserRegistered>) -> Result<Option<Outcome>, HandlerError> {
     work.arrived.fetch_add(1, Ordering::Relaxed);
     drop(work.door.acquire().await.map_err(HandlerError::retry)?);
     Ok(None)
@@ -48,7 +48,7 @@ async fn start(sandbox: &Sandbox, users: &[i64]) -> TestApp {
     let consumed = work.clone();
     let build = |deps: Deps, NoSettings {}| {
         let consumers =
-            Consumers::of(consumed).together_then(arrive, &deps.db(), USER_REGISTERED_QUEUE, serve);
+            Consumers::of(consumed).with(transaction(&deps.db(), USER_REGISTERED_QUEUE, serve).first(arrive));
         Service::new(OpenApiRouter::new()).consumes(consumers)
     };
     let app = sandbox.start(ABOUT, Mode::Async, &[], build).await;

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use common::api::{Call, Done, SendWelcomeEmail};
-use common::bus::{Bus, Consumers, Handled, HandlerError, Incoming};
+use common::bus::{Bus, Consumers, HandlerError, Incoming, Outcome, consumer};
 use common::config::NoSettings;
 use common::events::{OrderCreated, USER_REGISTERED_QUEUE, UserRegistered};
 use common::service::{About, Deps, Service};
@@ -68,20 +68,20 @@ async fn start_mailer(sandbox: &Sandbox, more: &[&str], fail: Vec<HandlerError>)
     async fn handle(
         (bus, hops, fail): (Bus, Hops, Failures),
         user: Incoming<UserRegistered>,
-    ) -> Result<Handled, HandlerError> {
+    ) -> Result<Outcome, HandlerError> {
         hops.lock().expect("no panic while it was held").push(Context::current().traceparent);
         if let Some(error) = fail.lock().expect("no panic while it was held").pop() {
             return Err(error);
         }
         bus.publish(&OrderCreated { order_id: user.user_id, product_id: 1, quantity: 1 }).await?;
-        Ok(Handled::Applied)
+        Ok(Outcome::Applied)
     }
     let hops = Hops::default();
     let build = |deps: Deps, NoSettings {}| {
         let state = (deps.bus, Arc::clone(&hops), Failures::new(Mutex::new(fail)));
         Service::new(OpenApiRouter::new())
             .publishes::<OrderCreated>()
-            .consumes(Consumers::of(state).on(USER_REGISTERED_QUEUE, handle))
+            .consumes(Consumers::of(state).with(consumer(USER_REGISTERED_QUEUE, handle)))
     };
     (sandbox.start(about("mailer", None), Mode::Async, more, build).await, hops)
 }
@@ -184,7 +184,7 @@ async fn each_attempt_is_a_span_and_waiting_for_what_is_away_is_none() {
     // First the database is away, then it fails, then it works: a second later.
     let fail = vec![
         HandlerError::Retry(anyhow::anyhow!("on purpose")),
-        HandlerError::Away(anyhow::anyhow!("on purpose")),
+        HandlerError::Unavailable(anyhow::anyhow!("on purpose")),
     ];
     let (mailer, handled) = start_mailer(&sandbox, &[&collector.setting], fail).await;
     post_traced(&registry, "/register", "01").await;

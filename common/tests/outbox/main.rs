@@ -262,9 +262,9 @@ async fn a_row_that_cannot_be_read_in_full_does_not_hold_up_the_others() {
     let tiny = Tiny::start(&sandbox, &[]).await;
     let pool = sandbox.pool().await;
     sqlx::query(
-        "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body)
-         VALUES (gen_random_uuid(), 'UserRegistered', '', $1, '{\"other\": 1}', '{\"user_id\": 1}'),
-                (gen_random_uuid(), 'Unheard', '', '', '{}', '{}')",
+        "INSERT INTO outbox (message_id, event, destination, context, body)
+         VALUES (gen_random_uuid(), 'UserRegistered', $1, '{\"other\": 1}', '{\"user_id\": 1}'),
+                (gen_random_uuid(), 'Unheard', '(none)', '{}', '{}')",
     )
     .bind(USERS)
     .execute(&pool)
@@ -338,11 +338,11 @@ async fn a_queue_that_does_not_answer_keeps_its_events_waiting_and_no_others() {
 }
 
 #[tokio::test]
-async fn an_exchange_that_is_unknown_keeps_its_events_waiting_and_no_others() {
+async fn a_destination_that_is_unknown_keeps_its_events_waiting_and_no_others() {
     let sandbox = Sandbox::new().await;
     let tiny = Tiny::start(&sandbox, &[]).await;
-    let insert = "INSERT INTO outbox (message_id, event, exchange, routing_key, context, body)
-                  SELECT gen_random_uuid(), 'Renamed', 'before', '', '{}', '{}' FROM generate_series(1, 30)";
+    let insert = "INSERT INTO outbox (message_id, event, destination, context, body)
+                  SELECT gen_random_uuid(), 'Renamed', 'before', '{}', '{}' FROM generate_series(1, 30)";
     sqlx::query(insert).execute(&sandbox.pool().await).await.expect("they are stored");
     for number in 1..=20 {
         tiny.register([number]).await;

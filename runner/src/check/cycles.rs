@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
+use syn::{Attribute, Item, ItemMod, ItemUse, Meta, Token, UseTree, Visibility};
 
 /// Names of modules from the root of the crate: `["bus", "amqp"]`.
 type Module = Vec<String>;
@@ -63,10 +64,17 @@ fn test_modules(module: &Module, file: &syn::File) -> Vec<Module> {
     tests.map(|name| [&module[..], &[name]].concat()).collect()
 }
 
+/// Whether the item has the attribute `cfg(test)` or `cfg(all(test, ...))`.
 fn for_tests(attributes: &[Attribute]) -> bool {
+    let is_test = |condition: &Meta| match condition {
+        Meta::Path(path) => path.is_ident("test"),
+        Meta::List(list) if list.path.is_ident("all") => list
+            .parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)
+            .is_ok_and(|all| all.iter().any(|condition| condition.path().is_ident("test"))),
+        _ => false,
+    };
     attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
+        attribute.path().is_ident("cfg") && attribute.parse_args().is_ok_and(|condition| is_test(&condition))
     })
 }
 
@@ -237,7 +245,7 @@ mod tests {
         let files = [
             ("lib.rs", "pub mod a; pub mod b; pub use a::A;"),
             ("a.rs", "pub struct A; #[cfg(test)] mod tests { use crate::b::B; }"),
-            ("b.rs", "use crate::A; pub struct B; #[cfg(test)] mod b_tests;"),
+            ("b.rs", "use crate::A; pub struct B; #[cfg(all(test, unix))] mod b_tests;"),
             ("b/b_tests.rs", "use crate::a::A;"),
         ];
         assert_eq!(crate_of("none", &files), [""; 0]);

@@ -1,16 +1,16 @@
-//! Where the broker is, from AMQP_URL or RABBITMQ_*. lapin's own parser ignores options that it does not know, and takes an IPv6
-//! address or a missing host for `localhost`.
+//! The broker's address, from AMQP_URL or RABBITMQ_*. lapin's own parser ignores unknown options, and replaces an IPv6 address
+//! or a missing host by `localhost`.
 
 use std::str::FromStr;
 
 use lapin::uri::{AMQPAuthority, AMQPUri, AMQPUserInfo};
 use percent_encoding::percent_decode_str;
 
-use crate::config::BrokerSettings;
+use crate::config::AmqpSettings;
 use crate::config::address::{Address, given, host};
 
 const OPTIONS: [&str; 5] = ["heartbeat", "frame_max", "channel_max", "connection_timeout", "auth_mechanism"];
-/// lapin sets aside 64 frames a connection: the default of 128 KB each is 8 MB.
+/// lapin allocates 64 frames a connection; with the default of 128 KB these are 8 MB.
 const FRAME_MAX: u32 = 16_384;
 /// The smallest that AMQP allows.
 const FRAME_MIN: u32 = 4096;
@@ -18,7 +18,7 @@ const HEARTBEAT_SECONDS: u16 = 10;
 
 /// # Errors
 /// One line that names the setting that is missing or wrong.
-pub(crate) fn address(settings: &BrokerSettings) -> Result<AMQPUri, String> {
+pub(super) fn address(settings: &AmqpSettings) -> Result<AMQPUri, String> {
     let mut uri = match (given(settings.amqp_url.as_ref()), given(settings.rabbitmq_host.as_ref())) {
         (Some(url), _) => from_url(url.trim()).map_err(|error| format!("AMQP_URL: {error}"))?,
         (None, Some(host)) => from_parts(settings, host)?,
@@ -62,7 +62,7 @@ fn from_url(url: &str) -> Result<AMQPUri, String> {
     Ok(uri)
 }
 
-fn from_parts(settings: &BrokerSettings, place: &str) -> Result<AMQPUri, String> {
+fn from_parts(settings: &AmqpSettings, place: &str) -> Result<AMQPUri, String> {
     for (name, value) in
         [("RABBITMQ_USER", &settings.rabbitmq_user), ("RABBITMQ_VHOST", &settings.rabbitmq_vhost)]
     {
@@ -89,7 +89,7 @@ mod tests {
     #[derive(clap::Parser)]
     struct Only {
         #[command(flatten)]
-        broker: BrokerSettings,
+        broker: AmqpSettings,
     }
 
     fn of(url: &str, parts: &[&str]) -> Result<AMQPUri, String> {

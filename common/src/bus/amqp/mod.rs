@@ -1,5 +1,5 @@
-//! RabbitMQ: only the files in this folder name lapin. Two connections, each under a supervisor of its own that builds
-//! everything anew after any failure: lapin's recovery heals neither closed channels nor cancelled consumers.
+//! RabbitMQ, by lapin. Two connections, each with a supervisor that rebuilds everything after any failure: lapin's own recovery
+//! restores neither closed channels nor cancelled consumers.
 
 mod address;
 mod consumer;
@@ -7,39 +7,37 @@ mod frames;
 mod publisher;
 mod topology;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use contract::events::Destination;
 use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::consume::Subscription;
-use super::{Bus, Line};
+use super::backoff::pause;
+use super::{Bus, Endpoint, PublisherHandle};
 use crate::Db;
-pub(crate) use address::address;
+use crate::config::AmqpSettings;
+#[cfg(feature = "testing")]
+pub(crate) use topology::route;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For lapin to say why it has closed its socket.
+/// The time for lapin to report why it closed its socket.
 const REASON_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A connection to RabbitMQ.
 struct Link {
     connection: Connection,
-    /// Whether lapin reads and writes. lapin's own state is no measure: a call that comes when lapin's thread has ended can
-    /// wait forever.
+    /// Whether lapin reads and writes. lapin's own state does not tell: a call after lapin's thread has ended can wait forever.
     open: watch::Receiver<bool>,
 }
 
 impl Link {
-    /// Returns when nothing is read or written any more, with the reason.
+    /// Returns the reason when the connection no longer reads or writes.
     async fn lost(&self) -> anyhow::Error {
         let errors = self
             .connection
@@ -58,39 +56,40 @@ impl Link {
     }
 }
 
-/// What one process needs of the broker.
+/// A process's side of RabbitMQ.
 #[derive(Clone)]
 pub(crate) struct Amqp {
-    pub address: AMQPUri,
-    pub service: &'static str,
-    pub publishes: Arc<[Destination]>,
-    pub subscriptions: Arc<[Subscription]>,
-    pub prefetch: u16,
+    address: AMQPUri,
+    endpoint: Endpoint,
 }
 
 impl Amqp {
-    /// Keeps a publisher connected until `stop`; `line` leads to it while it is.
-    pub(crate) async fn publisher(self, line: watch::Sender<Line>, stop: CancellationToken) {
-        // Of a message. Known once the broker has refused a larger one, and forgotten with a connection that ends otherwise: then
-        // it may be another broker, or have other settings.
+    /// # Errors
+    /// One line, when the broker's address is missing or wrong.
+    pub(super) fn new(settings: &AmqpSettings, endpoint: Endpoint) -> Result<Amqp, String> {
+        Ok(Amqp { address: address::address(settings)?, endpoint })
+    }
+
+    pub(super) async fn publish(self, publisher: watch::Sender<PublisherHandle>, stop: CancellationToken) {
+        // The broker's limit on the size of a message. Known once the broker has refused a larger one. Forgotten when a
+        // connection ends for another reason, because the next one may lead to another broker or to other settings.
         let max_size = AtomicUsize::new(usize::MAX);
         while let Some(link) = self.connect("publisher", &stop).await {
             let known = max_size.load(Ordering::Relaxed);
             let ended = tokio::select! {
                 () = stop.cancelled() => Ok(()),
-                ended = self.publish_on(&link.connection, &line, &max_size) => ended,
+                ended = self.publish_on(&link.connection, &publisher, &max_size) => ended,
                 why = link.lost() => Err(why),
             };
             if max_size.load(Ordering::Relaxed) == known {
                 max_size.store(usize::MAX, Ordering::Relaxed);
             }
-            line.send_replace(None);
+            publisher.send_replace(None);
             self.close(link, ended, "publisher", &stop).await;
         }
     }
 
-    /// Keeps the subscriptions connected until `stop`, while the database is there; `connected` says so.
-    pub(crate) async fn consumer(
+    pub(super) async fn consume(
         self,
         bus: Bus,
         db: Option<Db>,
@@ -115,11 +114,11 @@ impl Amqp {
         }
     }
 
-    /// A connection, however long it takes; `None` when told to stop.
+    /// Connects, however long it takes; `None` when stopped.
     async fn connect(&self, role: &str, stop: &CancellationToken) -> Option<Link> {
         let mut failures = 0_u32;
         while !stop.is_cancelled() {
-            let name = format!("{} {role}", self.service);
+            let name = format!("{} {role}", self.endpoint.service);
             let properties = ConnectionProperties::default().with_connection_name(name.into());
             let (runtime, open) = frames::runtime();
             let connecting = Connection::connect_uri_with_runtime(self.address.clone(), properties, runtime);
@@ -149,7 +148,7 @@ impl Amqp {
             }
             Err(cause) => {
                 tracing::warn!(cause, role, "connection to RabbitMQ is built anew");
-                // A broker that refuses at once must not be asked in a tight loop.
+                // No tight loop if the broker refuses at once.
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -157,15 +156,5 @@ impl Amqp {
         if !matches!(tokio::time::timeout(Duration::from_secs(1), closing).await, Ok(Ok(()))) {
             tracing::debug!(role, "connection was gone before it was closed");
         }
-    }
-}
-
-/// Backoff up to 1 s, with jitter so that ten services do not come back in step.
-async fn pause(failures: u32, stop: &CancellationToken) {
-    let longest = 50_u64 << failures.min(5);
-    let jitter = u64::from(Uuid::new_v4().as_bytes()[0]) * longest / 512;
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = tokio::time::sleep(Duration::from_millis(longest.min(1000) / 2 + jitter)) => {}
     }
 }

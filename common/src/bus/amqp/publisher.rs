@@ -1,12 +1,12 @@
-//! One task owns the publishing channel, because tasks that share one get each other's confirms. It answers at once while the
-//! broker takes nothing.
+//! The publisher. One task owns the channel, because tasks that share a channel get each other's confirms. It refuses messages
+//! at once while the broker is blocked.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use contract::headers::PUBLISHED_AT;
+use contract::headers::{ATTEMPT, FIRST_FAILED_AT, PUBLISHED_AT, REASON};
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -17,32 +17,32 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Amqp;
-use super::topology::declare;
-use crate::bus::{CONFIRM_TIMEOUT, Line, Message, Publish, PublishError};
+use super::topology::{declare, route};
+use crate::bus::{CONFIRM_TIMEOUT, Failure, Message, Publish, PublishError, PublisherHandle};
 use crate::context::{ACCEPTED_AT, TRACEPARENT};
 use crate::failpoint::{self, Failpoint, Protection, disabled};
 
-/// Messages that may be unconfirmed at any time: 35 times the throughput of one at a time.
+/// Messages that may be unconfirmed at the same time.
 const IN_FLIGHT: usize = 256;
 const CHECK_EVERY: Duration = Duration::from_millis(250);
-/// From the broker's word that it takes nothing more to the confirms of what it had taken before.
+/// The wait for outstanding confirms after the broker has reported an alarm.
 const LAST_CONFIRMS: Duration = Duration::from_secs(1);
 
 impl Amqp {
     pub(super) async fn publish_on(
         &self,
         connection: &Connection,
-        line: &watch::Sender<Line>,
+        publisher: &watch::Sender<PublisherHandle>,
         max_size: &AtomicUsize,
     ) -> anyhow::Result<()> {
         let channel = connection.create_channel().await?;
-        declare(&channel, &self.publishes, &self.subscriptions).await?;
+        declare(&channel, &self.endpoint.publishes, &self.endpoint.subscriptions).await?;
         if !disabled(Protection::Confirms) {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
         }
         ask_for_alarms(connection, &channel).await?;
         let (sender, mut requests) = mpsc::channel(IN_FLIGHT);
-        line.send_replace(Some(sender));
+        publisher.send_replace(Some(sender));
         tracing::info!("publisher is connected to RabbitMQ");
         let cut = AtomicBool::new(false);
         let work = async {
@@ -59,8 +59,9 @@ impl Amqp {
     }
 }
 
-/// The broker tells of an alarm only those that publish: so this publishes something that goes nowhere, and waits for the
-/// confirm or the bad news. Not empty: with its last frame unread it waits for the alarm's end as everything else does.
+/// RabbitMQ sends `connection.blocked` only to connections that have published. Publishes one unroutable message to learn whether
+/// an alarm is active. Its body is not empty: during an alarm the broker
+/// leaves the body's frame unread, so it does not confirm the message.
 async fn ask_for_alarms(connection: &Connection, channel: &Channel) -> anyhow::Result<()> {
     let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
     let confirmed =
@@ -73,7 +74,7 @@ async fn ask_for_alarms(connection: &Connection, channel: &Channel) -> anyhow::R
     Ok(())
 }
 
-/// Returns when nothing can be published here any more, with the reason; logs when the broker takes nothing for a while.
+/// Returns the reason when the channel can no longer publish. Logs when an alarm begins and ends.
 async fn lost(connection: &Connection, channel: &Channel, cut: &AtomicBool) -> &'static str {
     let mut check = tokio::time::interval(CHECK_EVERY);
     let mut blocked = false;
@@ -94,7 +95,7 @@ async fn lost(connection: &Connection, channel: &Channel, cut: &AtomicBool) -> &
     "connection lost"
 }
 
-/// How long a confirm may take, and not much longer once the broker says that it takes nothing.
+/// The time limit of a confirm, shorter once the broker has reported an alarm.
 #[derive(Default)]
 struct Patience {
     blocked_since: Option<Instant>,
@@ -117,19 +118,19 @@ impl Patience {
 }
 
 /// A message that is not confirmed yet.
-struct Waiting {
+struct Unconfirmed {
     id: String,
     size: usize,
     outcome: oneshot::Sender<Result<(), PublishError>>,
     since: Instant,
 }
 
-/// Publishes what comes, with up to [`IN_FLIGHT`] messages unconfirmed. `cut` says that an alarm kept some from being
-/// confirmed: nothing is published here any more.
+/// Publishes requests, with up to [`IN_FLIGHT`] messages unconfirmed. `cut`: an alarm prevented confirms, so this channel
+/// publishes nothing more.
 ///
-/// Confirms are settled together with all others that are there. The broker returns what no queue takes before it confirms
-/// it, but lapin hands a return to whichever confirm comes next, often another message's. So when a confirm is there, its
-/// message's return is, too: in it, or in one that came before; and the ids in the returns say whose they are.
+/// All confirms that are ready are settled together. The broker returns an unroutable message before it confirms it, but lapin
+/// attaches the return to whichever confirm comes next, often another message's. So when a confirm is ready, its message's return
+/// is ready too, in this confirm or in an earlier one, and the id in a return tells its message.
 async fn publish_all(
     connection: &Connection,
     channel: &Channel,
@@ -138,7 +139,7 @@ async fn publish_all(
     requests: &mut mpsc::Receiver<Publish>,
 ) -> anyhow::Result<()> {
     let mut confirms = FuturesUnordered::new();
-    let mut waiting: BTreeMap<u64, Waiting> = BTreeMap::new();
+    let mut waiting: BTreeMap<u64, Unconfirmed> = BTreeMap::new();
     let mut returned = HashSet::new();
     let mut taken = Vec::with_capacity(IN_FLIGHT);
     let mut number = 0;
@@ -154,8 +155,8 @@ async fn publish_all(
                     there.push(next);
                 }
                 let unconfirmed = settle(&mut waiting, &mut returned, max_size, there);
-                // The frame may still lie in a buffer, and its confirm must not get among those of others: closing the
-                // connection discards both. Not while the broker takes nothing: it would not read the end of the connection.
+                // The frame may still be in a buffer, and its confirm must not mix with later ones: closing the connection
+                // discards both. Not during an alarm, when the broker would not read the close.
                 ensure!(!unconfirmed || connection.status().blocked(), "a publish was not confirmed");
                 cut.fetch_or(unconfirmed, Ordering::Relaxed);
             }
@@ -170,7 +171,7 @@ async fn publish_all(
                     if outcome.is_closed() {
                         continue;
                     }
-                    // While the broker takes nothing lapin writes nothing.
+                    // During an alarm lapin writes nothing.
                     if connection.status().blocked() || cut.load(Ordering::Relaxed) {
                         drop(outcome.send(Err(PublishError::Blocked)));
                         continue;
@@ -182,9 +183,9 @@ async fn publish_all(
                     }
                     number += 1;
                     let (id, since) = (message.id.clone(), Instant::now());
-                    waiting.insert(number, Waiting { id, size, outcome, since });
+                    waiting.insert(number, Unconfirmed { id, size, outcome, since });
                     let number = number;
-                    // Not awaited here: that would be a turn of lapin's thread for each message.
+                    // Not awaited here, which would cost a cycle of lapin's thread for each message.
                     confirms.push(async move { (number, confirmed(channel, message).await.map_err(failure)) });
                 }
                 failpoint::pass_when_sent(Failpoint::AfterPublishBeforeConfirm, confirms.next()).await;
@@ -200,10 +201,10 @@ async fn publish_all(
     }
 }
 
-/// Tells whoever waits for these confirms what came of them. Whether the channel confirms nothing any more. `returned`: ids of
-/// messages that came back, as long as there is any that is not settled.
+/// Sends the outcomes of these confirms; returns whether one is missing. `returned`: ids of returned messages, kept until no
+/// message is unconfirmed.
 fn settle(
-    waiting: &mut BTreeMap<u64, Waiting>,
+    waiting: &mut BTreeMap<u64, Unconfirmed>,
     returned: &mut HashSet<String>,
     max_size: &AtomicUsize,
     there: Vec<(u64, Result<Confirmation, PublishError>)>,
@@ -211,7 +212,7 @@ fn settle(
     returned.extend(there.iter().filter_map(|(_, confirmation)| returned_id(confirmation.as_ref().ok()?)));
     let mut unconfirmed = false;
     for (number, confirmation) in there {
-        let Some(Waiting { id, size, outcome, .. }) = waiting.remove(&number) else { continue };
+        let Some(Unconfirmed { id, size, outcome, .. }) = waiting.remove(&number) else { continue };
         unconfirmed |= confirmation.is_err();
         let settled = match confirmation {
             Err(PublishError::Closed(cause)) => Err(closed(cause, size, max_size)),
@@ -221,7 +222,7 @@ fn settle(
             Ok(Confirmation::NotRequested) if disabled(Protection::Confirms) => Ok(()),
             Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => Err(PublishError::Refused),
         };
-        // Whoever asked may have given up; the connection's fate is decided all the same.
+        // The requester may have timed out.
         drop(outcome.send(settled));
     }
     if waiting.is_empty() {
@@ -232,7 +233,7 @@ fn settle(
 
 fn failure(error: lapin::Error) -> PublishError {
     match error.kind() {
-        // A soft one: about the channel, and so about what was published on it.
+        // Soft errors concern the channel, and so the messages published on it.
         ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => {
             PublishError::Closed(error.to_string())
         }
@@ -240,8 +241,8 @@ fn failure(error: lapin::Error) -> PublishError {
     }
 }
 
-/// What became of a message of this size when the broker closed the channel. A message that is too large closes it for all
-/// that are on their way: the limit, which the cause names last, is remembered, so that it happens once.
+/// The outcome of a message of this size when the broker closed the channel. A message that is too large closes the channel for
+/// all unconfirmed ones. The cause ends with the limit, which is remembered so that this happens once.
 fn closed(cause: String, size: usize, max_size: &AtomicUsize) -> PublishError {
     let numbers = cause.split(|c: char| !c.is_ascii_digit());
     match numbers.filter_map(|number| number.parse().ok()).next_back() {
@@ -253,8 +254,8 @@ fn closed(cause: String, size: usize, max_size: &AtomicUsize) -> PublishError {
     }
 }
 
-/// What [`Protection::OwnChannel`] does instead: publishers on one channel, each of which takes the confirm that
-/// comes next for its own.
+/// Replaces the publisher when [`Protection::OwnChannel`] is disabled: publishers share a channel, and each takes the next confirm
+/// for its own.
 async fn share(channel: &Channel, mut requests: mpsc::Receiver<Publish>) {
     let mut publishers = VecDeque::new();
     let mut confirms = FuturesUnordered::new();
@@ -279,7 +280,7 @@ async fn share(channel: &Channel, mut requests: mpsc::Receiver<Publish>) {
     }
 }
 
-/// The id of the message that came back with this confirm, be it this one's or another's.
+/// The id of the returned message that lapin attached to this confirm. It may be another message's confirm.
 fn returned_id(confirmation: &Confirmation) -> Option<String> {
     match confirmation {
         Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
@@ -298,8 +299,10 @@ async fn confirmed(channel: &Channel, message: Message) -> lapin::Result<Confirm
     put(TRACEPARENT, message.context.traceparent);
     put(ACCEPTED_AT, message.context.accepted_us.to_string());
     put(PUBLISHED_AT, message.published_us.to_string());
-    for (name, value) in message.notes {
-        put(name, value);
+    if let Some(Failure { attempt, reason, first_failed_us }) = message.failure {
+        put(ATTEMPT, attempt.to_string());
+        put(REASON, reason);
+        put(FIRST_FAILED_AT, first_failed_us.to_string());
     }
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())
@@ -309,8 +312,9 @@ async fn confirmed(channel: &Channel, message: Message) -> lapin::Result<Confirm
         .with_timestamp((message.published_us / 1_000_000).unsigned_abs())
         .with_type(message.event.as_ref().into())
         .with_headers(headers);
-    // Mandatory: on the default exchange a queue that was deleted is an error, not a loss.
+    // Mandatory, so that a deleted queue behind the default exchange is an error and no silent loss.
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let (exchange, key) = (message.exchange.as_ref().into(), message.routing_key.as_ref().into());
+    let (exchange, key) = route(message.address);
+    let (exchange, key) = (exchange.as_ref().into(), key.as_ref().into());
     channel.basic_publish(exchange, key, options, &message.body, properties).await?.await
 }

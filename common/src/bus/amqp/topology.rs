@@ -1,27 +1,40 @@
-//! Exchanges and queues: declared in one place, with the same arguments wherever a name occurs, or the broker refuses. Valid on
-//! RabbitMQ 3.10 and 4.x.
+//! Exchanges and queues, and how an address is routed to them. The broker refuses a declaration with other arguments than the
+//! first one, so each is declared here only. Valid on RabbitMQ 3.10 and 4.x.
+
+use std::borrow::Cow;
 
 use anyhow::Context as _;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
-use crate::bus::consume::Subscription;
+use crate::bus::{Address, Subscription};
 use contract::events::{Destination, Queue, RETRY_DELAYS, UNROUTED_QUEUE, dead_letters, retry_queue};
 
-/// Deliveries that the broker itself allows: reached only where processes die before they can count.
+/// The broker's own limit on deliveries of a message. Only a message that kills processes before they count reaches it.
 const DELIVERY_LIMIT: i32 = 100;
-/// Where nobody works a delivery is somebody who looks, and RabbitMQ 4 drops after 20 of them what has no limit of its own.
+/// For queues without a consumer, where each peek through the management UI counts as a delivery. RabbitMQ 4 drops a message
+/// after 20 deliveries by default.
 const NO_LIMIT: i32 = i32::MAX;
-/// Takes what a fanout exchange has no queue for.
+/// The exchange for messages that a fanout exchange has no queue for.
 const UNROUTED: &str = "unrouted";
 
-pub(super) fn delay_exchange(seconds: u32) -> String {
+fn delay_exchange(seconds: u32) -> String {
     format!("retry.{seconds}s")
 }
 
-/// Declares what this process publishes to and reads from, and the whole way of an event to each: a queue that was deleted is
-/// bound again by whoever reads it, because who publishes to an exchange does not notice.
+/// The exchange and the routing key of an address.
+pub(crate) fn route(address: Address) -> (Cow<'static, str>, Cow<'static, str>) {
+    match address {
+        Address::Event(Destination::Queue(queue)) => ("".into(), queue.name.into()),
+        Address::Event(Destination::Fanout { exchange, .. }) => (exchange.into(), "".into()),
+        Address::Retry { queue, after_seconds } => (delay_exchange(after_seconds).into(), queue.into()),
+        Address::DeadLetter { queue } => ("".into(), dead_letters(queue).into()),
+    }
+}
+
+/// Declares everything that this process publishes to and reads from, including the exchange of each queue that it reads: the
+/// reader binds a queue again that was deleted, because a publisher to an exchange does not notice.
 pub(super) async fn declare(
     channel: &Channel,
     publishes: &[Destination],
@@ -32,7 +45,7 @@ pub(super) async fn declare(
     bind(channel, UNROUTED_QUEUE, UNROUTED).await?;
     if !subscriptions.is_empty() {
         for seconds in RETRY_DELAYS {
-            // Back to the queue whose name is the routing key, when the time is over.
+            // An expired message returns to the queue whose name is its routing key.
             let name = retry_queue(seconds);
             exchange(channel, &delay_exchange(seconds), None).await?;
             let ttl = ("x-message-ttl", AMQPValue::LongInt((seconds * 1000).cast_signed()));
@@ -63,8 +76,8 @@ async fn working_queue(channel: &Channel, name: &str) -> anyhow::Result<()> {
     queue(channel, name, DELIVERY_LIMIT, Some(Some(&dead)), &[]).await
 }
 
-/// A durable quorum queue. `dead_to`: where the broker itself moves what expires or is delivered too often: through the
-/// default exchange under a given routing key, or under the message's own. At least once, which asks for `reject-publish`.
+/// A durable quorum queue. The broker moves expired messages, and messages over the delivery limit, through the default exchange
+/// with the routing key `dead_to`, or with the message's own. At-least-once dead-lettering requires `reject-publish`.
 async fn queue(
     channel: &Channel,
     name: &str,

@@ -1,6 +1,5 @@
-//! Requests that wait at the same time go together: each hands in an item and waits for what becomes of it; one worker takes
-//! all that wait and has them handled as a pack, while the next pack gathers. Nobody waits for company: a lone item goes at
-//! once.
+//! A micro-batcher: each request submits an item and awaits its result; one worker handles everything that is queued as one
+//! batch, while the next batch gathers. An item never waits for others: a lone item is handled at once.
 
 use std::future::Future;
 
@@ -9,42 +8,42 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ApiError;
 
-/// What one pack may hold.
+/// The limits of one batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub items: usize,
-    /// The sum of what the items weigh. One that is heavier goes alone.
+    /// The limit of the sum of the items' weights. An item that is heavier is handled alone.
     pub bytes: usize,
 }
 
-/// Where requests hand in their items. Cheap to clone.
-pub struct Packer<T> {
+/// Takes the items of requests. Cheap to clone.
+pub struct Batcher<T> {
     waiting: mpsc::Sender<Waiting<T>>,
 }
 
-impl<T> Clone for Packer<T> {
-    fn clone(&self) -> Packer<T> {
-        Packer { waiting: self.waiting.clone() }
+impl<T> Clone for Batcher<T> {
+    fn clone(&self) -> Batcher<T> {
+        Batcher { waiting: self.waiting.clone() }
     }
 }
 
-/// An item and where its outcome goes.
+/// An item and where its result goes.
 struct Waiting<T> {
     item: T,
     outcome: oneshot::Sender<Result<(), ApiError>>,
 }
 
-impl<T> Packer<T> {
-    /// A packer and its worker. Twice as many items may wait as a pack holds; who comes then waits to hand in.
-    pub fn new(limits: Limits, weigh: fn(&T) -> usize) -> (Packer<T>, Worker<T>) {
+impl<T> Batcher<T> {
+    /// A batcher and its worker. Twice as many items are queued as a batch holds; then requests wait to submit.
+    pub fn new(limits: Limits, weigh: fn(&T) -> usize) -> (Batcher<T>, Worker<T>) {
         let (sender, waiting) = mpsc::channel(2 * limits.items);
-        (Packer { waiting: sender }, Worker { waiting, limits, weigh })
+        (Batcher { waiting: sender }, Worker { waiting, limits, weigh })
     }
 
-    /// Hands an item in and waits for its outcome.
+    /// Submits an item and awaits its result.
     ///
     /// # Errors
-    /// What the handler of packs says of this item; 503 when the worker has ended.
+    /// The handler's error for this item; 503 when the worker has ended.
     pub async fn send(&self, item: T) -> Result<(), ApiError> {
         let (outcome, settled) = oneshot::channel();
         self.waiting.send(Waiting { item, outcome }).await.map_err(|_| stopping())?;
@@ -56,7 +55,7 @@ fn stopping() -> ApiError {
     ApiError::Unavailable("the service is stopping".into())
 }
 
-/// Takes what waits and has it handled, one pack after the other.
+/// Handles what is queued, one batch after the other.
 pub struct Worker<T> {
     waiting: mpsc::Receiver<Waiting<T>>,
     limits: Limits,
@@ -64,42 +63,42 @@ pub struct Worker<T> {
 }
 
 impl<T> Worker<T> {
-    /// Runs until `stop`, then handles what was handed in before. `handle` says of each item, in order, what became of it; it
-    /// must end by itself, because everybody waits for it.
+    /// Runs until `stop`, then handles what was submitted before. `handle` returns one result an item, in order. It must have a
+    /// time limit, because all requests wait for it.
     pub async fn run<F>(mut self, stop: CancellationToken, mut handle: impl FnMut(Vec<T>) -> F)
     where
         F: Future<Output = Vec<Result<(), ApiError>>>,
     {
         let mut too_much = None;
         while let Some(first) = self.first(too_much.take(), &stop).await {
-            // Requests that can run now come along: one turn of the runtime.
+            // One cycle of the runtime, so that requests that can run now join the batch.
             tokio::task::yield_now().await;
             let mut bytes = (self.weigh)(&first.item);
-            let (mut pack, mut outcomes) = (vec![first.item], vec![first.outcome]);
-            while pack.len() < self.limits.items {
+            let (mut batch, mut outcomes) = (vec![first.item], vec![first.outcome]);
+            while batch.len() < self.limits.items {
                 let Ok(next) = self.waiting.try_recv() else { break };
                 bytes += (self.weigh)(&next.item);
                 if bytes > self.limits.bytes {
                     too_much = Some(next);
                     break;
                 }
-                pack.push(next.item);
+                batch.push(next.item);
                 outcomes.push(next.outcome);
             }
-            for (waiting, outcome) in outcomes.into_iter().zip(handle(pack).await) {
-                // Whoever asked may have given up.
+            for (waiting, outcome) in outcomes.into_iter().zip(handle(batch).await) {
+                // The request may have timed out.
                 waiting.send(outcome).ok();
             }
         }
     }
 
-    /// The item with which the next pack begins; `None` when there will be no more.
+    /// The first item of the next batch; `None` when there will be no more.
     async fn first(&mut self, too_much: Option<Waiting<T>>, stop: &CancellationToken) -> Option<Waiting<T>> {
         if too_much.is_some() {
             return too_much;
         }
         tokio::select! {
-            // What waits comes before the stop.
+            // Items that are queued come before the stop.
             biased;
             next = self.waiting.recv() => next,
             () = stop.cancelled() => None,
@@ -107,15 +106,15 @@ impl<T> Worker<T> {
     }
 }
 
-/// The same outcome for all of a pack.
-pub fn alike(outcome: &Result<(), ApiError>, items: usize) -> Vec<Result<(), ApiError>> {
-    let again = || match outcome {
+/// The same result for each item of a batch.
+pub fn replicate(outcome: &Result<(), ApiError>, items: usize) -> Vec<Result<(), ApiError>> {
+    let clone = || match outcome {
         Ok(()) => Ok(()),
         Err(ApiError::Unavailable(why)) => Err(ApiError::Unavailable(why.clone())),
         Err(ApiError::Internal(cause)) => Err(ApiError::Internal(anyhow::anyhow!("{cause:#}"))),
         Err(error) => Err(ApiError::Internal(anyhow::anyhow!("{error}"))),
     };
-    std::iter::repeat_with(again).take(items).collect()
+    std::iter::repeat_with(clone).take(items).collect()
 }
 
 #[cfg(test)]
@@ -131,41 +130,41 @@ mod tests {
 
     const LIMITS: Limits = Limits { items: 4, bytes: 100 };
 
-    /// Notes the packs, and lets one go for each permit of the gate.
+    /// Notes the batches, and lets one go for each permit of the gate.
     #[derive(Clone)]
     struct Handler {
-        packs: Arc<Mutex<Vec<Vec<usize>>>>,
+        batches: Arc<Mutex<Vec<Vec<usize>>>>,
         gate: Arc<Semaphore>,
     }
 
     impl Handler {
         fn with_permits(permits: usize) -> Handler {
-            Handler { packs: Arc::default(), gate: Arc::new(Semaphore::new(permits)) }
+            Handler { batches: Arc::default(), gate: Arc::new(Semaphore::new(permits)) }
         }
 
-        fn packs(&self) -> Vec<Vec<usize>> {
-            self.packs.lock().unwrap().clone()
+        fn batches(&self) -> Vec<Vec<usize>> {
+            self.batches.lock().unwrap().clone()
         }
 
         /// Serves while `requests` last. An item is its own weight; those that end in 7 are refused.
         async fn serve<R>(
             &self,
             limits: Limits,
-            requests: impl AsyncFnOnce(Packer<usize>, CancellationToken) -> R,
+            requests: impl AsyncFnOnce(Batcher<usize>, CancellationToken) -> R,
         ) -> R {
-            let (packer, worker) = Packer::new(limits, |item| *item);
+            let (batcher, worker) = Batcher::new(limits, |item| *item);
             let stop = CancellationToken::new();
-            let work = worker.run(stop.clone(), |pack: Vec<usize>| async move {
-                self.packs.lock().unwrap().push(pack.clone());
+            let work = worker.run(stop.clone(), |batch: Vec<usize>| async move {
+                self.batches.lock().unwrap().push(batch.clone());
                 self.gate.acquire().await.unwrap().forget();
                 let refuse = |item: &usize| match item % 10 {
                     7 => Err(ApiError::NotFound("refused".into())),
                     _ => Ok(()),
                 };
-                pack.iter().map(refuse).collect()
+                batch.iter().map(refuse).collect()
             });
             // The worker ends with the last handle.
-            join(requests(packer, stop), work).await.0
+            join(requests(batcher, stop), work).await.0
         }
     }
 
@@ -184,27 +183,27 @@ mod tests {
     async fn a_lone_item_goes_at_once() {
         let handler = Handler::with_permits(9);
         handler
-            .serve(LIMITS, async |packer, _| {
+            .serve(LIMITS, async |batcher, _| {
                 for item in 1..=3 {
-                    packer.send(item).await.unwrap();
+                    batcher.send(item).await.unwrap();
                 }
             })
             .await;
-        assert_eq!(handler.packs(), [[1], [2], [3]]);
+        assert_eq!(handler.batches(), [[1], [2], [3]]);
     }
 
     #[tokio::test]
-    async fn the_next_pack_gathers_while_one_is_at_work_and_only_one_is() {
+    async fn the_next_batch_gathers_while_one_is_at_work_and_only_one_is() {
         let handler = Handler::with_permits(0);
         handler
-            .serve(LIMITS, async |packer, _| {
-                let first = packer.send(1);
+            .serve(LIMITS, async |batcher, _| {
+                let first = batcher.send(1);
                 let rest = async {
                     settle().await;
-                    let rest = join_all((2..=4).map(|item| packer.send(item)));
+                    let rest = join_all((2..=4).map(|item| batcher.send(item)));
                     let look = async {
                         settle().await;
-                        assert_eq!(handler.packs(), [[1]], "one at a time");
+                        assert_eq!(handler.batches(), [[1]], "one at a time");
                         handler.gate.add_permits(2);
                     };
                     assert!(join(rest, look).await.0.iter().all(Result::is_ok));
@@ -212,30 +211,30 @@ mod tests {
                 join(first, rest).await.0.unwrap();
             })
             .await;
-        assert_eq!(handler.packs(), [vec![1], vec![2, 3, 4]]);
+        assert_eq!(handler.batches(), [vec![1], vec![2, 3, 4]]);
     }
 
     #[tokio::test]
     async fn each_is_told_what_became_of_its_own_item() {
         let handler = Handler::with_permits(9);
         let outcomes = handler
-            .serve(LIMITS, async |packer, _| {
-                join_all([1, 7, 3, 17].map(async |item| packer.send(item).await.is_ok())).await
+            .serve(LIMITS, async |batcher, _| {
+                join_all([1, 7, 3, 17].map(async |item| batcher.send(item).await.is_ok())).await
             })
             .await;
         assert_eq!(outcomes, [true, false, true, false]);
-        assert_eq!(handler.packs(), [[1, 7, 3, 17]]);
+        assert_eq!(handler.batches(), [[1, 7, 3, 17]]);
     }
 
     #[tokio::test]
-    async fn a_pack_holds_no_more_items_and_no_more_bytes_than_was_said() {
+    async fn a_batch_holds_no_more_items_and_no_more_bytes_than_was_said() {
         let handler = Handler::with_permits(99);
         let send = async |items: &[usize]| {
-            let all = async |packer: Packer<usize>, _| {
-                join_all(items.iter().map(async |item| packer.send(*item).await.unwrap())).await;
+            let all = async |batcher: Batcher<usize>, _| {
+                join_all(items.iter().map(async |item| batcher.send(*item).await.unwrap())).await;
             };
             handler.serve(LIMITS, all).await;
-            std::mem::take(&mut *handler.packs.lock().unwrap())
+            std::mem::take(&mut *handler.batches.lock().unwrap())
         };
         assert_eq!(send(&[1; 9]).await, [vec![1; 4], vec![1; 4], vec![1]]);
         assert_eq!(send(&[50, 50, 1]).await, [vec![50, 50], vec![1]]);
@@ -247,8 +246,8 @@ mod tests {
     async fn what_was_handed_in_before_the_stop_is_handled_and_nothing_after_it() {
         let handler = Handler::with_permits(0);
         handler
-            .serve(LIMITS, async |packer, stop| {
-                let before = join_all((1..=6).map(|item| packer.send(item)));
+            .serve(LIMITS, async |batcher, stop| {
+                let before = join_all((1..=6).map(|item| batcher.send(item)));
                 let late = async {
                     settle().await;
                     stop.cancel();
@@ -256,49 +255,49 @@ mod tests {
                     settle().await;
                     handler.gate.add_permits(1);
                     settle().await;
-                    assert!(is_stopping(packer.send(9).await));
+                    assert!(is_stopping(batcher.send(9).await));
                     // The handle is still there: it is the stop that ends the worker.
-                    packer.clone()
+                    batcher.clone()
                 };
-                let (before, _packer) = join(before, late).await;
+                let (before, _batcher) = join(before, late).await;
                 assert!(before.iter().all(Result::is_ok));
             })
             .await;
-        assert_eq!(handler.packs(), [vec![1, 2, 3, 4], vec![5, 6]]);
+        assert_eq!(handler.batches(), [vec![1, 2, 3, 4], vec![5, 6]]);
     }
 
     #[tokio::test]
     async fn who_left_is_no_trouble_to_those_who_stay() {
         let handler = Handler::with_permits(1);
         handler
-            .serve(LIMITS, async |packer, _| {
-                assert!(packer.send(1).now_or_never().is_none(), "left before the outcome");
-                packer.send(2).await.unwrap();
+            .serve(LIMITS, async |batcher, _| {
+                assert!(batcher.send(1).now_or_never().is_none(), "left before the outcome");
+                batcher.send(2).await.unwrap();
             })
             .await;
-        assert_eq!(handler.packs(), [[1, 2]]);
+        assert_eq!(handler.batches(), [[1, 2]]);
     }
 
     #[tokio::test]
     async fn when_the_worker_is_gone_nobody_waits_for_ever() {
-        let (packer, worker) = Packer::new(LIMITS, |item: &usize| *item);
+        let (batcher, worker) = Batcher::new(LIMITS, |item: &usize| *item);
         let work = async {
             let dropped = worker.run(CancellationToken::new(), |_| pending());
             assert!(dropped.now_or_never().is_none());
         };
-        let (waited, ()) = join(packer.send(1), work).await;
-        assert!(is_stopping(waited) && is_stopping(packer.send(2).await));
+        let (waited, ()) = join(batcher.send(1), work).await;
+        assert!(is_stopping(waited) && is_stopping(batcher.send(2).await));
     }
 
     #[test]
-    fn all_of_a_pack_are_answered_with_the_same_status() {
+    fn all_of_a_batch_are_answered_with_the_same_status() {
         let outcomes = [
             (Ok(()), None),
             (Err(ApiError::Unavailable("away".into())), Some((503, "away"))),
             (Err(ApiError::Internal(anyhow::anyhow!("broken"))), Some((500, "internal error"))),
         ];
         for (outcome, expected) in outcomes {
-            let all = alike(&outcome, 3);
+            let all = replicate(&outcome, 3);
             assert_eq!(all.len(), 3);
             for one in all {
                 let answer = one.err().map(|error| (error.status().as_u16(), error.to_string()));

@@ -1,0 +1,48 @@
+//! The seam to the broker. A transport provides two tasks: one publishes what the [`Bus`] hands over, the other runs a
+//! [`Consumer`](super::consumer::Consumer) for each subscription. Both stay connected until they are stopped.
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Bus, Endpoint, PublisherHandle};
+use crate::Db;
+use crate::config::BrokerSettings;
+
+#[derive(Clone)]
+pub(crate) enum Transport {
+    #[cfg(feature = "amqp")]
+    Amqp(super::amqp::Amqp),
+}
+
+impl Transport {
+    /// # Errors
+    /// One line, when the broker's address is missing or wrong.
+    pub(crate) fn new(settings: &BrokerSettings, endpoint: Endpoint) -> Result<Transport, String> {
+        #[cfg(feature = "amqp")]
+        return super::amqp::Amqp::new(&settings.amqp, endpoint).map(Transport::Amqp);
+        #[cfg(not(feature = "amqp"))]
+        compile_error!("enable a transport, such as `amqp`");
+    }
+
+    /// Keeps a publisher connected until `stop`. `publisher` is set while it is connected.
+    pub(crate) async fn publish(self, publisher: watch::Sender<PublisherHandle>, stop: CancellationToken) {
+        match self {
+            #[cfg(feature = "amqp")]
+            Transport::Amqp(amqp) => amqp.publish(publisher, stop).await,
+        }
+    }
+
+    /// Keeps the subscriptions connected until `stop`, while the database is available. `connected` tells whether they are.
+    pub(crate) async fn consume(
+        self,
+        bus: Bus,
+        db: Option<Db>,
+        connected: watch::Sender<bool>,
+        stop: CancellationToken,
+    ) {
+        match self {
+            #[cfg(feature = "amqp")]
+            Transport::Amqp(amqp) => amqp.consume(bus, db, connected, stop).await,
+        }
+    }
+}
