@@ -100,14 +100,15 @@ impl<E: Into<ApiError>> From<E> for StepError {
 /// The saga: reserve, pay, and compensate when the payment fails.
 async fn make_steps(app: &App, order: &Order) -> Result<(), StepError> {
     if let Err(error) = app.http.call(&ReserveStock(stock_of(order))).await {
-        return Ok(match StockRefusal::of(&error) {
+        match StockRefusal::of(&error) {
             // An earlier attempt reached the compensation and crashed before it stored the end: continue from there.
             None | Some(StockRefusal::ReservationEnded) => give_up(app, order, GiveUp::Call(error)).await?,
             Some(refusal) => {
                 let reason = refusal.as_str();
                 end(app, order, End::Failed { cause: Cause::Stock, reason, compensated: false }).await?;
             }
-        });
+        }
+        return Ok(());
     }
     let paid = if app.settings.saga.payment_fails(order.id) {
         app.http.call(&RefusePayment { order_id: order.id }).await.map(|_| ())
