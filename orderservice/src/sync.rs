@@ -13,7 +13,7 @@ use common::client::{CallError, Http};
 use common::error::{Problem, Problems};
 use common::idempotency::{Claim, IdempotencyKey};
 use common::saga::{INSUFFICIENT_STOCK, OTHER_RESERVATION, RESERVATION_ENDED, UNKNOWN_PRODUCT};
-use common::web::{Answer, Json};
+use common::web::{Json, StoredResponse};
 use common::{ApiError, Db, Deps, Service, effects};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -52,15 +52,15 @@ async fn create_order(
     State(app): State<App>,
     key: IdempotencyKey,
     Json(new): Json<NewOrder>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let (order, ticket) = match key.claim(&mut tx, "create_order", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, subject) => (orders::find(&mut tx, subject.id()?).await?, ticket),
-        Claim::Fresh(ticket) => {
+    let (order, guard) = match key.claim(&mut tx, "create_order", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, subject) => (orders::find(&mut tx, subject.id()?).await?, guard),
+        Claim::New(guard) => {
             let order = orders::insert(&mut tx, &new).await?;
-            ticket.begun(&mut tx, order.id).await?;
-            (order, ticket)
+            guard.begun(&mut tx, order.id).await?;
+            (order, guard)
         }
     };
     tx.commit().await?;
@@ -69,7 +69,7 @@ async fn create_order(
     let mut order = orders::find(&mut *app.db.acquire().await?, order.id).await?;
     if order.status == "pending" {
         // The sweeper goes on; so may a retry with the same key.
-        ticket.released(&app.db).await?;
+        guard.released(&app.db).await?;
         match taken {
             Err(StepError::NotCompensated(reason)) => order.reason = Some(reason),
             Err(StepError::Failed(error)) => return Err(error),
@@ -80,7 +80,7 @@ async fn create_order(
         return answer(order);
     }
     let answer = answer(order)?;
-    ticket.answered(&app.db, &answer).await?;
+    guard.responded(&app.db, &answer).await?;
     Ok(answer)
 }
 
@@ -176,10 +176,10 @@ fn stock_of(order: &Order) -> StockRequest {
 }
 
 /// 201, or the 400 that a failed order is.
-fn answer(order: Order) -> Result<Answer, ApiError> {
+fn answer(order: Order) -> Result<StoredResponse, ApiError> {
     let location = format!("/orders/{}", order.id);
     if order.status == "completed" {
-        return Ok(Answer::new(StatusCode::CREATED, order)?.at(location));
+        return Ok(StoredResponse::new(StatusCode::CREATED, order)?.at(location));
     }
     let reason = order.reason.unwrap_or_default();
     let no_stock = [UNKNOWN_PRODUCT, INSUFFICIENT_STOCK, OTHER_RESERVATION].contains(&reason.as_str());
@@ -192,7 +192,7 @@ fn answer(order: Order) -> Result<Answer, ApiError> {
             "reason": reason, "compensation_executed": order.compensated,
         },
     });
-    Ok(Answer::new(StatusCode::BAD_REQUEST, body)?.at(location))
+    Ok(StoredResponse::new(StatusCode::BAD_REQUEST, body)?.at(location))
 }
 
 /// Gives up what has been pending for too long: no request works that long, so a crash left it behind.

@@ -12,7 +12,7 @@ use common::events::{
 use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
-use common::web::{Answer, OptionalJson};
+use common::web::{OptionalJson, StoredResponse};
 use common::{ApiError, Db, Deps, Service, Tx, effects};
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
@@ -55,11 +55,11 @@ async fn process_payment(
     State(app): State<App>,
     key: IdempotencyKey,
     OptionalJson(new): OptionalJson<NewPayment>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let ticket = match key.claim(&mut tx, "process_payment", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
+    let guard = match key.claim(&mut tx, "process_payment", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, _) | Claim::New(guard) => guard,
     };
     let payment = payments::insert(&mut tx, &new).await?;
     let payment_id = payment.payment_id.clone();
@@ -67,8 +67,9 @@ async fn process_payment(
     app.outbox.add(&mut tx, &initiated)?;
 
     let body = json!({"payment_id": payment.payment_id, "status": "processing", "message": "Payment is being processed"});
-    let answer = Answer::new(StatusCode::ACCEPTED, body)?.at(format!("/payments/{}", payment.payment_id));
-    ticket.answered_in(&mut tx, &answer).await?;
+    let answer =
+        StoredResponse::new(StatusCode::ACCEPTED, body)?.at(format!("/payments/{}", payment.payment_id));
+    guard.responded_in(&mut tx, &answer).await?;
     tx.commit().await?;
     Ok(answer)
 }

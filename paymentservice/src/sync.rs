@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use common::api::{Call, CancelPayment, OrderPaid, PayOrder};
 use common::error::Problems;
 use common::idempotency::{Claim, IdempotencyKey};
-use common::web::{Answer, Json, OptionalJson};
+use common::web::{Json, OptionalJson, StoredResponse};
 use common::{ApiError, Db, Deps, Service, effects};
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
@@ -42,15 +42,15 @@ async fn process_payment(
     State(app): State<App>,
     key: IdempotencyKey,
     OptionalJson(new): OptionalJson<NewPayment>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let (payment, ticket) = match key.claim(&mut tx, "process_payment", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, subject) => (payments::find(&mut tx, subject.as_str()).await?, ticket),
-        Claim::Fresh(ticket) => {
+    let (payment, guard) = match key.claim(&mut tx, "process_payment", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, subject) => (payments::find(&mut tx, subject.as_str()).await?, guard),
+        Claim::New(guard) => {
             let payment = payments::insert(&mut tx, &new).await?;
-            ticket.begun(&mut tx, &payment.payment_id).await?;
-            (payment, ticket)
+            guard.begun(&mut tx, &payment.payment_id).await?;
+            (payment, guard)
         }
     };
     tx.commit().await?;
@@ -63,14 +63,14 @@ async fn process_payment(
     }
     let payment = payments::find(&mut tx, &payment.payment_id).await?;
     let answer = match payment.status.as_str() {
-        "success" => Answer::new(
+        "success" => StoredResponse::new(
             StatusCode::OK,
             json!({"status": "success", "transaction_id": payment.transaction_id, "payment_id": payment.payment_id,
                    "amount": payment.amount, "currency": payment.currency}),
         )?,
-        _ => Answer::new(StatusCode::BAD_REQUEST, payments::refusal(payment.reason.as_deref()))?,
+        _ => StoredResponse::new(StatusCode::BAD_REQUEST, payments::refusal(payment.reason.as_deref()))?,
     };
-    ticket.answered_in(&mut tx, &answer).await?;
+    guard.responded_in(&mut tx, &answer).await?;
     tx.commit().await?;
     if taken {
         effects::completed(effects::PAYMENT, "success");

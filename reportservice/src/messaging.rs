@@ -8,7 +8,7 @@ use common::error::Problems;
 use common::events::{GenerateReportJob, REPORT_JOBS_QUEUE};
 use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
-use common::web::{Answer, OptionalJson};
+use common::web::{OptionalJson, StoredResponse};
 use common::{ApiError, Db, Deps, Service, effects, inbox};
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
@@ -42,19 +42,19 @@ async fn generate_report(
     State(app): State<App>,
     key: IdempotencyKey,
     OptionalJson(new): OptionalJson<NewReport>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let ticket = match key.claim(&mut tx, "generate_report", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
+    let guard = match key.claim(&mut tx, "generate_report", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, _) | Claim::New(guard) => guard,
     };
     let job = reports::insert(&mut tx, &new).await?;
     let queued = GenerateReportJob { job_id: job.job_id.clone(), report_type: job.report_type };
     app.outbox.add(&mut tx, &queued)?;
 
     let body = json!({"job_id": job.job_id, "status": "queued", "message": "Report is queued"});
-    let answer = Answer::new(StatusCode::ACCEPTED, body)?.at(format!("/jobs/{}", job.job_id));
-    ticket.answered_in(&mut tx, &answer).await?;
+    let answer = StoredResponse::new(StatusCode::ACCEPTED, body)?.at(format!("/jobs/{}", job.job_id));
+    guard.responded_in(&mut tx, &answer).await?;
     tx.commit().await?;
     Ok(answer)
 }
