@@ -1,8 +1,8 @@
-//! `Idempotency-Key`: the same key with the same body gives the stored answer again, for at least 24 h.
+//! `Idempotency-Key`: the same key with the same body gets the stored response again, for at least 24 h.
 //!
-//! The key is claimed in the transaction of the first effect. In async mode that transaction holds the answer too. In
-//! sync mode the answer comes seconds later, so the key is leased meanwhile; a process that dies leaves a lease that runs
-//! out, and a retry resumes the work at its subject (the user, the payment, the order) instead of doing it twice.
+//! The key is claimed in the transaction of the first effect. In async mode that transaction stores the response too. In sync
+//! mode the response comes seconds later, so the key is leased meanwhile. The lease of a process that dies expires, and a retry
+//! resumes the work at its subject (the user, the payment, the order) instead of doing it twice.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -12,28 +12,28 @@ use sqlx::PgConnection;
 
 use crate::db::{self, Db};
 use crate::error::ApiError;
-use crate::web::Answer;
+use crate::web::StoredResponse;
 
 const HEADER: &str = "Idempotency-Key";
-/// For the API document: what [`is_key`] takes. Blanks around a header are no part of it.
+/// The pattern of [`is_key`] for the API document. Blanks around a header's value are not part of it.
 const PATTERN: &str = r"^[!-+\--~]([ -+\--~]*[!-+\--~])?$";
-/// Longer than a request may take, so that no two are at work on one key.
+/// Longer than the time limit of a request, so that two requests never work under one key.
 const LEASE_SECONDS: f64 = 35.0;
 
-/// The header of a request; may be absent.
+/// The header of a request, if it has one.
 pub struct IdempotencyKey(Option<String>);
 
-/// What a key means for the request that carries it.
+/// The state of the key for the request that carries it.
 pub enum Claim {
-    /// First use: do the work.
-    Fresh(Ticket),
-    /// An earlier request with it was cut off after it had begun `subject`: go on there.
-    Interrupted(Ticket, Subject),
-    /// It has been answered: answer the same.
-    Answered(Answer),
+    /// The key is new: do the work.
+    New(IdempotencyGuard),
+    /// An earlier request was interrupted after it had begun the subject: continue there.
+    Resumed(IdempotencyGuard, Subject),
+    /// The request was answered before: return the same response.
+    Replayed(StoredResponse),
 }
 
-/// What an earlier request had begun: the id that it noted.
+/// The id of what an earlier request had begun.
 pub struct Subject(String);
 
 impl Subject {
@@ -42,14 +42,14 @@ impl Subject {
     }
 
     /// # Errors
-    /// When it is not the number that was noted.
+    /// When the stored id is not a number.
     pub fn id(&self) -> Result<i64, ApiError> {
         self.0.parse().map_err(|error: std::num::ParseIntError| ApiError::Internal(error.into()))
     }
 }
 
-/// The right to work under a key, until answered. Without a key it costs nothing.
-pub struct Ticket(Option<String>);
+/// The right to work under a key until the response is stored. Without a key its methods do nothing.
+pub struct IdempotencyGuard(Option<String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = ApiError;
@@ -67,25 +67,25 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
-/// A comma is how a proxy joins two headers of the same name into one (RFC 9110, 5.3).
+/// No comma: a proxy joins two headers of the same name with it (RFC 9110, 5.3).
 fn is_key(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b',')
 }
 
 impl IdempotencyKey {
-    /// Claims the key within the transaction of the first effect. `operation` and `request` are what must be the same.
+    /// Claims the key in the transaction of the first effect. A repetition must have the same `operation` and `request`.
     ///
     /// # Errors
-    /// 422 when the key was used for something else, 409 while the first request with it is at work.
+    /// 422 when the key was used for another request, 409 while the first request with it is in progress.
     pub async fn claim(
         &self,
         tx: &mut PgConnection,
         operation: &str,
         request: &impl Serialize,
     ) -> Result<Claim, ApiError> {
-        let Some(key) = &self.0 else { return Ok(Claim::Fresh(Ticket(None))) };
+        let Some(key) = &self.0 else { return Ok(Claim::New(IdempotencyGuard(None))) };
         let fingerprint = fingerprint(operation, request)?;
-        let ticket = Ticket(Some(key.clone()));
+        let guard = IdempotencyGuard(Some(key.clone()));
         let inserted = sqlx::query(
             "INSERT INTO idempotency_keys (key, fingerprint, leased_until)
              VALUES ($1, $2, now() + make_interval(secs => $3)) ON CONFLICT (key) DO NOTHING",
@@ -95,12 +95,12 @@ impl IdempotencyKey {
         .bind(LEASE_SECONDS)
         .execute(&mut *tx)
         .await
-        // Another request has inserted the key and not committed yet.
+        // Another request has inserted the key and not committed it yet.
         .map_err(|error| if db::waited_for_lock(&error) { at_work() } else { error.into() })?;
         if inserted.rows_affected() == 1 {
-            return Ok(Claim::Fresh(ticket));
+            return Ok(Claim::New(guard));
         }
-        let (used_for, subject, answer, leased): (Vec<u8>, Option<String>, Option<sqlx::types::Json<Answer>>, bool) =
+        let (used_for, subject, answer, leased): (Vec<u8>, Option<String>, Option<sqlx::types::Json<StoredResponse>>, bool) =
             sqlx::query_as(
                 "SELECT fingerprint, subject, answer, leased_until > now() FROM idempotency_keys WHERE key = $1 FOR UPDATE",
             )
@@ -111,7 +111,7 @@ impl IdempotencyKey {
             return Err(ApiError::invalid(HEADER, "was used for a different request"));
         }
         if let Some(sqlx::types::Json(answer)) = answer {
-            return Ok(Claim::Answered(answer.replayed()));
+            return Ok(Claim::Replayed(answer.replayed()));
         }
         if leased {
             return Err(ApiError::Conflict(
@@ -126,14 +126,14 @@ impl IdempotencyKey {
         .execute(&mut *tx)
         .await?;
         Ok(subject.map_or_else(
-            || Claim::Fresh(Ticket(Some(key.clone()))),
-            |s| Claim::Interrupted(ticket, Subject(s)),
+            || Claim::New(IdempotencyGuard(Some(key.clone()))),
+            |s| Claim::Resumed(guard, Subject(s)),
         ))
     }
 }
 
-impl Ticket {
-    /// Notes what was begun, in the transaction that begins it.
+impl IdempotencyGuard {
+    /// Stores the subject, in the transaction that begins it.
     ///
     /// # Errors
     /// As the database.
@@ -147,33 +147,37 @@ impl Ticket {
         Ok(())
     }
 
-    /// Stores the answer in the transaction of the last effect.
+    /// Stores the response in the transaction of the last effect.
     ///
     /// # Errors
     /// As the database.
-    pub async fn answered_in(&self, tx: &mut PgConnection, answer: &Answer) -> Result<(), ApiError> {
+    pub async fn responded_in(
+        &self,
+        tx: &mut PgConnection,
+        response: &StoredResponse,
+    ) -> Result<(), ApiError> {
         let Some(key) = &self.0 else { return Ok(()) };
         sqlx::query("UPDATE idempotency_keys SET answer = $2 WHERE key = $1")
             .bind(key)
-            .bind(sqlx::types::Json(answer))
+            .bind(sqlx::types::Json(response))
             .execute(tx)
             .await?;
         Ok(())
     }
 
-    /// Stores the answer after the last effect.
+    /// Stores the response after the last effect.
     ///
     /// # Errors
-    /// As the database; the effects stand, and a retry finds them.
-    pub async fn answered(&self, db: &Db, answer: &Answer) -> Result<(), ApiError> {
+    /// As the database. The effects stay, and a retry finds them.
+    pub async fn responded(&self, db: &Db, response: &StoredResponse) -> Result<(), ApiError> {
         if self.0.is_some() {
             let mut connection = db.acquire().await?;
-            self.answered_in(&mut connection, answer).await?;
+            self.responded_in(&mut connection, response).await?;
         }
         Ok(())
     }
 
-    /// Ends the lease without an answer: the work failed half-way and a retry may go on at once.
+    /// Ends the lease without a response: the work failed half-way, and a retry may continue at once.
     ///
     /// # Errors
     /// As the database.
@@ -209,7 +213,7 @@ impl utoipa::IntoParams for IdempotencyKey {
     }
 }
 
-/// Forgets keys after 48 h, twice what is promised.
+/// Deletes keys after 48 h, twice the promised time.
 pub(crate) async fn prune(db: &Db) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM idempotency_keys WHERE created_at < now() - interval '48 hours'")
         .execute(&mut *db.background_connection().await?)
@@ -217,7 +221,7 @@ pub(crate) async fn prune(db: &Db) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Of the parsed request, so that blanks and the order of fields do not matter.
+/// Hashes the parsed request, so that blanks and the order of fields do not matter.
 fn fingerprint(operation: &str, request: &impl Serialize) -> Result<Vec<u8>, ApiError> {
     let mut hash = Sha256::new_with_prefix(operation);
     hash.update([0]);

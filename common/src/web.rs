@@ -121,9 +121,9 @@ impl Page {
     }
 }
 
-/// An answer as data, so that it can be stored under an idempotency key and given again.
+/// A response as data, so that it can be stored under an idempotency key and replayed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Answer {
+pub struct StoredResponse {
     status: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     location: Option<String>,
@@ -132,11 +132,11 @@ pub struct Answer {
     replayed: bool,
 }
 
-impl Answer {
+impl StoredResponse {
     /// # Errors
     /// When the body cannot be represented as JSON.
-    pub fn new(status: StatusCode, body: impl Serialize) -> Result<Answer, ApiError> {
-        Ok(Answer {
+    pub fn new(status: StatusCode, body: impl Serialize) -> Result<StoredResponse, ApiError> {
+        Ok(StoredResponse {
             status: status.as_u16(),
             location: None,
             body: serde_json::to_value(body)?,
@@ -145,18 +145,18 @@ impl Answer {
     }
 
     /// Where the thing can be looked at.
-    pub fn at(mut self, location: String) -> Answer {
+    pub fn at(mut self, location: String) -> StoredResponse {
         self.location = Some(location);
         self
     }
 
-    pub(crate) fn replayed(mut self) -> Answer {
+    pub(crate) fn replayed(mut self) -> StoredResponse {
         self.replayed = true;
         self
     }
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for StoredResponse {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(self.body)).into_response();

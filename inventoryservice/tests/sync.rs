@@ -10,7 +10,7 @@ use common::testing::{
     effects_of, eventually, keep_statistics, no_ids,
 };
 use futures_util::future::join_all;
-use inventoryservice::stock::{self, End, Ending};
+use inventoryservice::stock::{self, End, Ending, Reservation};
 use inventoryservice::{ABOUT, sync};
 use serde_json::{Value, json};
 
@@ -306,7 +306,9 @@ async fn a_step_of_a_reservation_reads_only_its_row_whatever_the_statistics_say(
             .execute(&pool)
             .await
             .unwrap();
-        let reserve = async |tx: &mut common::Tx| drop(stock::reserve(tx, Some(50_000), 1, 1).await.unwrap());
+        let reserve = async |tx: &mut common::Tx| {
+            assert_eq!(stock::reserve(tx, Some(50_000), 1, 1).await.unwrap(), Reservation::Held);
+        };
         assert_reads_few_rows(&db, "a reservation", reserve).await;
         for end in [End::Released, End::Committed, End::Cancelled] {
             let step = async |tx: &mut common::Tx| {

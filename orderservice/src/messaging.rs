@@ -13,7 +13,7 @@ use common::events::{
 };
 use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
-use common::web::{Answer, Json};
+use common::web::{Json, StoredResponse};
 use common::{ApiError, Db, Deps, Service, Tx, effects};
 use time::OffsetDateTime;
 use utoipa_axum::router::OpenApiRouter;
@@ -50,18 +50,18 @@ async fn create_order(
     State(app): State<App>,
     key: IdempotencyKey,
     Json(new): Json<NewOrder>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let ticket = match key.claim(&mut tx, "create_order", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
+    let guard = match key.claim(&mut tx, "create_order", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, _) | Claim::New(guard) => guard,
     };
     let order = orders::insert(&mut tx, &new).await?;
     app.outbox.add(&mut tx, &created(&order))?;
 
     let location = format!("/orders/{}", order.id);
-    let answer = Answer::new(StatusCode::ACCEPTED, order)?.at(location);
-    ticket.answered_in(&mut tx, &answer).await?;
+    let answer = StoredResponse::new(StatusCode::ACCEPTED, order)?.at(location);
+    guard.responded_in(&mut tx, &answer).await?;
     tx.commit().await?;
     Ok(answer)
 }

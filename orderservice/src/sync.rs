@@ -13,7 +13,7 @@ use common::client::{CallError, Http};
 use common::error::{OrProblem, Problem, Problems};
 use common::idempotency::{Claim, IdempotencyKey};
 use common::saga::StockRefusal;
-use common::web::{Answer, Json};
+use common::web::{Json, StoredResponse};
 use common::{ApiError, Db, Deps, Service, effects};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -50,15 +50,15 @@ async fn create_order(
     State(app): State<App>,
     key: IdempotencyKey,
     Json(new): Json<NewOrder>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let (order, ticket) = match key.claim(&mut tx, "create_order", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, subject) => (orders::find(&mut tx, subject.id()?).await?, ticket),
-        Claim::Fresh(ticket) => {
+    let (order, guard) = match key.claim(&mut tx, "create_order", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, subject) => (orders::find(&mut tx, subject.id()?).await?, guard),
+        Claim::New(guard) => {
             let order = orders::insert(&mut tx, &new).await?;
-            ticket.begun(&mut tx, order.id).await?;
-            (order, ticket)
+            guard.begun(&mut tx, order.id).await?;
+            (order, guard)
         }
     };
     tx.commit().await?;
@@ -67,7 +67,7 @@ async fn create_order(
     let mut order = orders::find(&mut *app.db.acquire().await?, order.id).await?;
     if order.status == Status::Pending {
         // The sweeper goes on; so may a retry with the same key.
-        ticket.released(&app.db).await?;
+        guard.released(&app.db).await?;
         match made {
             Err(StepError::NotCompensated(reason)) => {
                 (order.cause, order.reason) = (Some(Cause::Payment), Some(reason));
@@ -80,7 +80,7 @@ async fn create_order(
         return answer(order);
     }
     let answer = answer(order)?;
-    ticket.answered(&app.db, &answer).await?;
+    guard.responded(&app.db, &answer).await?;
     Ok(answer)
 }
 
@@ -184,11 +184,13 @@ fn stock_of(order: &Order) -> StockRequest {
 }
 
 /// 201, or the 400 of a failed order.
-fn answer(order: Order) -> Result<Answer, ApiError> {
+fn answer(order: Order) -> Result<StoredResponse, ApiError> {
     let location = format!("/orders/{}", order.id);
     let answer = match order.status {
-        Status::Completed => Answer::new(StatusCode::CREATED, order),
-        Status::Pending | Status::Failed => Answer::new(StatusCode::BAD_REQUEST, FailedOrder::of(order)),
+        Status::Completed => StoredResponse::new(StatusCode::CREATED, order),
+        Status::Pending | Status::Failed => {
+            StoredResponse::new(StatusCode::BAD_REQUEST, FailedOrder::of(order))
+        }
     };
     Ok(answer?.at(location))
 }

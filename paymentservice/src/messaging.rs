@@ -12,7 +12,7 @@ use common::events::{
 use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
-use common::web::{Answer, OptionalJson};
+use common::web::{OptionalJson, StoredResponse};
 use common::{ApiError, Db, Deps, Service, Tx, effects};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -54,18 +54,18 @@ async fn process_payment(
     State(app): State<App>,
     key: IdempotencyKey,
     OptionalJson(new): OptionalJson<NewPayment>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let ticket = match key.claim(&mut tx, "process_payment", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
+    let guard = match key.claim(&mut tx, "process_payment", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, _) | Claim::New(guard) => guard,
     };
     let payment = payments::insert(&mut tx, &new).await?;
     let location = format!("/payments/{}", payment.payment_id);
-    let answer = Answer::new(StatusCode::ACCEPTED, Processing::of(&payment))?.at(location);
+    let answer = StoredResponse::new(StatusCode::ACCEPTED, Processing::of(&payment))?.at(location);
     let Payment { payment_id, amount, currency, .. } = payment;
     app.outbox.add(&mut tx, &PaymentInitiated { payment_id, amount, currency })?;
-    ticket.answered_in(&mut tx, &answer).await?;
+    guard.responded_in(&mut tx, &answer).await?;
     tx.commit().await?;
     Ok(answer)
 }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use common::error::{OrProblem, Problems};
 use common::failpoint::witness;
 use common::saga::{INSUFFICIENT_FUNDS, SagaSettings};
-use common::web::{Answer, OptionalJson, Path};
+use common::web::{OptionalJson, Path, StoredResponse};
 use common::{ApiError, Db, rules, telemetry};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -387,9 +387,9 @@ async fn get(State(db): State<Db>, Path(id): Path<String>) -> Result<Json<Paymen
 async fn process_payment_fail(
     State(bank): State<Bank>,
     OptionalJson(payment): OptionalJson<NewPayment>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     if payment.order_id.is_some() {
         bank.decide().await;
     }
-    Answer::new(StatusCode::BAD_REQUEST, Refused::because(INSUFFICIENT_FUNDS))
+    StoredResponse::new(StatusCode::BAD_REQUEST, Refused::because(INSUFFICIENT_FUNDS))
 }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use common::api::{Call, CancelPayment, OrderPaid, PayOrder};
 use common::error::{OrProblem, Problems};
 use common::idempotency::{Claim, IdempotencyKey};
-use common::web::{Answer, Json, OptionalJson};
+use common::web::{Json, OptionalJson, StoredResponse};
 use common::{ApiError, Db, Deps, Service, effects};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -43,15 +43,15 @@ async fn process_payment(
     State(app): State<App>,
     key: IdempotencyKey,
     OptionalJson(new): OptionalJson<NewPayment>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let (payment, ticket) = match key.claim(&mut tx, "process_payment", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, subject) => (payments::find(&mut tx, subject.as_str()).await?, ticket),
-        Claim::Fresh(ticket) => {
+    let (payment, guard) = match key.claim(&mut tx, "process_payment", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, subject) => (payments::find(&mut tx, subject.as_str()).await?, guard),
+        Claim::New(guard) => {
             let payment = payments::insert(&mut tx, &new).await?;
-            ticket.begun(&mut tx, &payment.payment_id).await?;
-            (payment, ticket)
+            guard.begun(&mut tx, &payment.payment_id).await?;
+            (payment, guard)
         }
     };
     tx.commit().await?;
@@ -64,10 +64,13 @@ async fn process_payment(
     }
     let payment = payments::find(&mut tx, &payment.payment_id).await?;
     let answer = match payment.status {
-        Status::Success => Answer::new(StatusCode::OK, Taken::from(payment))?,
-        _ => Answer::new(StatusCode::BAD_REQUEST, Refused::because(payment.reason.unwrap_or_default()))?,
+        Status::Success => StoredResponse::new(StatusCode::OK, Taken::from(payment))?,
+        _ => StoredResponse::new(
+            StatusCode::BAD_REQUEST,
+            Refused::because(payment.reason.unwrap_or_default()),
+        )?,
     };
-    ticket.answered_in(&mut tx, &answer).await?;
+    guard.responded_in(&mut tx, &answer).await?;
     tx.commit().await?;
     if taken {
         effects::completed(effects::PAYMENT, SUCCESS);

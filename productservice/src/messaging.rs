@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use common::error::Problems;
 use common::events::ProductUpdated;
 use common::outbox::Outbox;
-use common::web::{Answer, Json, Path};
+use common::web::{Json, Path, StoredResponse};
 use common::{ApiError, Db, Deps, Service, Tx};
 
 use utoipa_axum::router::OpenApiRouter;
@@ -34,24 +34,24 @@ async fn update(
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(change): Json<ProductUpdate>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
     let product = products::update(&mut tx, id, &change).await?;
     let body = notify(&app.outbox, &mut tx, product)?;
     tx.commit().await?;
-    Answer::new(StatusCode::OK, body)
+    StoredResponse::new(StatusCode::OK, body)
 }
 
 /// Store a product; search, cache and analytics follow
 #[utoipa::path(post, path = "/products", request_body = NewProduct,
     responses((status = 201, description = "Stored; the event is durably on its way", body = Stored), Problems))]
-async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<Answer, ApiError> {
+async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
     let product = products::insert(&mut tx, &new).await?;
     let location = format!("/products/{}", product.id);
     let body = notify(&app.outbox, &mut tx, product)?;
     tx.commit().await?;
-    Ok(Answer::new(StatusCode::CREATED, body)?.at(location))
+    Ok(StoredResponse::new(StatusCode::CREATED, body)?.at(location))
 }
 
 /// Publishes the event for the three receivers, and returns the body of the answer.

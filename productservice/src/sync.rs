@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use common::api::{InvalidateCache, LogUpdate, ProductChange, Reindex};
 use common::client::{CallError, Http};
 use common::error::Problems;
-use common::web::{Answer, Json, Path};
+use common::web::{Json, Path, StoredResponse};
 use common::{ApiError, Db, Deps, Service};
 use futures_util::future::{FutureExt, join_all};
 use futures_util::stream::{self, StreamExt};
@@ -37,22 +37,22 @@ async fn update(
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(change): Json<ProductUpdate>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
     let product = products::update(&mut tx, id, &change).await?;
     tx.commit().await?;
-    Answer::new(StatusCode::OK, notify(&app, product).await)
+    StoredResponse::new(StatusCode::OK, notify(&app, product).await)
 }
 
 /// Store a product; the answer waits for search, cache and analytics
 #[utoipa::path(post, path = "/products", request_body = NewProduct,
     responses((status = 201, description = "Stored; `warnings` if a receiver failed", body = Stored), Problems))]
-async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<Answer, ApiError> {
+async fn create(State(app): State<App>, Json(new): Json<NewProduct>) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
     let product = products::insert(&mut tx, &new).await?;
     tx.commit().await?;
     let location = format!("/products/{}", product.id);
-    Ok(Answer::new(StatusCode::CREATED, notify(&app, product).await)?.at(location))
+    Ok(StoredResponse::new(StatusCode::CREATED, notify(&app, product).await)?.at(location))
 }
 
 /// Calls the receivers, and returns the body of the answer.

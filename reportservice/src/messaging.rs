@@ -8,7 +8,7 @@ use common::error::Problems;
 use common::events::{GenerateReportJob, REPORT_JOBS_QUEUE};
 use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
-use common::web::{Answer, OptionalJson};
+use common::web::{OptionalJson, StoredResponse};
 use common::{ApiError, Db, Deps, Service, effects, inbox};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -41,17 +41,18 @@ async fn generate_report(
     State(app): State<App>,
     key: IdempotencyKey,
     OptionalJson(new): OptionalJson<NewReport>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let ticket = match key.claim(&mut tx, "generate_report", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
+    let guard = match key.claim(&mut tx, "generate_report", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, _) | Claim::New(guard) => guard,
     };
     let job = reports::insert(&mut tx, &new).await?;
-    let answer = Answer::new(StatusCode::ACCEPTED, Queued::of(&job))?.at(format!("/jobs/{}", job.job_id));
+    let answer =
+        StoredResponse::new(StatusCode::ACCEPTED, Queued::of(&job))?.at(format!("/jobs/{}", job.job_id));
     let Job { job_id, report_type, .. } = job;
     app.outbox.add(&mut tx, &GenerateReportJob { job_id, report_type })?;
-    ticket.answered_in(&mut tx, &answer).await?;
+    guard.responded_in(&mut tx, &answer).await?;
     tx.commit().await?;
     Ok(answer)
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use common::error::Problems;
 use common::idempotency::{Claim, IdempotencyKey};
-use common::web::{Answer, OptionalJson};
+use common::web::{OptionalJson, StoredResponse};
 use common::{ApiError, Db, Deps, Service, effects};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -42,27 +42,27 @@ async fn generate_report(
     State(app): State<App>,
     key: IdempotencyKey,
     OptionalJson(new): OptionalJson<NewReport>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let (job, ticket) = match key.claim(&mut tx, "generate_report", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, subject) => (reports::find(&mut tx, subject.as_str()).await?, ticket),
-        Claim::Fresh(ticket) => {
+    let (job, guard) = match key.claim(&mut tx, "generate_report", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, subject) => (reports::find(&mut tx, subject.as_str()).await?, guard),
+        Claim::New(guard) => {
             let job = reports::insert(&mut tx, &new).await?;
-            ticket.begun(&mut tx, &job.job_id).await?;
-            (job, ticket)
+            guard.begun(&mut tx, &job.job_id).await?;
+            (job, guard)
         }
     };
     tx.commit().await?;
 
     let Ok(worker) = tokio::time::timeout(PATIENCE, app.hashing.worker()).await else {
         reports::refuse(&mut *app.db.acquire().await?, &job.job_id).await?;
-        ticket.released(&app.db).await?;
+        guard.released(&app.db).await?;
         return Err(ApiError::Unavailable("no worker was free in time".into()));
     };
     let job = compute_report(&app.db, worker.map_err(ApiError::Internal)?, job).await?;
-    let answer = Answer::new(StatusCode::OK, job)?;
-    ticket.answered(&app.db, &answer).await?;
+    let answer = StoredResponse::new(StatusCode::OK, job)?;
+    guard.responded(&app.db, &answer).await?;
     Ok(answer)
 }
 

@@ -7,7 +7,7 @@ use common::error::Problems;
 use common::events::UserRegistered;
 use common::idempotency::{Claim, IdempotencyKey};
 use common::outbox::Outbox;
-use common::web::{Answer, Json};
+use common::web::{Json, StoredResponse};
 use common::{ApiError, Db, Deps, Service};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -35,19 +35,19 @@ async fn register(
     State(app): State<App>,
     key: IdempotencyKey,
     Json(new): Json<NewUser>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let ticket = match key.claim(&mut tx, "register", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, _) | Claim::Fresh(ticket) => ticket,
+    let guard = match key.claim(&mut tx, "register", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, _) | Claim::New(guard) => guard,
     };
     let user = users::insert(&mut tx, &new.email).await?;
     app.outbox.add(&mut tx, &UserRegistered { user_id: user.id, email: user.email.clone() })?;
 
     let registered = Registered::of(user, "User registered, welcome e-mail follows");
     let body = Registered { event_published: Some(true), ..registered };
-    let answer = Answer::new(StatusCode::ACCEPTED, body)?;
-    ticket.answered_in(&mut tx, &answer).await?;
+    let answer = StoredResponse::new(StatusCode::ACCEPTED, body)?;
+    guard.responded_in(&mut tx, &answer).await?;
     tx.commit().await?;
     Ok(answer)
 }

@@ -7,7 +7,7 @@ use common::api::SendWelcomeEmail;
 use common::client::Http;
 use common::error::Problems;
 use common::idempotency::{Claim, IdempotencyKey};
-use common::web::{Answer, Json};
+use common::web::{Json, StoredResponse};
 use common::{ApiError, Db, Deps, Service};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -34,15 +34,15 @@ async fn register(
     State(app): State<App>,
     key: IdempotencyKey,
     Json(new): Json<NewUser>,
-) -> Result<Answer, ApiError> {
+) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let (user, ticket) = match key.claim(&mut tx, "register", &new).await? {
-        Claim::Answered(answer) => return Ok(answer),
-        Claim::Interrupted(ticket, subject) => (users::find(&mut tx, subject.id()?).await?, ticket),
-        Claim::Fresh(ticket) => {
+    let (user, guard) = match key.claim(&mut tx, "register", &new).await? {
+        Claim::Replayed(answer) => return Ok(answer),
+        Claim::Resumed(guard, subject) => (users::find(&mut tx, subject.id()?).await?, guard),
+        Claim::New(guard) => {
             let user = users::insert(&mut tx, &new.email).await?;
-            ticket.begun(&mut tx, user.id).await?;
-            (user, ticket)
+            guard.begun(&mut tx, user.id).await?;
+            (user, guard)
         }
     };
     tx.commit().await?;
@@ -56,7 +56,7 @@ async fn register(
             Registered { warnings, ..Registered::of(user, "User registered") }
         }
     };
-    let answer = Answer::new(StatusCode::CREATED, body)?;
-    ticket.answered(&app.db, &answer).await?;
+    let answer = StoredResponse::new(StatusCode::CREATED, body)?;
+    guard.responded(&app.db, &answer).await?;
     Ok(answer)
 }

@@ -43,14 +43,14 @@ pub(crate) trait Source: Send + Sync + 'static {
 pub(crate) type Received<S> = (Delivery, <S as Source>::Receipt);
 
 /// Handles the deliveries of one subscription.
-pub(crate) struct Consumer<S> {
+pub(crate) struct ConsumerTask<S> {
     pub subscription: Subscription,
     pub source: S,
     pub bus: Bus,
     pub stop: CancellationToken,
 }
 
-impl<S: Source> Consumer<S> {
+impl<S: Source> ConsumerTask<S> {
     /// Handles `deliveries` until `stop`; then finishes those that it has begun.
     pub(crate) async fn run(
         self,
@@ -371,7 +371,7 @@ mod tests {
         connect.send_replace(Some(publisher));
         let (source, stop) = (Memory::default(), CancellationToken::new());
         let subscription = consumers.into_subscriptions().remove(0);
-        let consumer = Consumer { subscription, source: source.clone(), bus, stop: stop.clone() };
+        let consumer = ConsumerTask { subscription, source: source.clone(), bus, stop: stop.clone() };
         let deliveries: Vec<_> = users.iter().map(|user| delivery(*user)).collect();
         let running = consumer.run(stream::iter(deliveries).chain(stream::pending()));
         let (mut published, all): (Vec<Message>, HashSet<i64>) =

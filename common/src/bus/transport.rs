@@ -1,5 +1,5 @@
 //! The seam to the broker. A transport provides two tasks: one publishes what the [`Bus`] hands over, the other runs a
-//! [`Consumer`](super::consumer::Consumer) for each subscription. Both stay connected until they are stopped.
+//! [`ConsumerTask`](super::consumer::ConsumerTask) for each subscription. Both stay connected until they are stopped.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

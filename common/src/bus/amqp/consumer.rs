@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::Amqp;
 use super::topology::declare;
 use crate::bus::Bus;
-use crate::bus::consumer::{Consumer, Received, Source};
+use crate::bus::consumer::{ConsumerTask, Received, Source};
 use crate::bus::policy::{Attempts, is_plausible};
 use crate::bus::subscription::Delivery;
 use crate::context::{ACCEPTED_AT, Context, REQUEST_ID, TRACEPARENT, now_us};
@@ -60,7 +60,7 @@ impl Amqp {
         connection: &Connection,
         bus: &Bus,
         stop: &CancellationToken,
-    ) -> anyhow::Result<Vec<(Consumer<Subscribed>, lapin::Consumer)>> {
+    ) -> anyhow::Result<Vec<(ConsumerTask<Subscribed>, lapin::Consumer)>> {
         let endpoint = &self.endpoint;
         declare(&connection.create_channel().await?, &endpoint.publishes, &endpoint.subscriptions).await?;
         let mut subscribed = Vec::with_capacity(endpoint.subscriptions.len());
@@ -71,7 +71,7 @@ impl Amqp {
             let options = BasicConsumeOptions::default();
             let consuming = channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
             let deliveries = consuming.await.with_context(|| format!("cannot consume {queue}"))?;
-            let consumer = Consumer {
+            let consumer = ConsumerTask {
                 subscription: subscription.clone(),
                 source: Subscribed { channel, tag: deliveries.tag() },
                 bus: bus.clone(),
