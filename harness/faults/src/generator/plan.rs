@@ -152,7 +152,7 @@ fn invalid(id: u64, random: &mut Random) -> Operation {
         5 => (
             Service::Analytics.name(),
             "/track_click",
-            json!({"user_id": 0, "page": format!("/faults/{id}")}),
+            json!({"user_id": -1, "page": format!("/faults/{id}")}),
         ),
         6 => (Service::Order.name(), "/create_order", json!({"product_id": number, "quantity": 0})),
         7 => {
