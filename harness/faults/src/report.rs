@@ -5,15 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use contract::Protection;
 use serde::Serialize;
 
 use super::checker::{Finding, Settled};
 use super::generator::Progress;
 use super::nemesis::FaultRecord;
-use stack::Mode;
 use stack::output::say;
+use stack::{Mode, table};
 
 /// What fits a terminal window side by side with another.
 const WIDTH: usize = 100;
@@ -62,9 +61,9 @@ pub fn write(result: &RunResult, folder: &Path) -> Result<PathBuf> {
 fn text(result: &RunResult) -> String {
     let mut text = format!("\n{}", figures(result));
     if !result.faults.is_empty() {
-        text += &format!("\n{}\n", faults(&result.faults).trim_fmt());
+        text += &format!("\n{}\n", faults(&result.faults));
     }
-    text += &format!("\n{}\n", invariants(&result.findings).trim_fmt());
+    text += &format!("\n{}\n", invariants(&result.findings));
     for finding in result.findings.iter().filter(|finding| finding.broken > 0) {
         text += &format!("\n{}{}\n", if finding.held { "" } else { "BROKEN " }, finding.invariant);
         for example in &finding.examples {
@@ -105,13 +104,12 @@ fn figures(result: &RunResult) -> String {
 }
 
 /// Seconds per kind of fault: the median and the longest.
-fn faults(records: &[FaultRecord]) -> Table {
+fn faults(records: &[FaultRecord]) -> String {
     let mut kinds: BTreeMap<&str, Vec<&FaultRecord>> = BTreeMap::new();
     for record in records {
         kinds.entry(&record.name).or_default().push(record);
     }
-    let mut table = plain();
-    table.set_header([
+    let mut table = table::plain([
         "fault",
         "runs",
         "kills",
@@ -131,7 +129,7 @@ fn faults(records: &[FaultRecord]) -> Table {
         let (runs, kills) = (records.len().to_string(), kills.to_string());
         table.add_row([kind.to_owned(), runs, kills, away, longest_away, recovered, longest, drained]);
     }
-    align(&mut table)
+    table::text(&mut table, 2, |column| column > 0)
 }
 
 /// Median and maximum; what never came is more than any number.
@@ -146,9 +144,8 @@ fn spread(values: Vec<Option<f64>>) -> (String, String) {
     (show(values.get(values.len() / 2)), show(values.last()))
 }
 
-fn invariants(findings: &[Finding]) -> Table {
-    let mut table = plain();
-    table.set_header(["invariant", "looked at", "broken", "verdict"]);
+fn invariants(findings: &[Finding]) -> String {
+    let mut table = table::plain(["invariant", "looked at", "broken", "verdict"]);
     for finding in findings {
         let verdict = match finding {
             Finding { disclosed: true, .. } => "counted",
@@ -159,24 +156,7 @@ fn invariants(findings: &[Finding]) -> Table {
         let (n, broken) = (finding.n.to_string(), finding.broken.to_string());
         table.add_row([finding.invariant.to_owned(), n, broken, verdict.to_owned()]);
     }
-    align(&mut table)
-}
-
-fn plain() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table
-}
-
-fn align(table: &mut Table) -> Table {
-    let last = table.column_count().saturating_sub(1);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if index > 0 && index <= last {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.clone()
+    table::text(&mut table, 2, |column| column > 0)
 }
 
 /// Lines of at most [`WIDTH`] characters, the second and further ones indented.

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, PgConnection};
 
 use super::stored::within;
-use stack::{Stack, build, http};
+use stack::{Database, Stack, build, http};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Host {
@@ -84,14 +83,10 @@ struct Overview {
 
 impl Servers {
     pub fn of(stack: &Stack) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let postgresql = runtime.block_on(async {
-            let mut connection = PgConnection::connect(&stack.database_url()).await?;
-            let version: String =
-                sqlx::query_scalar("SHOW server_version").fetch_one(&mut connection).await?;
-            connection.close().await?;
-            anyhow::Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
-        })?;
+        let mut database = Database::connect(&stack.database_url())?;
+        let (version,): (String,) = database.row("SHOW server_version")?;
+        database.close()?;
+        let postgresql = version.split_whitespace().next().unwrap_or_default().to_owned();
         let rabbitmq = match stack.management_url() {
             None => None,
             Some(url) => {

@@ -18,8 +18,7 @@ use super::load_profile::{Delays, Load};
 use super::progress::Phase;
 use super::resource_usage::Watch;
 use super::samples::{Answer, Sample, parse};
-use rustix::process::Signal;
-use stack::process::{on_path, signal_group};
+use stack::process::{KillOnDrop, on_path};
 use stack::run_as::Account;
 use stack::{Mode, Stack, project_root, signals, state_folder};
 
@@ -139,9 +138,9 @@ impl K6 {
         let mut command = self.command(offer)?;
         // A process group of its own: Ctrl-C reaches us, and we end it.
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).process_group(0).spawn();
-        let mut child = Running(child.context("cannot start k6")?);
+        let mut child = KillOnDrop(child.context("cannot start k6")?);
         let samples = Arc::new(Mutex::new(Samples::default()));
-        let reader = child.read(&samples)?;
+        let reader = read(&mut child.0, &samples)?;
         let status = loop {
             if let Some(status) = child.0.try_wait()? {
                 break status;
@@ -211,32 +210,18 @@ struct SummaryRow {
     requests: u64,
 }
 
-/// Ends k6 on every way out.
-struct Running(Child);
-
-impl Running {
-    fn read(&mut self, samples: &Arc<Mutex<Samples>>) -> Result<JoinHandle<()>> {
-        let output = self.0.stdout.take().context("k6 has no standard output")?;
-        let samples = Arc::clone(samples);
-        let read = move || {
-            for line in BufReader::with_capacity(1 << 16, output).lines() {
-                match line {
-                    Ok(line) => lock(&samples).take(parse(&line)),
-                    Err(_) => break,
-                }
+fn read(child: &mut Child, samples: &Arc<Mutex<Samples>>) -> Result<JoinHandle<()>> {
+    let output = child.stdout.take().context("k6 has no standard output")?;
+    let samples = Arc::clone(samples);
+    let read = move || {
+        for line in BufReader::with_capacity(1 << 16, output).lines() {
+            match line {
+                Ok(line) => lock(&samples).take(parse(&line)),
+                Err(_) => break,
             }
-        };
-        Ok(std::thread::Builder::new().name("k6".into()).spawn(read)?)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            signal_group(self.0.id(), Signal::KILL);
-            self.0.wait().ok();
         }
-    }
+    };
+    Ok(std::thread::Builder::new().name("k6".into()).spawn(read)?)
 }
 
 /// A reader that panicked is reported where it is joined.

@@ -12,6 +12,7 @@ pub mod atomic_file;
 pub mod build;
 pub mod commands;
 pub mod compose;
+pub mod database;
 pub mod environment;
 pub mod http;
 pub mod log_format;
@@ -32,12 +33,14 @@ pub mod signals;
 pub mod stack;
 pub mod state;
 pub mod supervise;
+pub mod table;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 pub use contract::Mode;
+pub use database::Database;
 pub use options::{Given, StackOptions};
 pub use stack::{Stack, start_all};
 

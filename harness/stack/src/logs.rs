@@ -3,18 +3,17 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use rustix::process::Signal;
 
 use super::compose::{Compose, plain};
 use super::log_format::readable;
 use super::output::say;
-use super::process::signal_group;
+use super::process::KillOnDrop;
 use super::state::State;
 use super::{Mode, services, signals, state_folder};
 
@@ -129,14 +128,16 @@ fn of_containers(compose: &Compose, names: &[&str], args: &LogsArgs) -> Command 
 
 /// A `docker compose logs` whose lines are passed on; ended when it is dropped.
 struct Shown {
-    child: Child,
+    /// Compose is a child of `docker`: both are of its group.
+    child: KillOnDrop,
     reader: JoinHandle<Result<()>>,
 }
 
 impl Shown {
     fn start(label: String, mut command: Command, json: bool) -> Result<Self> {
-        let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run docker compose logs")?;
-        let output = child.stdout.take().context("docker compose logs has no standard output")?;
+        let child = command.stdout(Stdio::piped()).spawn().context("cannot run docker compose logs")?;
+        let mut child = KillOnDrop(child);
+        let output = child.0.stdout.take().context("docker compose logs has no standard output")?;
         let read = move || {
             for line in BufReader::new(output).split(b'\n') {
                 print_lines(&label, &[plain(&String::from_utf8_lossy(&line?))], json)?;
@@ -155,21 +156,11 @@ impl Shown {
         while !self.ended() {
             signals::pause(Duration::from_millis(20))?;
         }
-        let status = self.child.wait()?;
+        let status = self.child.0.wait()?;
         if !status.success() {
             bail!("docker compose logs failed: see above");
         }
         Ok(())
-    }
-}
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            // Compose is a child of `docker`.
-            signal_group(self.child.id(), Signal::KILL);
-            self.child.wait().ok();
-        }
     }
 }
 

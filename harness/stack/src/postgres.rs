@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use contract::Service;
 use rustix::process::Signal;
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Connection, PgConnection};
 
+use super::database::Database;
 use super::process::{self, Process};
 use super::run_as::Account;
 use super::signals;
@@ -105,7 +106,7 @@ pub fn url(user: &str, password: &str, port: u16, database: &str) -> String {
 pub fn wait(process: &mut Process, limit: Duration) -> Result<()> {
     let url = url(SUPERUSER, SUPERUSER, process.port, "postgres");
     let deadline = Instant::now() + limit;
-    let runtime = runtime()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     loop {
         process.check()?;
         let answer = runtime.block_on(async {
@@ -135,59 +136,51 @@ pub fn wait(process: &mut Process, limit: Duration) -> Result<()> {
 /// Creates the database, and for each service its login and the schema it owns. Runs at each start: makes what is missing.
 /// `server` is the URL of a superuser without the database.
 pub fn prepare(server: &str, database: &str) -> Result<()> {
-    runtime()?.block_on(async {
-        let mut connection = PgConnection::connect(&format!("{server}/postgres")).await?;
+    let make = || -> Result<()> {
+        let mut all = Database::connect(&format!("{server}/postgres"))?;
         // Logins belong to the server, not to the database: two stacks on one server must not make them at once.
-        connection.execute("SELECT pg_advisory_lock(20260101)").await?;
-        for service in Service::ALL {
-            let sql = format!("SELECT 1 FROM pg_roles WHERE rolname = '{0}'", service.name());
-            let found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut connection).await?;
+        all.execute("SELECT pg_advisory_lock(20260101)")?;
+        for service in Service::ALL.map(Service::name) {
+            let known: Vec<(i32,)> =
+                all.rows(&format!("SELECT 1 FROM pg_roles WHERE rolname = '{service}'"))?;
             // A server in a container has them with passwords of its own.
-            let verb = if found.is_some() { "ALTER" } else { "CREATE" };
-            let sql = format!("{verb} ROLE {0} LOGIN PASSWORD '{0}'", service.name());
-            connection.execute(sqlx::AssertSqlSafe(sql)).await?;
+            let verb = if known.is_empty() { "CREATE" } else { "ALTER" };
+            all.execute(&format!("{verb} ROLE {service} LOGIN PASSWORD '{service}'"))?;
         }
-        let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{database}'");
-        if sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut connection).await?.is_none() {
-            connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).await?;
+        let known: Vec<(i32,)> =
+            all.rows(&format!("SELECT 1 FROM pg_database WHERE datname = '{database}'"))?;
+        if known.is_empty() {
+            all.execute(&format!("CREATE DATABASE {database}"))?;
         }
-        connection.close().await?;
+        all.close()?;
 
-        let mut connection = PgConnection::connect(&format!("{server}/{database}")).await?;
         let mut sql = format!(
             "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE CREATE, TEMPORARY ON DATABASE {database} FROM PUBLIC;"
         );
         for service in Service::ALL {
             sql += &format!("CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0};", service.name());
         }
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
-        connection.close().await
-    })
-    .context("cannot prepare the database")
+        let mut own = Database::connect(&format!("{server}/{database}"))?;
+        own.execute(&sql)?;
+        own.close()
+    };
+    make().context("cannot prepare the database")
 }
 
 /// Ends the connections of one login, or of all ten services.
 pub fn terminate_backends(server: &str, login: Option<&str>) -> Result<u64> {
-    let logins = login.map_or_else(|| Service::ALL.map(Service::name).to_vec(), |login| vec![login]);
-    let logins: Vec<String> = logins.into_iter().map(ToOwned::to_owned).collect();
-    runtime()?.block_on(async {
-        let mut connection = PgConnection::connect(&format!("{server}/postgres")).await?;
-        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = ANY($1)";
-        let (ended,): (i64,) = sqlx::query_as(sql).bind(logins).fetch_one(&mut connection).await?;
-        connection.close().await?;
-        Ok(ended.unsigned_abs())
-    })
+    let logins = login.map_or_else(|| Service::ALL.map(Service::name).join("', '"), ToOwned::to_owned);
+    let sql = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename IN ('{logins}')"
+    );
+    let mut database = Database::connect(&format!("{server}/postgres"))?;
+    let (ended,): (i64,) = database.row(&sql)?;
+    database.close()?;
+    Ok(ended.unsigned_abs())
 }
 
 pub fn drop_database(server: &str, database: &str) -> Result<()> {
-    runtime()?.block_on(async {
-        let mut connection = PgConnection::connect(&format!("{server}/postgres")).await?;
-        let sql = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
-        connection.execute(sqlx::AssertSqlSafe(sql)).await?;
-        connection.close().await.context("cannot close the connection")
-    })
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+    let mut all = Database::connect(&format!("{server}/postgres"))?;
+    all.execute(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)"))?;
+    all.close()
 }

@@ -120,6 +120,18 @@ impl Drop for Process {
     }
 }
 
+/// A child in a process group of its own, which is killed with its group unless it has ended.
+pub struct KillOnDrop(pub Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            signal_group(self.0.id(), Signal::KILL);
+            self.0.wait().ok();
+        }
+    }
+}
+
 /// To a process; that it is gone already is no error here.
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {

@@ -2,17 +2,12 @@
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
-
-use stack::process::signal_group;
+use stack::process::KillOnDrop;
 use stack::signals;
-
-/// Ends the program on every way out.
-struct Running(Child);
 
 /// What it wrote to standard output, which must be short; `tick` is called now and then.
 ///
@@ -20,7 +15,7 @@ struct Running(Child);
 /// When it does not end well: with what it said last.
 pub fn output(command: &mut Command, name: &str, mut tick: impl FnMut() -> Result<()>) -> Result<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = Running(command.spawn().with_context(|| format!("cannot start {name}"))?);
+    let mut child = KillOnDrop(command.spawn().with_context(|| format!("cannot start {name}"))?);
     let status = loop {
         if let Some(status) = child.0.try_wait()? {
             break status;
@@ -36,15 +31,6 @@ pub fn output(command: &mut Command, name: &str, mut tick: impl FnMut() -> Resul
         bail!("{name} ended with {status}: {last}");
     }
     Ok(output)
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            signal_group(self.0.id(), Signal::KILL);
-            self.0.wait().ok();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,36 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use sqlx::{AssertSqlSafe, Connection, Executor, FromRow, PgConnection, postgres::PgRow};
+use anyhow::{Result, bail};
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 
-use stack::{Stack, signals};
+use stack::{Database, Stack, signals};
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// For what a load of seconds leaves behind.
 pub const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
-pub struct Store {
-    runtime: tokio::runtime::Runtime,
-    connection: PgConnection,
-}
+pub struct Store(Database);
 
 impl Store {
     pub fn of(stack: &Stack) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let connection = runtime.block_on(PgConnection::connect(&stack.database_url()));
-        Ok(Self { runtime, connection: connection.context("cannot reach the database")? })
+        Database::connect(&stack.database_url()).map(Self)
     }
 
     pub fn run(&mut self, sql: &str) -> Result<()> {
-        let done = self.runtime.block_on(self.connection.execute(AssertSqlSafe(sql)));
-        done.with_context(|| format!("cannot {sql}"))?;
-        Ok(())
+        self.0.execute(sql)
     }
 
     pub fn row<T: for<'r> FromRow<'r, PgRow> + Send + Unpin>(&mut self, sql: &str) -> Result<T> {
-        let row = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut self.connection);
-        self.runtime.block_on(row).with_context(|| format!("cannot {sql}"))
+        self.0.row(sql)
     }
 
     pub fn count(&mut self, sql: &str) -> Result<u64> {

@@ -1,7 +1,6 @@
 //! Who wins where, for a terminal: one table for each number of receivers and payload.
 
-use comfy_table::presets::NOTHING as STYLE;
-use comfy_table::{CellAlignment, Table};
+use stack::table;
 
 use super::grid::Grid;
 use super::winner::{Judged, judge};
@@ -19,7 +18,7 @@ pub fn text(grid: &Grid) -> String {
     for (width, payload) in kinds {
         let mine = cells.iter().copied().filter(|cell| kind(cell) == (width, payload));
         let receivers = if width == 1 { "1 receiver".to_owned() } else { format!("{width} receivers") };
-        text += &format!("S3 with {receivers}, {payload} characters\n\n{}\n\n", table(mine).trim_fmt());
+        text += &format!("S3 with {receivers}, {payload} characters\n\n{}\n\n", table(mine));
     }
     text + "The winner, and how many times as much the next best takes: medians of all rounds; processor time\n\
             of services, broker and database. ~: these are alike (their rounds overlap, or they differ by less\n\
@@ -27,28 +26,16 @@ pub fn text(grid: &Grid) -> String {
         + &problems(&cells)
 }
 
-fn table<'a>(cells: impl Iterator<Item = &'a [Judged]>) -> Table {
-    let mut table = Table::new();
-    table.load_style(STYLE).set_header([
-        "receiver",
-        "rate",
-        "to acknowledge",
-        "to complete",
-        "processor time",
-    ]);
+fn table<'a>(cells: impl Iterator<Item = &'a [Judged]>) -> String {
+    let header = ["receiver", "rate", "to acknowledge", "to complete", "processor time"];
+    let mut table = table::plain(header);
     for cell in cells {
         let conditions = cell[0].conditions;
         let mut row = vec![format!("{} ms", conditions.service_ms), format!("{}/s", conditions.rate)];
         row.extend(cell.iter().map(verdict));
         table.add_row(row);
     }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if index < 2 {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
+    table::text(&mut table, 2, |column| column < 2)
 }
 
 fn verdict(cell: &Judged) -> String {

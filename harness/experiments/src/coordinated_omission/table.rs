@@ -1,10 +1,9 @@
 //! Both loads side by side, and what it means.
 
-use comfy_table::presets::NOTHING as STYLE;
-use comfy_table::{CellAlignment, Table};
+use measure::times::{Times, short};
+use stack::table;
 
 use super::Omission;
-use measure::times::{Times, short};
 
 /// Of the stall: who waited longer waited because of it.
 const BECAUSE_OF_IT: f64 = 0.1;
@@ -13,8 +12,7 @@ const SHARES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p
 pub fn text(omission: &Omission) -> String {
     let Omission { mode, seconds, stall_ms, rate, users, closed, open, .. } = omission;
     let limit_ms = *stall_ms as f64 * BECAUSE_OF_IT;
-    let mut table = Table::new();
-    table.load_style(STYLE).set_header([
+    let mut table = table::plain([
         "time to acknowledge".to_owned(),
         format!("closed, {users} users"),
         format!("open, {rate}/s"),
@@ -28,12 +26,6 @@ pub fn text(omission: &Omission) -> String {
     row("max", &|times| short(times.figures().max));
     row("requests", &|times| times.count().to_string());
     row(&format!("of these over {limit_ms:.0} ms"), &|times| slower(times, limit_ms).to_string());
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 3));
-        if index > 0 {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
     let (few, many) = (slower(closed, limit_ms), slower(open, limit_ms));
     let due = u64::from(*rate) * stall_ms / 1000;
     format!(
@@ -42,7 +34,7 @@ pub fn text(omission: &Omission) -> String {
          The closed load noticed the stall {few} times: its {users} users wait once each, and send nothing\n\
          meanwhile. Of the open load, on average as fast where nothing stalls, {many} requests noticed it:\n\
          {due} should have been sent meanwhile.\n",
-        table.trim_fmt()
+        table::text(&mut table, 3, |column| column > 0)
     )
 }
 

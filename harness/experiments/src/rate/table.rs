@@ -1,7 +1,7 @@
 //! The curves' ends for a terminal.
 
-use comfy_table::presets::NOTHING as STYLE;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::ContentArrangement;
+use stack::table;
 
 use super::curve::{Curve, Point};
 use measure::times::short;
@@ -11,20 +11,13 @@ pub const WIDTH: u16 = 100;
 
 /// One row for each curve, and below what must be known to read it.
 pub fn text(curves: &[Curve]) -> String {
-    let mut table = Table::new();
-    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-    table.set_header(["", "mode", "sustained", "p99 there", "failed at", "why"]);
+    let mut table = table::plain(["", "mode", "sustained", "p99 there", "failed at", "why"]);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     for curve in curves {
         table.add_row(row(curve));
     }
     let last = table.column_count() - 1;
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if (2..last).contains(&index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let mut text = format!("{}\n", table.trim_fmt());
+    let mut text = format!("{}\n", table::text(&mut table, 2, |column| (2..last).contains(&column)));
     if let Some(curve) = curves.first() {
         let (seconds, bound) = (curve.seconds, short(Some(curve.bound_ms)));
         text += &format!(

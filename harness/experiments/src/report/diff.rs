@@ -4,12 +4,12 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use crate::report::table::{finish, plain};
 use crate::results::Results;
 use crate::templates;
 use measure::analysis::format;
 use measure::analysis::statistics::{Analysis, Cell, Estimate};
 use measure::record::{Arm, Plan, Run};
+use stack::table;
 
 #[derive(Serialize)]
 pub struct Diff {
@@ -120,7 +120,7 @@ impl Diff {
         }
         for arm in &self.arms {
             let mut table =
-                plain(["", "", "first (95 %)", "second (95 %)", "difference (95 %)", "second is"]);
+                table::plain(["", "", "first (95 %)", "second (95 %)", "difference (95 %)", "second is"]);
             for row in &arm.rows {
                 let Row { scenario, what, first, second, difference, verdict } = row;
                 table.add_row([scenario, what, first, second, difference, *verdict]);
@@ -130,7 +130,7 @@ impl Diff {
                 arm.name,
                 arm.runs[0],
                 arm.runs[1],
-                finish(table, 2)
+                table::text(&mut table, 1, |column| column >= 2)
             );
             if let Some(differs) = &arm.differs {
                 text += &format!("{differs}\n");

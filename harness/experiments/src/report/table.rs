@@ -1,7 +1,6 @@
 //! What a comparison prints, at most 100 columns wide: the figures of each arm, their differences, a sentence per
 //! scenario, and what is wrong.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use contract::Scenario;
 
 use crate::results::Results;
@@ -10,6 +9,7 @@ use measure::analysis::format;
 use measure::analysis::statistics::{Analysis, Percentile, Quantity, Verdict};
 use measure::record::{self, Plan};
 use measure::times::short;
+use stack::table;
 
 /// What fits a terminal window side by side with another.
 const WIDTH: usize = 100;
@@ -99,7 +99,7 @@ pub fn against_itself(plan: &Plan, analysis: &Analysis) -> Option<String> {
 }
 
 fn figures(results: &Results) -> String {
-    let mut table = plain([
+    let mut table = table::plain([
         "",
         "",
         "re-\nquests",
@@ -126,7 +126,7 @@ fn figures(results: &Results) -> String {
             table.add_row(row);
         }
     }
-    finish(table, 2)
+    table::text(&mut table, 1, |column| column >= 2)
 }
 
 /// Medians with their 95 % intervals.
@@ -135,7 +135,7 @@ fn differences(plan: &Plan, analysis: &Analysis) -> String {
     header.extend(plan.arms.iter().map(|arm| arm.name.clone()));
     header
         .extend(["difference".to_owned(), plan.arms.last().map(|arm| arm.name.clone()).unwrap_or_default()]);
-    let mut table = plain(header);
+    let mut table = table::plain(header);
     for scenario in Scenario::ALL {
         for quantity in Quantity::ALL {
             let Some(cell) = analysis.cell(scenario, quantity, Percentile::P50) else { continue };
@@ -148,26 +148,7 @@ fn differences(plan: &Plan, analysis: &Analysis) -> String {
             table.add_row(row);
         }
     }
-    finish(table, 2)
-}
-
-/// Without lines.
-pub fn plain<T: Into<comfy_table::Row>>(header: T) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header);
-    table
-}
-
-/// From this column on, figures: to the right.
-pub fn finish(mut table: Table, figures: usize) -> String {
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if index >= figures {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt()
+    table::text(&mut table, 1, |column| column >= 2)
 }
 
 /// Lines of at most [`WIDTH`] characters, the second and further ones indented.

@@ -8,24 +8,20 @@ use contract::Service;
 use contract::events::of_dead_letters;
 use serde::Deserialize;
 use serde_json::json;
+use sqlx::FromRow;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
-use tokio::runtime::Runtime;
 use ureq::Agent;
 
 use super::Evidence;
 use super::stores::*;
 use crate::topology;
-use stack::http;
+use stack::{Database, http};
 
 /// More dead letters than this are not told apart.
 const DEAD_LETTERS: u32 = 100_000;
 
 /// One connection that reads every schema.
-pub struct Databases {
-    runtime: Runtime,
-    connection: PgConnection,
-}
+pub struct Databases(Database);
 
 fn schemas() -> impl Iterator<Item = &'static str> {
     topology::with_database().map(Service::name)
@@ -33,17 +29,14 @@ fn schemas() -> impl Iterator<Item = &'static str> {
 
 impl Databases {
     pub fn connect(evidence: &Evidence) -> Result<Databases> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let connection = runtime.block_on(PgConnection::connect(&evidence.database_url));
-        Ok(Databases { connection: connection.context("the checker cannot read the database")?, runtime })
+        Database::connect(&evidence.database_url).map(Self).context("the checker")
     }
 
     fn rows<T>(&mut self, sql: &str) -> Result<Vec<T>>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        let query = sqlx::query_as(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.connection);
-        self.runtime.block_on(query).with_context(|| format!("the checker cannot read: {sql}"))
+        self.0.rows(sql).context("the checker")
     }
 
     /// What has not ended, with how much of it.
