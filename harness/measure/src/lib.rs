@@ -2,7 +2,7 @@
 //! k6; it does not know which question an experiment asks, nor how results are presented.
 //!
 //! In reading order: `load_profile` (how much load), `load` (k6), `samples` and `journal` (the records of k6 and of the
-//! services), `drain`, `outcomes` (both records joined), `times` and `backlog`, `resource_usage`, `crosscheck`; `bench` does
+//! services), `drain`, `outcomes` (both records joined), `times` and `backlog`, `resource_usage`, `crosscheck`; `session` does
 //! all of it for one stack, `record` is the stored form, `stored` reads it back, `output_dir` is where an experiment writes,
 //! `analysis` compares runs.
 
@@ -11,7 +11,6 @@ extern crate stack;
 
 pub mod analysis;
 pub mod backlog;
-pub mod bench;
 pub mod crosscheck;
 pub mod drain;
 pub mod gauges;
@@ -26,5 +25,6 @@ pub mod queues;
 pub mod record;
 pub mod resource_usage;
 pub mod samples;
+pub mod session;
 pub mod stored;
 pub mod times;

@@ -14,7 +14,7 @@ use stack::ports::Ports;
 use stack::{Mode, project_root, state_folder};
 
 /// What all stacks of a study have in common.
-pub struct Lab {
+pub struct Environment {
     pub k6: K6,
     pub delays: Delays,
     pub port_offset: u16,
@@ -28,7 +28,7 @@ pub struct Lab {
 const ROOM: u64 = 500_000_000;
 const FULL: u64 = 1_000_000;
 
-pub struct Place {
+pub struct OutputDir {
     pub dir: PathBuf,
     /// UTC, for ids and names.
     pub stamp: String,
@@ -36,7 +36,7 @@ pub struct Place {
     pub started: String,
 }
 
-impl Place {
+impl OutputDir {
     /// `dir`, else `results/<prefix><UTC time>`; made by the first that is written to it.
     pub fn new(prefix: &str, dir: Option<&Path>) -> Result<Self> {
         let now = OffsetDateTime::now_utc();
@@ -58,9 +58,9 @@ impl Place {
         check_room(&self.dir)
     }
 
-    pub fn lab(&self, k6: K6, port_offset: u16, seed: u64) -> Lab {
+    pub fn environment(&self, k6: K6, port_offset: u16, seed: u64) -> Environment {
         let (delays, stamp) = (Delays::from_environment(), self.stamp.clone());
-        Lab { k6, delays, port_offset, seed, docker: false, stamp }
+        Environment { k6, delays, port_offset, seed, docker: false, stamp }
     }
 }
 
@@ -68,8 +68,8 @@ impl Place {
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    pub fn new(place: &Place, name: &str) -> Result<Self> {
-        let dir = place.dir.join("scratch").join(name);
+    pub fn new(output: &OutputDir, name: &str) -> Result<Self> {
+        let dir = output.dir.join("scratch").join(name);
         if dir.exists() {
             // Of a run that was cut off.
             fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;

@@ -1,28 +1,27 @@
-//! `./study bench`: how much goes through each path at most, and what share that is of what broker, database, server and
-//! processor give a program that does nothing else. Paths and limits take turns, so that what slows the machine slows
-//! both.
+//! `./study bench`: the highest throughput of each path, and its share of what broker, database, HTTP server and processor
+//! give a program that does nothing else. Benchmarks and baselines take turns, so a slow machine slows both.
 //!
-//! In reading order: `paths` (what is measured, and what it shall reach), `goal` (whether it did), `lab` (both stacks, and
-//! what measures them: `wrk`, `baseline`, `processor`, `store`, `histogram`, `child`), `sample`, `record` (what is
-//! written down), `rows`, `table` and `page` (for the reader).
+//! In reading order: `benchmarks` (what is measured, and its targets), `goal` (their evaluation), `session` (both stacks under
+//! observation, with `wrk`, `baseline`, `processor`, `store`, `histogram`, `child`), `sample`, `record` (the stored form),
+//! `rows`, `table` and `page` (for the reader).
 
 pub mod baseline;
+pub mod benchmarks;
 pub mod child;
 pub mod goal;
 pub mod histogram;
-pub mod lab;
 pub mod page;
-pub mod paths;
 pub mod processor;
 pub mod record;
 pub mod rows;
 pub mod sample;
+pub mod session;
 pub mod store;
 pub mod table;
 pub mod wrk;
 
 use std::collections::BTreeMap;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -30,19 +29,19 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use baseline::Baseline;
-use goal::Reading;
-use lab::{Lab, Plan, Programs, Tools};
+use benchmarks::Benchmark;
+use goal::Measurement;
 use measure::host::Host;
-use measure::output_dir::{Place, Scratch};
+use measure::output_dir::{OutputDir, Scratch};
 use measure::progress;
-use paths::Path;
 use record::Record;
+use session::{Plan, Programs, Session, Tools};
 use stack::atomic_file::write_whole;
 use stack::output::say;
 use stack::{Mode, given_path, state_folder};
 use wrk::Wrk;
 
-/// What is done when nothing else is said.
+/// The default.
 const FULL: Plan = Plan { rounds: 5, seconds: 3, fill: 50_000, many: 1_000_000 };
 const QUICK: Plan = Plan { rounds: 1, seconds: 1, fill: 5_000, many: 20_000 };
 /// To start and to stop, seconds.
@@ -52,7 +51,7 @@ const AROUND: u64 = 25;
 pub struct BenchArgs {
     /// Only these paths, each with its limits; all if none is named.
     #[arg(value_enum, value_name = "NAME")]
-    paths: Vec<Path>,
+    paths: Vec<Benchmark>,
 
     /// How often each path is measured; the median is judged.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
@@ -91,27 +90,27 @@ impl BenchArgs {
     }
 
     /// In the order of all, each once.
-    fn chosen(&self) -> Vec<Path> {
-        let wanted = |path: &Path| match &self.paths[..] {
-            [] => !(self.quick && *path == Path::Costs),
+    fn chosen(&self) -> Vec<Benchmark> {
+        let wanted = |path: &Benchmark| match &self.paths[..] {
+            [] => !(self.quick && *path == Benchmark::Costs),
             named => named.contains(path),
         };
-        Path::value_variants().iter().copied().filter(wanted).collect()
+        Benchmark::value_variants().iter().copied().filter(wanted).collect()
     }
 }
 
-pub fn run(args: &BenchArgs, root: &FilePath, port_offset: u16) -> Result<ExitCode> {
+pub fn run(args: &BenchArgs, root: &Path, port_offset: u16) -> Result<ExitCode> {
     let (plan, paths) = (args.plan(), args.chosen());
     let modes: Vec<Mode> = [Mode::Sync, Mode::Async]
         .into_iter()
         .filter(|mode| paths.iter().any(|path| path.modes().contains(mode)))
         .collect();
     let out = args.out.clone().map_or_else(|| Ok(state_folder()?.join("bench")), anyhow::Ok)?;
-    let place = Place::new("bench-", Some(&out))?;
-    // An earlier one is replaced, something else is not.
-    Record::read(&place.dir)?;
-    place.check(&modes, port_offset)?;
-    let scratch = Scratch::new(&place, "bench")?;
+    let output = OutputDir::new("bench-", Some(&out))?;
+    // An earlier record is replaced; any other file is an error.
+    Record::read(&output.dir)?;
+    output.check(&modes, port_offset)?;
+    let scratch = Scratch::new(&output, "bench")?;
     let tools = tools(args, root, &paths, &scratch.0)?;
     let host = Host::read("", None);
     eprintln!(
@@ -122,84 +121,90 @@ pub fn run(args: &BenchArgs, root: &FilePath, port_offset: u16) -> Result<ExitCo
         host.line()
     );
     let begun = Instant::now();
-    let mut lab = Lab::start(plan, &modes, tools, &scratch.0, port_offset, &place.stamp)?;
-    let mut record = Record::new(&place, host, &plan, &lab, args.quick);
-    let outcome = measure(&mut lab, &paths, &mut record, &place, begun);
+    let mut session = Session::start(plan, &modes, tools, &scratch.0, port_offset, &output.stamp)?;
+    let mut record = Record::new(&output, host, &plan, &session, args.quick);
+    let outcome = measure(&mut session, &paths, &mut record, &output, begun);
     record.seconds = begun.elapsed().as_secs();
-    record.write(&place)?;
+    record.write(&output)?;
     outcome?;
-    lab.stop()?;
+    session.stop()?;
     scratch.remove();
-    let (page, markdown) = page::page(&record, &place.dir)?;
+    let (page, markdown) = page::page(&record, &output.dir)?;
     write_whole(&page, &markdown)?;
     say(&format!(
         "\n{}\nResults: {}, {}\n",
         table::text(&record),
-        Record::path(&place).display(),
+        Record::path(&output).display(),
         page.display()
     ))?;
     // A goal that is missed is a result; a path that cannot be measured is a failure.
     Ok(if record.unmeasured().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tools(args: &BenchArgs, root: &FilePath, paths: &[Path], scratch: &FilePath) -> Result<Tools> {
+fn tools(args: &BenchArgs, root: &Path, paths: &[Benchmark], scratch: &Path) -> Result<Tools> {
     let (wrk, baseline) = (Wrk::find(scratch)?, Baseline::find()?);
     let beside = || Ok(std::env::current_exe()?.with_file_name(""));
     let plain = args.programs.clone().map_or_else(beside, anyhow::Ok)?;
     let breakable = match &args.breakable {
-        _ if !paths.contains(&Path::Costs) => None,
+        _ if !paths.contains(&Benchmark::Costs) => None,
         Some(dir) => Some(dir.clone()),
         None => Some(stack::build::programs(root)?),
     };
     Ok(Tools { wrk, baseline, programs: Programs { plain, breakable } })
 }
 
-/// All rounds of all paths, and then what is done once.
-fn measure(lab: &mut Lab, paths: &[Path], record: &mut Record, place: &Place, begun: Instant) -> Result<()> {
-    let plan = lab.plan;
-    let mut readings: BTreeMap<Path, Vec<Vec<Reading>>> = BTreeMap::new();
+/// All rounds of all benchmarks, then those that run once.
+fn measure(
+    session: &mut Session,
+    paths: &[Benchmark],
+    record: &mut Record,
+    output: &OutputDir,
+    begun: Instant,
+) -> Result<()> {
+    let plan = session.plan;
+    let mut readings: BTreeMap<Benchmark, Vec<Vec<Measurement>>> = BTreeMap::new();
     for round in 1..=plan.rounds {
-        lab.round = round;
+        session.round = round;
         let left = planned(paths, &plan, round - 1);
         let gone = begun.elapsed().as_secs();
         eprintln!("round {round} of {}, after {gone} s: {}", plan.rounds, progress::left(left));
         for path in paths.iter().filter(|path| !path.once()) {
-            one(lab, *path, record, &mut readings)?;
+            one(session, *path, record, &mut readings)?;
         }
-        // After each: a run that is cut off later loses nothing.
-        record.take(paths, &readings, lab);
-        record.write(place)?;
+        // After each round, so an interrupted run keeps its finished rounds.
+        record.take(paths, &readings, session);
+        record.write(output)?;
     }
-    lab.repeat_no_more();
+    session.repeat_no_more();
     for path in paths.iter().filter(|path| path.once()) {
         eprintln!("{}: about {} s", path.name(), path.seconds(&plan));
-        one(lab, *path, record, &mut readings)?;
+        one(session, *path, record, &mut readings)?;
     }
-    record.take(paths, &readings, lab);
+    record.take(paths, &readings, session);
     Ok(())
 }
 
 fn one(
-    lab: &mut Lab,
-    path: Path,
+    session: &mut Session,
+    path: Benchmark,
     record: &mut Record,
-    readings: &mut BTreeMap<Path, Vec<Vec<Reading>>>,
+    readings: &mut BTreeMap<Benchmark, Vec<Vec<Measurement>>>,
 ) -> Result<()> {
-    lab.begin_path();
-    let found = path.measure(lab)?;
-    if lab.noisy() {
+    session.begin_path();
+    let found = path.measure(session)?;
+    if session.noisy() {
         *record.noisy.entry(path.name()).or_default() += 1;
     }
-    match lab.invalid() {
-        Some(why) => record.notes.push(format!("{}, round {}: {why}", path.name(), lab.round)),
+    match session.invalid() {
+        Some(why) => record.notes.push(format!("{}, round {}: {why}", path.name(), session.round)),
         None => readings.entry(path).or_default().push(found),
     }
     Ok(())
 }
 
-/// Seconds for what is left after so many rounds.
-fn planned(paths: &[Path], plan: &Plan, done: u32) -> u64 {
-    let rounds = |path: &Path| if path.once() { 1 } else { u64::from(plan.rounds - done) };
+/// Seconds for the rest, after `done` rounds.
+fn planned(paths: &[Benchmark], plan: &Plan, done: u32) -> u64 {
+    let rounds = |path: &Benchmark| if path.once() { 1 } else { u64::from(plan.rounds - done) };
     paths.iter().map(|path| rounds(path) * path.seconds(plan)).sum()
 }
 
@@ -220,18 +225,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_is_measured_in_the_order_of_all() {
+    fn chosen_benchmarks_run_in_the_order_of_all() {
         let chosen = |args: &[&str]| parse(args).unwrap().chosen();
-        assert_eq!(chosen(&["s4", "s6-async", "s4"]), [Path::S6Async, Path::S4]);
-        assert_eq!(chosen(&[]).len(), Path::value_variants().len());
+        assert_eq!(chosen(&["s4", "s6-async", "s4"]), [Benchmark::S6Async, Benchmark::S4]);
+        assert_eq!(chosen(&[]).len(), Benchmark::value_variants().len());
         assert!(
-            !chosen(&["--quick"]).contains(&Path::Costs)
-                && chosen(&["--quick", "costs"]).contains(&Path::Costs)
+            !chosen(&["--quick"]).contains(&Benchmark::Costs)
+                && chosen(&["--quick", "costs"]).contains(&Benchmark::Costs)
         );
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_those_that_there_are() {
+    fn an_unknown_name_is_refused_with_the_known_names() {
         let error = parse(&["s7"]).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("s7") && error.contains("s6-packed") && error.contains("million"), "{error}");
     }
@@ -248,9 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_once_counts_once_in_what_is_left() {
-        let (drain, million) = (Path::Drain.seconds(&FULL), Path::Million.seconds(&FULL));
-        assert_eq!(planned(&[Path::Drain, Path::Million], &FULL, 0), 5 * drain + million);
-        assert_eq!(planned(&[Path::Drain, Path::Million], &FULL, 5), million);
+    fn a_benchmark_that_runs_once_counts_once_in_the_rest() {
+        let (drain, million) = (Benchmark::Drain.seconds(&FULL), Benchmark::Million.seconds(&FULL));
+        assert_eq!(planned(&[Benchmark::Drain, Benchmark::Million], &FULL, 0), 5 * drain + million);
+        assert_eq!(planned(&[Benchmark::Drain, Benchmark::Million], &FULL, 5), million);
     }
 }

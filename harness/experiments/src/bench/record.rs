@@ -1,17 +1,17 @@
 //! What is written down: `bench.json`.
 
 use std::collections::BTreeMap;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::goal::{Reading, Verdict};
-use super::lab::{Lab, Plan};
-use super::paths::Path;
+use super::benchmarks::Benchmark;
+use super::goal::{Measurement, Verdict};
 use super::sample::Sample;
+use super::session::{Plan, Session};
 use measure::host::{Host, Servers};
-use measure::output_dir::Place;
+use measure::output_dir::OutputDir;
 use measure::stored::{LONGEST_SECONDS, Stored, not_negative, read, within, write};
 use stack::Mode;
 
@@ -55,16 +55,16 @@ impl Stored for Record {
 }
 
 impl Record {
-    pub fn new(place: &Place, host: Host, plan: &Plan, lab: &Lab, quick: bool) -> Self {
+    pub fn new(output: &OutputDir, host: Host, plan: &Plan, session: &Session, quick: bool) -> Self {
         Self {
             version: Self::VERSION,
-            started: place.started.clone(),
+            started: output.started.clone(),
             seconds: 0,
             rounds: plan.rounds,
             sample_seconds: plan.seconds,
             quick,
             host,
-            servers: lab.servers(Mode::Async).or(lab.servers(Mode::Sync)).cloned(),
+            servers: session.servers(Mode::Async).or(session.servers(Mode::Sync)).cloned(),
             verdicts: Vec::new(),
             samples: Vec::new(),
             noisy: BTreeMap::new(),
@@ -72,27 +72,32 @@ impl Record {
         }
     }
 
-    pub fn path(place: &Place) -> PathBuf {
-        place.dir.join(FILE)
+    pub fn path(output: &OutputDir) -> PathBuf {
+        output.dir.join(FILE)
     }
 
     /// Of this folder, if it has one.
-    pub fn read(dir: &FilePath) -> Result<Option<Self>> {
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
         read(&dir.join(FILE))
     }
 
-    pub fn write(&self, place: &Place) -> Result<()> {
-        write(&Self::path(place), self)
+    pub fn write(&self, output: &OutputDir) -> Result<()> {
+        write(&Self::path(output), self)
     }
 
     /// What there is so far. `readings`: of each path, for each round that counts, one for each goal.
-    pub fn take(&mut self, paths: &[Path], readings: &BTreeMap<Path, Vec<Vec<Reading>>>, lab: &Lab) {
-        self.samples.clone_from(&lab.samples);
+    pub fn take(
+        &mut self,
+        paths: &[Benchmark],
+        readings: &BTreeMap<Benchmark, Vec<Vec<Measurement>>>,
+        session: &Session,
+    ) {
+        self.samples.clone_from(&session.samples);
         self.verdicts.clear();
         for path in paths {
             let rounds = readings.get(path).map_or(&[][..], Vec::as_slice);
             for (index, goal) in path.goals().iter().enumerate() {
-                let of_goal: Vec<Reading> =
+                let of_goal: Vec<Measurement> =
                     rounds.iter().filter_map(|round| round.get(index).copied()).collect();
                 self.verdicts.push(goal.judge(&path.name(), &of_goal));
             }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::goal::{Bound, Spread, Unit, Verdict};
+use super::goal::{Spread, Threshold, Unit, Verdict};
 use super::record::Record;
 use super::sample::{Micros, Sample};
 use measure::times::short;
@@ -107,15 +107,15 @@ fn limit(verdict: &Verdict) -> String {
     }
 }
 
-fn bound_text(bound: Bound, verdict: &Verdict) -> String {
+fn bound_text(bound: Threshold, verdict: &Verdict) -> String {
     let text = |value: f64| match verdict.limit {
         Some(_) => format!("{value}"),
         None => figure(value, verdict.unit),
     };
     match bound {
-        Bound::AtLeast(least) => format!("≥ {}", text(least)),
-        Bound::AtMost(most) => format!("≤ {}", text(most)),
-        Bound::Exactly(wanted) => format!("= {}", text(wanted)),
+        Threshold::AtLeast(least) => format!("≥ {}", text(least)),
+        Threshold::AtMost(most) => format!("≤ {}", text(most)),
+        Threshold::Exactly(wanted) => format!("= {}", text(wanted)),
     }
 }
 

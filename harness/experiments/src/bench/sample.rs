@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::processor::Cpu;
-use super::wrk::Line;
+use super::wrk::Summary;
 use measure::times::short;
 
 /// Of all processors: a sample in which others took more is measured again, or marked.
@@ -34,7 +34,7 @@ pub struct Micros {
 
 impl Sample {
     /// What wrk said, and what it took.
-    pub fn of(line: &Line, cpu: Cpu) -> Self {
+    pub fn of(line: &Summary, cpu: Cpu) -> Self {
         Self {
             count: line.requests,
             per_second: line.per_second(),

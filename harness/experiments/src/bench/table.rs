@@ -1,7 +1,7 @@
 //! Goals and loads for a terminal.
 
-use comfy_table::presets::NOTHING as STYLE;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::ContentArrangement;
+use stack::table;
 
 use super::record::Record;
 use super::rows;
@@ -58,19 +58,12 @@ pub fn text(record: &Record) -> String {
 }
 
 fn table(header: &[&str], right: &[usize], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-    table.set_header(header);
+    let mut table = table::plain(header.to_vec());
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     rows.for_each(|row| {
         table.add_row(row);
     });
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if right.contains(&index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt()
+    table::text(&mut table, 1, |column| right.contains(&column))
 }
 
 #[cfg(test)]
@@ -80,8 +73,8 @@ pub mod tests {
     use clap::ValueEnum;
 
     use super::*;
-    use crate::bench::goal::Reading;
-    use crate::bench::paths::Path;
+    use crate::bench::benchmarks::Benchmark;
+    use crate::bench::goal::Measurement;
     use crate::bench::processor::Cpu;
     use crate::bench::sample::Sample;
     use measure::host::Host;
@@ -99,9 +92,9 @@ pub mod tests {
             cpu,
             invalid: None,
         };
-        let verdicts = Path::value_variants().iter().flat_map(|path| {
+        let verdicts = Benchmark::value_variants().iter().flat_map(|path| {
             path.goals().iter().map(|goal| {
-                let reading = |value| Reading { value, of: goal.of.map(|_| 12_345.0) };
+                let reading = |value| Measurement { value, of: goal.of.map(|_| 12_345.0) };
                 goal.judge(&path.name(), &[reading(9_500.0), reading(10_020.0)])
             })
         });

@@ -30,7 +30,7 @@ pub struct Wrk {
 }
 
 /// One load.
-pub struct Shot<'a> {
+pub struct LoadSpec<'a> {
     pub url: String,
     pub script: Script,
     /// As the script takes them.
@@ -41,7 +41,7 @@ pub struct Shot<'a> {
 
 /// What came of a load, in wrk's words.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Line {
+pub struct Summary {
     pub requests: u64,
     pub micros: u64,
     /// Answers that are neither 2xx nor 3xx.
@@ -61,17 +61,17 @@ impl Wrk {
         Ok(Self { program, folder: folder.to_owned() })
     }
 
-    pub fn command(&self, shot: &Shot<'_>) -> Result<Command> {
-        let file = self.folder.join(format!("{:?}.lua", shot.script).to_lowercase());
-        fs::write(&file, shot.script.text()).with_context(|| format!("cannot write {}", file.display()))?;
+    pub fn command(&self, spec: &LoadSpec<'_>) -> Result<Command> {
+        let file = self.folder.join(format!("{:?}.lua", spec.script).to_lowercase());
+        fs::write(&file, spec.script.text()).with_context(|| format!("cannot write {}", file.display()))?;
         let mut command = Account::CALLER.command(&self.program, "KILL");
         command
-            .args(["--threads", "1", "--connections", &shot.connections.to_string()])
-            .args(["--duration", &format!("{}s", shot.seconds)])
+            .args(["--threads", "1", "--connections", &spec.connections.to_string()])
+            .args(["--duration", &format!("{}s", spec.seconds)])
             .arg("--script")
             .arg(file)
-            .arg(&shot.url)
-            .args(iter::once("--").chain(shot.args.iter().copied()));
+            .arg(&spec.url)
+            .args(iter::once("--").chain(spec.args.iter().copied()));
         Ok(command)
     }
 }
@@ -89,7 +89,7 @@ impl Script {
     }
 }
 
-impl Line {
+impl Summary {
     /// From everything that wrk wrote.
     pub fn parse(output: &str) -> Result<Self> {
         let line = output.lines().rfind(|line| line.starts_with('{')).context("wrk told no figures")?;
@@ -122,16 +122,20 @@ mod tests {
 
     #[test]
     fn the_last_line_tells_the_figures() {
-        let line = Line::parse(OUTPUT).unwrap();
+        let line = Summary::parse(OUTPUT).unwrap();
         assert_eq!((line.requests, line.p99_us), (12_603, 26_159.0));
         assert!((line.per_second() - 4162.27).abs() < 0.01);
-        assert!(Line::parse("unable to connect").is_err());
+        assert!(Summary::parse("unable to connect").is_err());
     }
 
     #[test]
     fn refusals_and_missing_answers_make_a_load_no_sample() {
-        let line =
-            |requests, refused, broken| Line { requests, refused, broken, ..Line::parse(OUTPUT).unwrap() };
+        let line = |requests, refused, broken| Summary {
+            requests,
+            refused,
+            broken,
+            ..Summary::parse(OUTPUT).unwrap()
+        };
         assert_eq!(line(100, 0, 0).problem(0), None);
         assert_eq!(
             line(100, 3, 1).problem(0).unwrap(),

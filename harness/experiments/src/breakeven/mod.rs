@@ -18,7 +18,7 @@ use clap::Args;
 use grid::{Cell, Conditions, Grid, Taken};
 use measure::host::Host;
 use measure::load::K6;
-use measure::output_dir::Place;
+use measure::output_dir::OutputDir;
 use measure::progress;
 use measure::stored::{LARGEST_NUMBER, Stored, read, write};
 use plan::{Plan, Slot};
@@ -51,20 +51,20 @@ pub struct BreakevenArgs {
 }
 
 pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
-    let place = Place::new("breakeven-", args.out.as_deref())?;
-    let path = Grid::path(&place.dir);
+    let output = OutputDir::new("breakeven-", args.out.as_deref())?;
+    let path = Grid::path(&output.dir);
     // An earlier one is replaced, something else is not.
     read::<Grid>(&path)?;
     let k6 = K6::find()?;
-    place.check(&[Mode::Sync, Mode::Async], port_offset)?;
+    output.check(&[Mode::Sync, Mode::Async], port_offset)?;
     let host = Host::read(&k6.version, None);
-    let lab = place.lab(k6, port_offset, args.seed);
+    let environment = output.environment(k6, port_offset, args.seed);
     let plan = if args.quick { Plan::quick() } else { Plan::full() };
     let slots = plan.slots(args.rounds, args.seed);
     eprintln!("{} stacks, {} on {}", slots.len(), plan.size(), host.line());
     let mut grid = Grid {
         version: Grid::VERSION,
-        started: place.started.clone(),
+        started: output.started.clone(),
         host,
         seconds: args.seconds,
         arms: plan::ARMS.map(|arm| arm.name.to_owned()).into(),
@@ -74,7 +74,7 @@ pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
     for (done, slot) in slots.iter().enumerate() {
         let left = left(&plan, &slots, done, args.seconds, begun);
         eprintln!("stack {} of {}, {slot}: {}", done + 1, slots.len(), progress::left(left));
-        for (conditions, taken) in session::measure(&lab, &place, &plan, slot, args.seconds)? {
+        for (conditions, taken) in session::measure(&environment, &output, &plan, slot, args.seconds)? {
             add(&mut grid, conditions, &slot.arm.name, taken);
         }
         // After each: a run that is cut off later loses nothing.

@@ -5,14 +5,14 @@ use contract::Scenario;
 
 use super::grid::{Conditions, Taken};
 use super::plan::{Plan, Slot};
-use measure::bench::{Bench, Measured};
 use measure::load::Kind;
 use measure::load_profile::Load;
 use measure::outcomes::Outcome;
-use measure::output_dir::Lab;
-use measure::output_dir::{Place, Scratch};
+use measure::output_dir::Environment;
+use measure::output_dir::{OutputDir, Scratch};
 use measure::record::Cost;
 use measure::resource_usage::Watched;
+use measure::session::{Measured, Session};
 
 /// For connections, caches and query plans.
 const WARM_UP_SECONDS: u64 = 2;
@@ -23,25 +23,25 @@ const HICCUP_MS: u32 = 1000;
 const IDLE_SECONDS: u64 = 5;
 
 pub fn measure(
-    lab: &Lab,
-    place: &Place,
+    environment: &Environment,
+    output: &OutputDir,
     plan: &Plan,
     slot: &Slot,
     seconds: u64,
 ) -> Result<Vec<(Conditions, Taken)>> {
-    let scratch = Scratch::new(place, "breakeven")?;
-    let mut bench = Bench::start(lab, &slot.arm, &scratch.0)?;
-    bench.offer(&load(WARM_UP_RATE, WARM_UP_SECONDS), "warm-up", Kind::default())?;
-    let idle = bench.idle(IDLE_SECONDS)?;
+    let scratch = Scratch::new(output, "breakeven")?;
+    let mut session = Session::start(environment, &slot.arm, &scratch.0)?;
+    session.offer(&load(WARM_UP_RATE, WARM_UP_SECONDS), "warm-up", Kind::default())?;
+    let idle = session.idle(IDLE_SECONDS)?;
     let mut all = Vec::new();
     for conditions in plan.conditions(slot) {
         let Conditions { rate, payload, .. } = conditions;
         let hiccup_ms = Some(HICCUP_MS + conditions.service_ms * u32::try_from(conditions.width)?);
         let kind = Kind { payload, hiccup_ms, ..Kind::default() };
-        let measured = bench.offer(&load(rate, seconds), &format!("{rate}-{payload}"), kind)?;
+        let measured = session.offer(&load(rate, seconds), &format!("{rate}-{payload}"), kind)?;
         all.push((conditions, taken(&measured, &idle)));
     }
-    bench.stack.stop()?;
+    session.stack.stop()?;
     scratch.remove();
     Ok(all)
 }

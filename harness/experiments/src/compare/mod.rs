@@ -20,14 +20,14 @@ use time::macros::format_description;
 use crate::report;
 use crate::results::Results;
 use measure::analysis::statistics::Analysis;
-use measure::bench::{Bench, Measured};
 use measure::host::Host;
 use measure::load::K6;
 use measure::load::Kind;
 use measure::load_profile::Load;
-use measure::output_dir::{Lab, Place, check_disk, check_room};
+use measure::output_dir::{Environment, OutputDir, check_disk, check_room};
 use measure::progress;
 use measure::record::{Cost, Plan, Run, Slot};
+use measure::session::{Measured, Session};
 use measure::stored::write;
 pub use options::CompareArgs;
 use stack::compose;
@@ -45,15 +45,15 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
         Some((plan, dir)) => (plan, dir),
         None => {
             let engine = args.docker.then(compose::engine).transpose()?;
-            let place = Place::new("", args.out.as_deref())?;
-            let plan = args.plan(Host::read(&k6.version, engine), &place)?;
-            plan::begin(&plan, &place.dir)?;
-            (plan, place.dir)
+            let output = OutputDir::new("", args.out.as_deref())?;
+            let plan = args.plan(Host::read(&k6.version, engine), &output)?;
+            plan::begin(&plan, &output.dir)?;
+            (plan, output.dir)
         }
     };
     check_room(&dir)?;
     eprintln!("comparing on {}", plan.host.line());
-    let lab = Lab {
+    let environment = Environment {
         k6,
         delays: plan.settings.clone(),
         port_offset,
@@ -67,7 +67,7 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
         let (runs, arm) = (plan.order.len(), &slot.arm.name);
         eprintln!("run {} of {runs}, {arm}: {}", slot.at + 1, progress::left(left));
         // What a full disk did not take is missing: such a run is not finished.
-        let run = check_disk(measure(&lab, &plan, *slot, &dir), &dir)
+        let run = check_disk(measure(&environment, &plan, *slot, &dir), &dir)
             .inspect_err(|_| plan::remove_if_empty(*slot, &dir))?;
         write(&slot.file(&dir), &run)?;
     }
@@ -92,7 +92,7 @@ fn show(dir: &Path) -> Result<()> {
 }
 
 /// One run, from an empty stack to its end, with its raw samples in its folder.
-fn measure(lab: &Lab, plan: &Plan, slot: Slot<'_>, dir: &Path) -> Result<Run> {
+fn measure(environment: &Environment, plan: &Plan, slot: Slot<'_>, dir: &Path) -> Result<Run> {
     let (arm, folder) = (slot.arm, slot.folder(dir));
     if folder.exists() {
         // Of a run that was cut off.
@@ -100,18 +100,18 @@ fn measure(lab: &Lab, plan: &Plan, slot: Slot<'_>, dir: &Path) -> Result<Run> {
     }
     let started = OffsetDateTime::now_utc()
         .format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC"))?;
-    let mut bench = Bench::start(lab, arm, &folder)?;
+    let mut session = Session::start(environment, arm, &folder)?;
     let load = &plan.load;
     let warm_up = load.warm_up();
     if warm_up.seconds > 0 && !warm_up.rates.is_empty() {
-        bench.offer(&warm_up, "warm-up", Kind::default())?;
+        session.offer(&warm_up, "warm-up", Kind::default())?;
     }
     // Before the load, which leaves a broker with work of its own.
-    let costs = if load.cost_seconds > 0 { costs(&mut bench, load)? } else { BTreeMap::new() };
-    let mut measured = bench.offer(load, "load", Kind::default())?;
-    bench.empty_queues(&mut measured.drain)?;
-    let (cross_checks, servers) = (bench.check()?, bench.servers.clone());
-    let (mut scenarios, unreadable_journal_lines) = bench.stop(&measured)?;
+    let costs = if load.cost_seconds > 0 { costs(&mut session, load)? } else { BTreeMap::new() };
+    let mut measured = session.offer(load, "load", Kind::default())?;
+    session.empty_queues(&mut measured.drain)?;
+    let (cross_checks, servers) = (session.check()?, session.servers.clone());
+    let (mut scenarios, unreadable_journal_lines) = session.stop(&measured)?;
     plan.complete(&mut scenarios);
     keep_answers(&measured, &folder)?;
     let Measured { watched, drain, in_progress, .. } = measured;
@@ -132,8 +132,8 @@ fn measure(lab: &Lab, plan: &Plan, slot: Slot<'_>, dir: &Path) -> Result<Run> {
 }
 
 /// Each scenario alone: what 1000 of its workflows take, beyond what the stack takes anyway.
-fn costs(bench: &mut Bench<'_>, load: &Load) -> Result<BTreeMap<Scenario, Cost>> {
-    let idle = bench.idle(IDLE_SECONDS)?;
+fn costs(session: &mut Session<'_>, load: &Load) -> Result<BTreeMap<Scenario, Cost>> {
+    let idle = session.idle(IDLE_SECONDS)?;
     let mut costs = BTreeMap::new();
     for scenario in load.rates.keys() {
         let (rate, seconds) = match scenario {
@@ -143,7 +143,7 @@ fn costs(bench: &mut Bench<'_>, load: &Load) -> Result<BTreeMap<Scenario, Cost>>
             _ => ("40", load.cost_seconds),
         };
         let alone = Load::alone(*scenario, rate, seconds);
-        let measured = bench.offer(&alone, &format!("cost-{}", scenario.key()), Kind::default())?;
+        let measured = session.offer(&alone, &format!("cost-{}", scenario.key()), Kind::default())?;
         let completed = measured.outcomes.get(scenario).map_or(0, |outcome| outcome.complete.count());
         costs.extend(Cost::of(&measured.watched, &idle, completed).map(|cost| (*scenario, cost)));
     }

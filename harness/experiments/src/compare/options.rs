@@ -11,7 +11,7 @@ use contract::Scenario;
 use super::plan::balanced;
 use measure::host::Host;
 use measure::load_profile::{self, Delays, per_second};
-use measure::output_dir::Place;
+use measure::output_dir::OutputDir;
 use measure::record::{Arm, Plan};
 use measure::stored::{LARGEST_NUMBER, Stored};
 use stack::{Mode, given_path};
@@ -69,7 +69,7 @@ pub struct CompareArgs {
 }
 
 impl CompareArgs {
-    pub fn plan(&self, host: Host, place: &Place) -> Result<Plan> {
+    pub fn plan(&self, host: Host, output: &OutputDir) -> Result<Plan> {
         let profile = load_profile::find(&self.profile)?;
         let mut load = profile.load;
         for (scenario, rate) in &self.rate {
@@ -90,8 +90,8 @@ impl CompareArgs {
         let arms = self.arms()?;
         let plan = Plan {
             version: Plan::VERSION,
-            stamp: place.stamp.clone(),
-            started: place.started.clone(),
+            stamp: output.stamp.clone(),
+            started: output.started.clone(),
             profile: self.profile.clone(),
             order: balanced(arms.len(), self.runs.unwrap_or(profile.runs), self.seed),
             load,

@@ -15,13 +15,13 @@ use contract::Scenario;
 use contract::Service;
 use serde::{Deserialize, Serialize};
 
-use measure::bench::Bench;
 use measure::load::K6;
 use measure::load::Kind;
 use measure::load_profile::Load;
 use measure::outcomes::Outcome;
-use measure::output_dir::{Lab, Place, Scratch};
+use measure::output_dir::{Environment, OutputDir, Scratch};
 use measure::record::Arm;
+use measure::session::Session;
 use measure::stored::{LONGEST_SECONDS, Stored, first_version, read, within, write};
 use measure::times::Times;
 use stack::output::say;
@@ -88,41 +88,41 @@ impl Stored for Omission {
 }
 
 pub fn run(args: &OmissionArgs, port_offset: u16) -> Result<()> {
-    let place = Place::new("omission-", args.out.as_deref())?;
-    let path = Omission::path(&place.dir);
+    let output = OutputDir::new("omission-", args.out.as_deref())?;
+    let path = Omission::path(&output.dir);
     // An earlier one is replaced, something else is not.
     read::<Omission>(&path)?;
     let k6 = K6::find()?;
-    place.check(&[args.mode], port_offset)?;
-    let scratch = Scratch::new(&place, "omission")?;
-    let lab = place.lab(k6, port_offset, 1);
-    let omission = measure(&lab, &scratch, args)?;
+    output.check(&[args.mode], port_offset)?;
+    let scratch = Scratch::new(&output, "omission")?;
+    let environment = output.environment(k6, port_offset, 1);
+    let omission = measure(&environment, &scratch, args)?;
     scratch.remove();
     write(&path, &omission)?;
     let text = format!("\n{}\nResults: {}\n", table::text(&omission), path.display());
     say(&text)
 }
 
-fn measure(lab: &Lab, scratch: &Scratch, args: &OmissionArgs) -> Result<Omission> {
+fn measure(environment: &Environment, scratch: &Scratch, args: &OmissionArgs) -> Result<Omission> {
     let arm = Arm { name: args.mode.to_string(), mode: args.mode, env: BTreeMap::new() };
-    let mut bench = Bench::start(lab, &arm, &scratch.0)?;
+    let mut session = Session::start(environment, &arm, &scratch.0)?;
     let closed = Kind { closed: Some(USERS), pause_ms: PAUSE_MS, ..Kind::default() };
-    offer(&mut bench, "warm-up", 2, 1, closed)?;
-    let probe = offer(&mut bench, "without-stall", PROBE_SECONDS, 1, closed)?;
+    offer(&mut session, "warm-up", 2, 1, closed)?;
+    let probe = offer(&mut session, "without-stall", PROBE_SECONDS, 1, closed)?;
     let rate = u32::try_from(probe.expected / PROBE_SECONDS)?.max(1);
-    let stalled = |bench: &mut Bench<'_>, name: &str, kind: Kind| -> Result<Times> {
+    let stalled = |session: &mut Session<'_>, name: &str, kind: Kind| -> Result<Times> {
         // k6 begins a moment after it is started: the middle need not be exact.
-        let stall = Stall::plan(bench.stack.pid(STALLED)?, Duration::from_secs(args.seconds) / 2, STALL);
-        let outcome = offer(bench, name, args.seconds, rate, kind)?;
+        let stall = Stall::plan(session.stack.pid(STALLED)?, Duration::from_secs(args.seconds) / 2, STALL);
+        let outcome = offer(session, name, args.seconds, rate, kind)?;
         stall.end()?;
         seen(&outcome.acknowledge)?;
         Ok(outcome.acknowledge)
     };
-    let closed = stalled(&mut bench, "closed", closed)?;
+    let closed = stalled(&mut session, "closed", closed)?;
     // Users for all that the stall keeps waiting, and again as long until that is answered.
     let hiccup_ms = u32::try_from(2 * STALL.as_millis())?;
-    let open = stalled(&mut bench, "open", Kind { hiccup_ms: Some(hiccup_ms), ..Kind::default() })?;
-    bench.stack.stop()?;
+    let open = stalled(&mut session, "open", Kind { hiccup_ms: Some(hiccup_ms), ..Kind::default() })?;
+    session.stack.stop()?;
     Ok(Omission {
         version: Omission::VERSION,
         mode: args.mode,
@@ -136,9 +136,9 @@ fn measure(lab: &Lab, scratch: &Scratch, args: &OmissionArgs) -> Result<Omission
 }
 
 /// What came of clicks alone; an error unless all were offered and answered.
-fn offer(bench: &mut Bench<'_>, name: &str, seconds: u64, rate: u32, kind: Kind) -> Result<Outcome> {
+fn offer(session: &mut Session<'_>, name: &str, seconds: u64, rate: u32, kind: Kind) -> Result<Outcome> {
     let load = Load::alone(Scenario::S6, rate.to_string(), seconds);
-    let mut measured = bench.offer(&load, name, kind)?;
+    let mut measured = session.offer(&load, name, kind)?;
     let outcome = measured.outcomes.remove(&Scenario::S6).context("k6 sent no click")?;
     if outcome.unexpected_total() > 0 {
         bail!("{name}: {} unexpected answers: {:?}", outcome.unexpected_total(), outcome.unexpected);

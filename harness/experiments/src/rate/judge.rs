@@ -4,9 +4,9 @@ use super::Question;
 use super::curve::Point;
 use super::search::Verdict;
 use measure::backlog::Backlog;
-use measure::bench::Measured;
 use measure::outcomes::Outcome;
 use measure::resource_usage::Watched;
+use measure::session::Measured;
 use measure::times::short;
 
 /// Of the arrival rate: less growth is noise.

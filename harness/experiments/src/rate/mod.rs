@@ -16,23 +16,23 @@ use contract::Scenario;
 use curve::Curve;
 use measure::host::Host;
 use measure::load::K6;
-use measure::output_dir::Place;
+use measure::output_dir::OutputDir;
 use measure::stored::write;
 pub use options::RateArgs;
 use stack::output::say;
 
 pub fn run(args: &RateArgs, port_offset: u16) -> Result<()> {
-    let place = Place::new("rate-", args.out.as_deref())?;
-    let path = Curve::path(&place.dir, args.scenario);
-    let mut curves = Curve::read_all(&place.dir, args.scenario)?;
+    let output = OutputDir::new("rate-", args.out.as_deref())?;
+    let path = Curve::path(&output.dir, args.scenario);
+    let mut curves = Curve::read_all(&output.dir, args.scenario)?;
     let k6 = K6::find()?;
     let host = Host::read(&k6.version, None);
-    let lab = place.lab(k6, port_offset, args.seed);
-    let question = args.question(&lab.delays)?;
-    place.check(&args.modes, port_offset)?;
+    let environment = output.environment(k6, port_offset, args.seed);
+    let question = args.question(&environment.delays)?;
+    output.check(&args.modes, port_offset)?;
     eprintln!("looking for the highest rate of {} on {}", question.scenario, host.line());
     for mode in &args.modes {
-        let curve = trial::curve(&lab, &place, &question, *mode)?;
+        let curve = trial::curve(&environment, &output, &question, *mode)?;
         // What the file says of the other mode stays.
         curves.retain(|known| known.arm != curve.arm);
         curves.push(curve);

@@ -10,13 +10,13 @@ use super::Question;
 use super::curve::{Curve, Point};
 use super::judge::judge;
 use super::search::{Ended, Verdict, search};
-use measure::bench::Bench;
 use measure::load::Kind;
 use measure::load_profile::Load;
-use measure::output_dir::Lab;
-use measure::output_dir::{Place, Scratch};
+use measure::output_dir::Environment;
+use measure::output_dir::{OutputDir, Scratch};
 use measure::record::Arm;
 use measure::resource_usage::{Watch, Watched};
+use measure::session::Session;
 use measure::stored::Stored;
 use measure::times::short;
 use stack::{Mode, signals};
@@ -30,30 +30,35 @@ const AT_REST: f64 = 0.15;
 /// What clients gave up on may go on for so long after everything that was accepted has ended.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
-pub fn curve(lab: &Lab, place: &Place, question: &Question, mode: Mode) -> Result<Curve> {
+pub fn curve(
+    environment: &Environment,
+    output: &OutputDir,
+    question: &Question,
+    mode: Mode,
+) -> Result<Curve> {
     let arm = Arm { name: mode.to_string(), mode, env: BTreeMap::new() };
-    let scratch = Scratch::new(place, &format!("rate-{}-{mode}", question.scenario.key()))?;
-    let mut bench = Bench::start(lab, &arm, &scratch.0)?;
+    let scratch = Scratch::new(output, &format!("rate-{}-{mode}", question.scenario.key()))?;
+    let mut session = Session::start(environment, &arm, &scratch.0)?;
     // A report would still run when the first rate begins.
     if question.scenario != Scenario::S4 {
         let rate = question.range.start.min(WARM_UP_RATE);
-        bench.offer(&load(question, rate, WARM_UP_SECONDS), "warm-up", Kind::default())?;
+        session.offer(&load(question, rate, WARM_UP_SECONDS), "warm-up", Kind::default())?;
     }
     let kind = Kind { hiccup_ms: Some(whole(question.hiccup_ms)), ..Kind::default() };
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let mut points: Vec<Point> = Vec::new();
     let found = search(question.range, |rate| {
         let name = format!("{rate}-per-s").replace('.', "_");
-        let measured = bench.offer(&load(question, rate, question.seconds), &name, kind)?;
+        let measured = session.offer(&load(question, rate, question.seconds), &name, kind)?;
         let (point, verdict) = judge(question, rate, &measured, cores);
         say(mode, &point, &measured.watched);
         points.push(point);
         if verdict != Verdict::Sustained {
-            settle(&bench)?;
+            settle(&session)?;
         }
         Ok(verdict)
     })?;
-    bench.stack.stop()?;
+    session.stack.stop()?;
     scratch.remove();
     points.sort_by(|a, b| a.rate.total_cmp(&b.rate));
     let limited_by = match found.ended {
@@ -95,10 +100,10 @@ fn whole(ms: f64) -> u32 {
 }
 
 /// Work that nobody waits for any more would be in the way of the next rate.
-fn settle(bench: &Bench<'_>) -> Result<()> {
+fn settle(session: &Session<'_>) -> Result<()> {
     let deadline = Instant::now() + SETTLED_WITHIN;
     while Instant::now() < deadline {
-        let watch = Watch::start(&bench.stack, None);
+        let watch = Watch::start(&session.stack, None);
         signals::pause(Duration::from_millis(500))?;
         let (watched, _) = watch.end();
         if watched.cpu.is_none_or(|cpu| cpu.total() < AT_REST * watched.seconds) {

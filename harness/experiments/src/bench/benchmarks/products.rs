@@ -6,14 +6,14 @@ use anyhow::{Context, Result, bail};
 use contract::Service;
 use contract::events::{PRODUCT_UPDATED, Queue};
 
-use crate::bench::goal::Bound::{AtLeast, AtMost};
+use crate::bench::goal::Threshold::{AtLeast, AtMost};
 use crate::bench::goal::Unit::{Ms, PerSecond};
-use crate::bench::goal::{Goal, Reading};
+use crate::bench::goal::{Goal, Measurement};
 use crate::bench::histogram::Histogram;
-use crate::bench::lab::{Lab, Setup};
 use crate::bench::sample::Sample;
+use crate::bench::session::{Session, Setup};
 use crate::bench::store::SETTLED_WITHIN;
-use crate::bench::wrk::{Script, Shot};
+use crate::bench::wrk::{LoadSpec, Script};
 use stack::{Mode, http, metrics, signals};
 
 pub const GOALS: [Goal; 2] = [
@@ -36,53 +36,53 @@ struct Seen {
     ages: Histogram,
 }
 
-pub fn measure(lab: &mut Lab) -> Result<Vec<Reading>> {
-    let limit = lab.commit(Mode::Async)?;
+pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
+    let limit = session.commit(Mode::Async)?;
     for service in SERVICES {
-        lab.setup(Mode::Async, service, &Setup::default())?;
+        session.setup(Mode::Async, service, &Setup::default())?;
     }
-    let first = products(lab)?.to_string();
+    let first = products(session)?.to_string();
     let mut age_ms = 0.0;
-    let found = lab.sample("s3-async, c=16", |lab| {
-        let (sample, oldest_ms) = load(lab, &first)?;
+    let found = session.sample("s3-async, c=16", |session| {
+        let (sample, oldest_ms) = load(session, &first)?;
         age_ms = oldest_ms;
         Ok(sample)
     })?;
-    Ok(vec![Reading::of(found.per_second, limit.per_second), Reading::plain(age_ms)])
+    Ok(vec![Measurement::of(found.per_second, limit.per_second), Measurement::plain(age_ms)])
 }
 
 /// The first of so many products in a row, made if they are not there.
-fn products(lab: &mut Lab) -> Result<u64> {
+fn products(session: &mut Session) -> Result<u64> {
     const OWN: &str = "SELECT coalesce(min(id), 0) FROM productservice.products WHERE name LIKE 'Part %'";
-    let known = lab.store(Mode::Async)?.count(OWN)?;
+    let known = session.store(Mode::Async)?.count(OWN)?;
     if known > 0 {
         return Ok(known);
     }
     let (agent, url) =
-        (http::agent(Duration::from_secs(5)), lab.url(Mode::Async, Service::Product.name(), "/products"));
+        (http::agent(Duration::from_secs(5)), session.url(Mode::Async, Service::Product.name(), "/products"));
     for number in 0..PRODUCTS {
         http::post(&agent, &url, &format!(r#"{{"name":"Part {number}","stock":1}}"#))?;
     }
-    lab.store(Mode::Async)?.count(OWN)
+    session.store(Mode::Async)?.count(OWN)
 }
 
 /// Until all three have applied all of it; also the p99 of the age of an event, of the receiver where it is highest.
-fn load(lab: &mut Lab, first: &str) -> Result<(Sample, f64)> {
+fn load(session: &mut Session, first: &str) -> Result<(Sample, f64)> {
     let mode = Mode::Async;
-    lab.store(mode)?.wait(NOTHING_TO_SEND, SETTLED_WITHIN)?;
-    let before = receivers(lab)?;
-    let meter = lab.meter(mode, &SERVICES);
-    let line = lab.wrk(&Shot {
-        url: lab.url(mode, SERVICES[0], "/"),
+    session.store(mode)?.wait(NOTHING_TO_SEND, SETTLED_WITHIN)?;
+    let before = receivers(session)?;
+    let meter = session.meter(mode, &SERVICES);
+    let line = session.wrk(&LoadSpec {
+        url: session.url(mode, SERVICES[0], "/"),
         script: Script::Product,
         args: &[first, &PRODUCTS.to_string()],
         connections: CONNECTIONS,
-        seconds: lab.plan.seconds,
+        seconds: session.plan.seconds,
     })?;
-    lab.store(mode)?.wait(NOTHING_TO_SEND, SETTLED_WITHIN)?;
+    session.store(mode)?.wait(NOTHING_TO_SEND, SETTLED_WITHIN)?;
     let deadline = Instant::now() + SETTLED_WITHIN;
     let after = loop {
-        let now = receivers(lab)?;
+        let now = receivers(session)?;
         let fewest = now.iter().zip(&before).map(|(now, before)| now.applied - before.applied).min();
         if fewest >= Some(line.requests) {
             break now;
@@ -99,11 +99,11 @@ fn load(lab: &mut Lab, first: &str) -> Result<(Sample, f64)> {
     Ok((Sample::of(&line, cpu), oldest * 1000.0))
 }
 
-fn receivers(lab: &Lab) -> Result<Vec<Seen>> {
+fn receivers(session: &Session) -> Result<Vec<Seen>> {
     let agent = http::agent(Duration::from_secs(5));
     let of = |queue: &Queue| {
         let service = queue.reader;
-        let (_, text) = http::get_once(&agent, &lab.url(Mode::Async, service.name(), "/metrics"))?;
+        let (_, text) = http::get_once(&agent, &session.url(Mode::Async, service.name(), "/metrics"))?;
         let label = format!("queue=\"{}\"", queue.name);
         let ages = Histogram::read(&text, "event_age_seconds", &label);
         let applied = metrics::sum(&text, "events_consumed_total", &label);

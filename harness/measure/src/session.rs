@@ -17,7 +17,7 @@ use super::journal::Journal;
 use super::load::{Kind, Offer, Samples};
 use super::load_profile::Load;
 use super::outcomes::{self, Outcome};
-use super::output_dir::Lab;
+use super::output_dir::Environment;
 use super::progress::Phase;
 use super::record::Arm;
 use super::resource_usage::{Watch, Watched};
@@ -37,8 +37,8 @@ pub struct Measured {
     pub prefix: String,
 }
 
-pub struct Bench<'a> {
-    lab: &'a Lab,
+pub struct Session<'a> {
+    environment: &'a Environment,
     arm: &'a Arm,
     pub stack: Stack,
     journal: Journal,
@@ -52,31 +52,31 @@ pub struct Bench<'a> {
     asked: Vec<Answer>,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> Session<'a> {
     /// An empty stack of `arm`, ready, and its files in `folder`.
-    pub fn start(lab: &'a Lab, arm: &'a Arm, folder: &Path) -> Result<Self> {
+    pub fn start(environment: &'a Environment, arm: &'a Arm, folder: &Path) -> Result<Self> {
         let journals = folder.join("journal");
         fs::create_dir_all(&journals).with_context(|| format!("cannot create {}", journals.display()))?;
         let stack = Stack::start(
             arm.mode,
             &StackOptions {
-                port_offset: lab.port_offset,
-                env: lab.delays.with(&arm.env).environment(),
+                port_offset: environment.port_offset,
+                env: environment.delays.with(&arm.env).environment(),
                 journal: Some(journals.clone()),
                 dir: Some(state_folder()?.join("compare").join(arm.mode.to_string())),
                 fresh: true,
-                docker: lab.docker.then(|| "microservices-compare".to_owned()),
+                docker: environment.docker.then(|| "microservices-compare".to_owned()),
                 ..StackOptions::default()
             },
         )?;
-        let width = lab.delays.with(&arm.env).width();
+        let width = environment.delays.with(&arm.env).width();
         if arm.mode == Mode::Async {
             narrow(&stack, width)?;
         }
         let (before, servers) = (Stores::new(&stack).before()?, Servers::of(&stack)?);
         let journal = Journal::new(&journals);
         Ok(Self {
-            lab,
+            environment,
             arm,
             stack,
             journal,
@@ -92,14 +92,14 @@ impl<'a> Bench<'a> {
     /// and of the names of its files.
     pub fn offer(&mut self, load: &Load, name: &str, kind: Kind) -> Result<Measured> {
         let mut phase = Phase::start(format!("{}: {name}", self.arm.name), Some(load.seconds));
-        let prefix = format!("{}-{}-{name}", self.lab.stamp, self.arm.name);
-        let delays = self.lab.delays.with(&self.arm.env);
+        let prefix = format!("{}-{}-{name}", self.environment.stamp, self.arm.name);
+        let delays = self.environment.delays.with(&self.arm.env);
         let offer = Offer {
             mode: self.arm.mode,
             load,
             delays: &delays,
-            port_offset: self.lab.port_offset,
-            seed: self.lab.seed,
+            port_offset: self.environment.port_offset,
+            seed: self.environment.seed,
             kind,
             id: &prefix,
             folder: &self.folder,
@@ -108,7 +108,7 @@ impl<'a> Bench<'a> {
         let from = self.journal.poll()?;
         let mut watch =
             Watch::start(&self.stack, Some(Gauges::of(&self.stack, Duration::from_secs(load.seconds))));
-        let samples = self.lab.k6.run(&offer, &mut self.stack, &mut watch, &mut phase)?;
+        let samples = self.environment.k6.run(&offer, &mut self.stack, &mut watch, &mut phase)?;
         phase.done(&samples.progress());
         let drain =
             self.drain(&samples, from, Duration::from_secs(load.drain_limit_seconds()), &mut watch)?;

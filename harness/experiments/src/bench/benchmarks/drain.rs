@@ -6,25 +6,30 @@ use anyhow::{Context, Result};
 
 use super::clicks::{COUNT, SERVICE, s6_async};
 use crate::bench::baseline::Limit;
-use crate::bench::goal::Bound::{AtLeast, AtMost, Exactly};
+use crate::bench::goal::Threshold::{AtLeast, AtMost, Exactly};
 use crate::bench::goal::Unit::{Count, MiB, PerSecond, Us};
-use crate::bench::goal::{Goal, Reading};
-use crate::bench::lab::{Lab, Setup};
+use crate::bench::goal::{Goal, Measurement};
 use crate::bench::processor::Group;
 use crate::bench::sample::Sample;
+use crate::bench::session::{Session, Setup};
 use measure::resource_usage::cpu_of;
 use stack::{Mode, restart, state};
 
 pub const DRAIN: [Goal; 3] = [
-    Goal::share("rows/s stored", PerSecond, "filling", AtLeast(1.2)),
-    Goal::share("rows/s stored", PerSecond, "s6-async", AtLeast(1.0)),
+    Goal::share("rows/s stored", PerSecond, "filling", AtLeast(1.2))
+        .from("a backlog must shrink while clicks arrive; own margin"),
+    Goal::share("rows/s stored", PerSecond, "s6-async", AtLeast(1.0))
+        .from("the consumer must keep up with the service"),
     Goal::beside("rows/s stored", PerSecond, "bulk"),
 ];
 pub const MILLION: [Goal; 5] = [
-    Goal::share("clicks/s, last fifth", PerSecond, "first", AtLeast(0.75)),
-    Goal::share("CPU, broker, last fifth", Us, "first", AtMost(1.25)),
+    Goal::share("clicks/s, last fifth", PerSecond, "first", AtLeast(0.75))
+        .from("own target: a long queue must not slow the broker"),
+    Goal::share("CPU, broker, last fifth", Us, "first", AtMost(1.25))
+        .from("own target: a long queue must not slow the broker"),
     Goal::plain("broker's memory, more", MiB, AtMost(300.0)),
-    Goal::share("rows stored", Count, "published", Exactly(1.0)),
+    Goal::share("rows stored", Count, "published", Exactly(1.0))
+        .from("docs/RELIABILITY.md: each accepted click is stored once"),
     Goal::beside("rows/s stored", PerSecond, "bulk"),
 ];
 
@@ -43,68 +48,68 @@ struct Filled {
     cpu: (f64, f64),
 }
 
-pub fn drain(lab: &mut Lab) -> Result<Vec<Reading>> {
-    let (bulk, direct) = (lab.bulk()?, s6_async(lab)?);
-    let (count, mut filled) = (lab.plan.fill, None);
-    let stored = lab.sample("drain", |lab| {
-        filled = Some(fill(lab, count, "fill")?);
-        empty(lab, count)
+pub fn drain(session: &mut Session) -> Result<Vec<Measurement>> {
+    let (bulk, direct) = (session.bulk()?, s6_async(session)?);
+    let (count, mut filled) = (session.plan.fill, None);
+    let stored = session.sample("drain", |session| {
+        filled = Some(fill(session, count, "fill")?);
+        empty(session, count)
     })?;
     let filled = filled.context("nothing was filled")?.limit;
     Ok(vec![
-        Reading::of(stored.per_second, filled.per_second),
-        Reading::of(stored.per_second, direct.per_second),
-        Reading::of(stored.per_second, bulk.per_second),
+        Measurement::of(stored.per_second, filled.per_second),
+        Measurement::of(stored.per_second, direct.per_second),
+        Measurement::of(stored.per_second, bulk.per_second),
     ])
 }
 
-pub fn million(lab: &mut Lab) -> Result<Vec<Reading>> {
-    let (bulk, count) = (lab.bulk()?, lab.plan.many);
+pub fn million(session: &mut Session) -> Result<Vec<Measurement>> {
+    let (bulk, count) = (session.bulk()?, session.plan.many);
     let mut filled = None;
-    let stored = lab.sample("million, stored", |lab| {
-        filled = Some(fill(lab, count, "million, filled")?);
-        empty(lab, count)
+    let stored = session.sample("million, stored", |session| {
+        filled = Some(fill(session, count, "million, filled")?);
+        empty(session, count)
     })?;
     let Filled { limit, memory, cpu: (first, last), .. } = filled.context("nothing was filled")?;
     let (first_rate, last_rate) = limit.fifths.first().zip(limit.fifths.last()).context("no fifths")?;
     let fifth = count as f64 / limit.fifths.len() as f64;
     Ok(vec![
-        Reading::of(*last_rate, *first_rate),
-        Reading::of(last * 1e6 / fifth, first * 1e6 / fifth),
-        Reading::plain(memory),
-        Reading::of(stored.count as f64, count as f64),
-        Reading::of(stored.per_second, bulk.per_second),
+        Measurement::of(*last_rate, *first_rate),
+        Measurement::of(last * 1e6 / fifth, first * 1e6 / fifth),
+        Measurement::plain(memory),
+        Measurement::of(stored.count as f64, count as f64),
+        Measurement::of(stored.per_second, bulk.per_second),
     ])
 }
 
 /// With nobody there to read. Noted under `name`.
-fn fill(lab: &mut Lab, count: u64, name: &str) -> Result<Filled> {
-    lab.setup(Mode::Async, SERVICE, &Setup::default())?;
-    lab.stop_service(Mode::Async, SERVICE)?;
-    lab.store(Mode::Async)?.run("TRUNCATE analyticsservice.clicks")?;
+fn fill(session: &mut Session, count: u64, name: &str) -> Result<Filled> {
+    session.setup(Mode::Async, SERVICE, &Setup::default())?;
+    session.stop_service(Mode::Async, SERVICE)?;
+    session.store(Mode::Async)?.run("TRUNCATE analyticsservice.clicks")?;
     let args = ["fill", "--queue", "click_tracked_queue", "--in-flight", "256", "--url"];
     let args = args.map(ToOwned::to_owned);
-    let args = [&args[..], &[lab.amqp_url()?, "--count".into(), count.to_string()]].concat();
+    let args = [&args[..], &[session.amqp_url()?, "--count".into(), count.to_string()]].concat();
 
-    let broker = lab.side(Mode::Async)?.stack.pid("rabbitmq")?;
-    let (before, meter) = (memory(broker), lab.meter(Mode::Async, &[]));
+    let broker = session.side(Mode::Async)?.stack.pid("rabbitmq")?;
+    let (before, meter) = (memory(broker), session.meter(Mode::Async, &[]));
     let begun = Instant::now();
     let mut course = vec![(0.0, cpu_of(broker))];
     let limit =
-        lab.ceiling_watched(&args, || course.push((begun.elapsed().as_secs_f64(), cpu_of(broker))))?;
+        session.baseline_watched(&args, || course.push((begun.elapsed().as_secs_f64(), cpu_of(broker))))?;
     course.push((begun.elapsed().as_secs_f64(), cpu_of(broker)));
-    lab.keep(name, limit.sample(meter.end()));
+    session.keep(name, limit.sample(meter.end()));
     let cpu = first_and_last(&limit.fifths, count as f64, &course);
     Ok(Filled { limit, memory: memory(broker) - before, cpu })
 }
 
 /// From the first row until nothing is left.
-fn empty(lab: &mut Lab, count: u64) -> Result<Sample> {
+fn empty(session: &mut Session, count: u64) -> Result<Sample> {
     // It begins before it is ready.
-    let mut meter = lab.meter(Mode::Async, &[]);
-    lab.start_service(Mode::Async, SERVICE, &Setup::default())?;
-    meter.add(Group::Service, lab.side(Mode::Async)?.stack.pid(SERVICE)?);
-    let store = lab.store(Mode::Async)?;
+    let mut meter = session.meter(Mode::Async, &[]);
+    session.start_service(Mode::Async, SERVICE, &Setup::default())?;
+    meter.add(Group::Service, session.side(Mode::Async)?.stack.pid(SERVICE)?);
+    let store = session.store(Mode::Async)?;
     store.settle(COUNT, count, DRAINED_WITHIN)?;
     let (stored, seconds): (i64, f64) = store.row(STORED)?;
     let stored = stored.unsigned_abs();

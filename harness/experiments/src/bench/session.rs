@@ -1,4 +1,4 @@
-//! Both stacks, side by side, and everything that measures them: what a path is given to work with.
+//! Both stacks under observation: what a benchmark works with.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -15,20 +15,20 @@ use super::child;
 use super::processor::{Group, Meter};
 use super::sample::Sample;
 use super::store::Store;
-use super::wrk::{Line, Script, Shot, Wrk};
+use super::wrk::{LoadSpec, Script, Summary, Wrk};
 use measure::host::Servers;
 use measure::load_profile::Delays;
 use measure::progress::Phase;
 use stack::{Mode, Stack, StackOptions, http, signals, start_all, state, state_folder};
 
-/// Times that a sample is measured again because others took the processors, in all.
+/// Samples that are measured again because other programs took the processors, in all.
 const REPEATS: u32 = 10;
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// Whose effects are told one by one: where S5 ends.
+/// Services that keep a journal: S5 ends there.
 const JOURNALED: [&str; 2] = [Service::Order.name(), Service::Inventory.name()];
 
-/// How much is done.
+/// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub rounds: u32,
@@ -42,9 +42,9 @@ pub struct Plan {
 
 /// Where the services are.
 pub struct Programs {
-    /// The ones that are measured.
+    /// The binaries that are measured.
     pub plain: PathBuf,
-    /// A build that can do without a protection.
+    /// Binaries with failpoints, in which a protection can be disabled.
     pub breakable: Option<PathBuf>,
 }
 
@@ -56,7 +56,7 @@ pub struct Setup {
 }
 
 /// One mode, running.
-pub struct Side {
+pub struct Running {
     pub stack: Stack,
     pub store: Store,
     pub servers: Servers,
@@ -64,14 +64,14 @@ pub struct Side {
     pub memory_after_start: f64,
 }
 
-/// What is there before anything runs.
+/// What exists before a stack runs.
 pub struct Tools {
     pub wrk: Wrk,
     pub baseline: Baseline,
     pub programs: Programs,
 }
 
-pub struct Lab {
+pub struct Session {
     pub plan: Plan,
     pub round: u32,
     pub port_offset: u16,
@@ -81,9 +81,9 @@ pub struct Lab {
     /// Logs and journals.
     pub scratch: PathBuf,
     pub samples: Vec<Sample>,
-    /// Names of the samples that the running path has used.
+    /// Names of the samples that the running benchmark has used.
     used: BTreeSet<String>,
-    pub(super) sides: HashMap<Mode, Side>,
+    pub(super) sides: HashMap<Mode, Running>,
     setups: HashMap<(Mode, &'static str), Setup>,
     repeats_left: u32,
     loads: u32,
@@ -101,14 +101,14 @@ impl Setup {
         Self { env: vec![(name.to_owned(), value.to_owned())], breakable: false }
     }
 
-    /// Of the build that can do without, and does.
+    /// Of the build with failpoints, with this protection disabled.
     pub fn without(disabled: Option<Protection>) -> Self {
         let env = disabled.map(|protection| (DISABLED_PROTECTION.to_owned(), protection.name().to_owned()));
         Self { env: env.into_iter().collect(), breakable: true }
     }
 }
 
-/// No delay but the saga's, whose sum the sync mode is held against.
+/// No delay but that of the saga's payment, which limits the sync mode.
 fn delays(plan: &Plan) -> Delays {
     let own = [
         ("EMAIL_DELAY_MS", "0".to_owned()),
@@ -130,7 +130,7 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
-impl Lab {
+impl Session {
     /// Starts empty stacks of these modes.
     pub fn start(
         plan: Plan,
@@ -155,11 +155,11 @@ impl Lab {
                 programs: Some(tools.programs.plain.clone()),
                 ..StackOptions::default()
             };
-            // One after the other: what a service needs to be ready is measured elsewhere.
+            // One after the other: starts at the same time would slow each other.
             for stack in start_all(&[*mode], &options)? {
                 let (store, servers) = (Store::of(&stack)?, Servers::of(&stack)?);
                 let memory_after_start = memory(&stack);
-                sides.insert(*mode, Side { stack, store, servers, memory_after_start });
+                sides.insert(*mode, Running { stack, store, servers, memory_after_start });
             }
         }
         Ok(Self {
@@ -182,7 +182,7 @@ impl Lab {
         self.sides.into_values().try_for_each(|side| side.stack.stop())
     }
 
-    pub fn side(&mut self, mode: Mode) -> Result<&mut Side> {
+    pub fn side(&mut self, mode: Mode) -> Result<&mut Running> {
         self.sides.get_mut(&mode).with_context(|| format!("no {mode} stack runs"))
     }
 
@@ -214,7 +214,7 @@ impl Lab {
 
     // --- services -----------------------------------------------------------------------------------------------
 
-    /// Has a service run as `setup` says; what runs so already goes on.
+    /// Makes a service run with `setup`; one that does already is left alone.
     pub fn setup(&mut self, mode: Mode, service: &'static str, setup: &Setup) -> Result<()> {
         if self.setups.get(&(mode, service)).unwrap_or(&Setup::default()) == setup {
             return Ok(());
@@ -232,12 +232,12 @@ impl Lab {
         }
     }
 
-    /// How long it took to be ready.
+    /// Returns the time until it is ready.
     pub fn start_service(&mut self, mode: Mode, service: &'static str, setup: &Setup) -> Result<Duration> {
         let Programs { plain, breakable } = &self.tools.programs;
         let programs = match (setup.breakable, breakable) {
             (true, Some(breakable)) => breakable.clone(),
-            (true, None) => bail!("the services that can do without a protection were not built"),
+            (true, None) => bail!("the services with failpoints were not built"),
             (false, _) => plain.clone(),
         };
         let (url, agent) = (self.url(mode, service, "/ready"), http::agent(Duration::from_secs(2)));
@@ -259,7 +259,7 @@ impl Lab {
 
     // --- samples ------------------------------------------------------------------------------------------------
 
-    /// Measures once a round, whoever asks; once more if others took the processors meanwhile.
+    /// Measures once a round, however many benchmarks use it; once more if other programs took the processors.
     pub fn sample(
         &mut self,
         name: &str,
@@ -288,7 +288,7 @@ impl Lab {
         Ok(self.keep(name, sample))
     }
 
-    /// Notes a sample of this round; one of the same name is replaced.
+    /// Stores a sample of this round; one of the same name is replaced.
     pub fn keep(&mut self, name: &str, sample: Sample) -> Sample {
         let sample = Sample { name: name.to_owned(), round: self.round, ..sample };
         self.samples.retain(|known| (known.round, known.name.as_str()) != (self.round, name));
@@ -301,17 +301,17 @@ impl Lab {
         self.samples.iter().find(|known| known.round == self.round && known.name == name)
     }
 
-    /// From here on it is another path that uses samples.
+    /// The samples used from here on belong to another benchmark.
     pub fn begin_path(&mut self) {
         self.used.clear();
     }
 
-    /// What is done once takes minutes.
+    /// The benchmarks that run once take minutes.
     pub fn repeat_no_more(&mut self) {
         self.repeats_left = 0;
     }
 
-    /// Why what the path measured in this round must not be used.
+    /// Why the benchmark's samples of this round must not be used.
     pub fn invalid(&self) -> Option<String> {
         let used = self.used.iter().filter_map(|name| self.known(name));
         let reasons =
@@ -320,18 +320,18 @@ impl Lab {
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    /// Whether others took the processors while the path was measured in this round.
+    /// Whether other programs took the processors in one of the benchmark's samples of this round.
     pub fn noisy(&self) -> bool {
         self.used.iter().filter_map(|name| self.known(name)).any(Sample::noisy)
     }
 
-    /// Begins to count processor time. `services`: those of `mode` that are measured; all others stand by.
+    /// Starts counting processor time. `services`: those of `mode` that are measured; all others are idle.
     pub fn meter(&self, mode: Mode, services: &[&str]) -> Meter {
         Meter::start(self.processes(mode, services))
     }
 
     fn processes(&self, mode: Mode, services: &[&str]) -> Vec<(Group, u32)> {
-        let of = |side: &Side| {
+        let of = |side: &Running| {
             let group = |name: &str| match name {
                 _ if side.stack.mode() != mode => Group::Rest,
                 "postgresql" => Group::Database,
@@ -346,12 +346,12 @@ impl Lab {
 
     // --- load ---------------------------------------------------------------------------------------------------
 
-    pub fn wrk(&mut self, shot: &Shot<'_>) -> Result<Line> {
-        let mut command = self.tools.wrk.command(shot)?;
-        Line::parse(&self.run(&mut command, "wrk")?)
+    pub fn wrk(&mut self, spec: &LoadSpec<'_>) -> Result<Summary> {
+        let mut command = self.tools.wrk.command(spec)?;
+        Summary::parse(&self.run(&mut command, "wrk")?)
     }
 
-    /// Tells this load's addresses from those of all others.
+    /// Makes this load's e-mail addresses and workflow ids unique.
     pub fn load_id(&mut self) -> String {
         self.loads += 1;
         format!("{}-{}", self.stamp.to_lowercase(), self.loads)
@@ -362,7 +362,7 @@ impl Lab {
         child::output(command, name, || sides.values_mut().try_for_each(|side| side.stack.check()))
     }
 
-    /// Runs the program of limits.
+    /// Runs a baseline.
     pub fn baseline(&mut self, args: &[String]) -> Result<Limit> {
         let mut command = self.tools.baseline.command(args);
         Limit::parse(&self.run(&mut command, "baseline")?)
@@ -378,65 +378,57 @@ impl Lab {
         Limit::parse(&output)
     }
 
-    // --- limits -------------------------------------------------------------------------------------------------
+    // --- baselines ----------------------------------------------------------------------------------------------
 
     /// Persistent messages that a bare publisher has confirmed, 64 at a time.
     pub fn broker(&mut self) -> Result<Sample> {
-        self.sample("broker", |lab| {
-            let args = ["broker", "--in-flight", "64", "--url"].map(ToOwned::to_owned);
-            let args = [&args[..], &[lab.amqp_url()?], &lab.lasting()].concat();
-            lab.limit(Mode::Async, &args)
-        })
+        let url = self.amqp_url()?;
+        self.limit("broker", Mode::Async, &["broker", "--in-flight", "64"], &url)
     }
 
     /// Rows that bare connections commit, one by one.
     pub fn commit(&mut self, mode: Mode) -> Result<Sample> {
-        self.sample(&format!("commit ({mode})"), |lab| {
-            let args = ["commit", "--connections", "16", "--url"].map(ToOwned::to_owned);
-            let args = [&args[..], &[lab.side(mode)?.stack.database_url()], &lab.lasting()].concat();
-            lab.limit(mode, &args)
-        })
+        let url = self.side(mode)?.stack.database_url();
+        self.limit(&format!("commit ({mode})"), mode, &["commit", "--connections", "16"], &url)
     }
 
     /// Rows that two bare connections store 200 at a time.
     pub fn bulk(&mut self) -> Result<Sample> {
-        self.sample("bulk", |lab| {
-            let args = ["bulk", "--connections", "2", "--rows", "200", "--url"].map(ToOwned::to_owned);
-            let args = [&args[..], &[lab.side(Mode::Async)?.stack.database_url()], &lab.lasting()].concat();
-            lab.limit(Mode::Async, &args)
+        let url = self.side(Mode::Async)?.stack.database_url();
+        self.limit("bulk", Mode::Async, &["bulk", "--connections", "2", "--rows", "200"], &url)
+    }
+
+    fn limit(&mut self, name: &str, mode: Mode, program: &[&str], url: &str) -> Result<Sample> {
+        let seconds = self.plan.seconds.to_string();
+        let args = [program, &["--url", url, "--seconds", &seconds]].concat();
+        let args: Vec<String> = args.into_iter().map(ToOwned::to_owned).collect();
+        self.sample(name, |session| {
+            let meter = session.meter(mode, &[]);
+            let limit = session.baseline(&args)?;
+            Ok(limit.sample(meter.end()))
         })
-    }
-
-    fn lasting(&self) -> [String; 2] {
-        ["--seconds".to_owned(), self.plan.seconds.to_string()]
-    }
-
-    fn limit(&mut self, mode: Mode, args: &[String]) -> Result<Sample> {
-        let meter = self.meter(mode, &[]);
-        let limit = self.baseline(args)?;
-        Ok(limit.sample(meter.end()))
     }
 
     /// Clicks that a bare server answers over so many connections.
     pub fn http(&mut self, connections: u32) -> Result<Sample> {
-        self.sample(&format!("http, c={connections}"), |lab| {
-            let server = lab.tools.baseline.serve(&lab.scratch)?;
-            let mut processes = lab.processes(Mode::Async, &[]);
+        self.sample(&format!("http, c={connections}"), |session| {
+            let server = session.tools.baseline.serve(&session.scratch)?;
+            let mut processes = session.processes(Mode::Async, &[]);
             processes.push((Group::Service, server.pid()));
             let meter = Meter::start(processes);
-            let line = lab.wrk(&Shot {
+            let line = session.wrk(&LoadSpec {
                 url: format!("http://{}/track_click", server.address),
                 script: Script::Click,
                 args: &["0"],
                 connections,
-                seconds: lab.plan.seconds,
+                seconds: session.plan.seconds,
             })?;
             Ok(Sample::of(&line, meter.end()))
         })
     }
 }
 
-/// Where the services of a mode that journal do so.
+/// The folder of a mode's journals.
 pub fn journals(scratch: &Path, mode: Mode) -> PathBuf {
     scratch.join(format!("journal-{mode}"))
 }

@@ -7,9 +7,9 @@ use contract::Protection;
 use super::clicks::{self, Clicks};
 use super::users;
 use crate::bench::goal::Unit::{PerSecond, Us};
-use crate::bench::goal::{Goal, Reading};
-use crate::bench::lab::{Lab, Setup};
+use crate::bench::goal::{Goal, Measurement};
 use crate::bench::sample::Sample;
+use crate::bench::session::{Session, Setup};
 use stack::Mode;
 
 pub const GOALS: [Goal; 10] = [
@@ -25,47 +25,47 @@ pub const GOALS: [Goal; 10] = [
     Goal::beside("user's CPU, no metrics", Us, "with"),
 ];
 
-pub fn measure(lab: &mut Lab) -> Result<Vec<Reading>> {
+pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
     let mut readings = Vec::new();
-    let all = click(lab, None)?;
+    let all = click(session, None)?;
     for protection in [Protection::Confirms, Protection::Metrics] {
-        readings.extend(beside(&click(lab, Some(protection))?, &all));
+        readings.extend(beside(&click(session, Some(protection))?, &all));
     }
-    let all = user(lab, None)?;
+    let all = user(session, None)?;
     for protection in [Protection::Outbox, Protection::Inbox, Protection::Metrics] {
-        readings.extend(beside(&user(lab, Some(protection))?, &all));
+        readings.extend(beside(&user(session, Some(protection))?, &all));
     }
     for service in users::SERVICES.into_iter().chain([clicks::SERVICE]) {
-        lab.setup(Mode::Async, service, &Setup::default())?;
+        session.setup(Mode::Async, service, &Setup::default())?;
     }
     Ok(readings)
 }
 
-fn beside(without: &Sample, with: &Sample) -> [Reading; 2] {
+fn beside(without: &Sample, with: &Sample) -> [Measurement; 2] {
     let cpu = |sample: &Sample| {
         let micros = sample.micros();
         micros.service + micros.broker + micros.database
     };
-    [Reading::of(without.per_second, with.per_second), Reading::of(cpu(without), cpu(with))]
+    [Measurement::of(without.per_second, with.per_second), Measurement::of(cpu(without), cpu(with))]
 }
 
-fn click(lab: &mut Lab, disabled: Option<Protection>) -> Result<Sample> {
-    lab.setup(Mode::Async, clicks::SERVICE, &Setup::without(disabled))?;
-    let clicks = Clicks { seconds: seconds(lab), ..Clicks::of(lab, Mode::Async, 64) };
-    lab.sample(&name("clicks", disabled), |lab| clicks.load(lab))
+fn click(session: &mut Session, disabled: Option<Protection>) -> Result<Sample> {
+    session.setup(Mode::Async, clicks::SERVICE, &Setup::without(disabled))?;
+    let clicks = Clicks { seconds: seconds(session), ..Clicks::of(session, Mode::Async, 64) };
+    session.sample(&name("clicks", disabled), |session| clicks.load(session))
 }
 
-fn user(lab: &mut Lab, disabled: Option<Protection>) -> Result<Sample> {
+fn user(session: &mut Session, disabled: Option<Protection>) -> Result<Sample> {
     for service in users::SERVICES {
-        lab.setup(Mode::Async, service, &Setup::without(disabled))?;
+        session.setup(Mode::Async, service, &Setup::without(disabled))?;
     }
-    let seconds = seconds(lab);
-    lab.sample(&name("users", disabled), |lab| users::load(lab, seconds))
+    let seconds = seconds(session);
+    session.sample(&name("users", disabled), |session| users::load(session, seconds))
 }
 
 /// Many loads, none of which is judged.
-fn seconds(lab: &Lab) -> u64 {
-    (lab.plan.seconds - 1).max(1)
+fn seconds(session: &Session) -> u64 {
+    (session.plan.seconds - 1).max(1)
 }
 
 fn name(what: &str, disabled: Option<Protection>) -> String {
