@@ -14,7 +14,7 @@ RUN --mount=type=cache,id=study-registry,target=/usr/local/cargo/registry,sharin
     rsync --recursive --links --perms --checksum --delete --exclude /target ./ /build/ \
     && host=$(rustc --print host-tuple) \
     && RUSTFLAGS="-C target-feature=+crt-static" cargo build --manifest-path /build/Cargo.toml --release --locked --target "$host" \
-        --workspace --exclude runner --exclude ceilings --no-default-features --features "${MODE:?is sync or async}" \
+        --package '*service' --no-default-features --features "${MODE:?is sync or async}" \
     && mkdir /services \
     && for manifest in *service/Cargo.toml; do cp "/build/target/$host/release/${manifest%/*}" /services/ || exit 1; done
 

@@ -1,0 +1,102 @@
+//! `./study breakeven`: under which conditions which architecture wins.
+//!
+//! In reading order: `plan` (which stack comes when), `session` (all rates and payloads on one), `grid` (what is written
+//! down), `winner` (who is best in a cell), `table` (for the terminal).
+
+pub mod grid;
+pub mod plan;
+pub mod session;
+pub mod table;
+pub mod winner;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use grid::{Cell, Conditions, Grid, Taken};
+use measure::host::Host;
+use measure::load::K6;
+use measure::output_dir::OutputDir;
+use measure::progress;
+use measure::stored::{LARGEST_NUMBER, Stored, read, write};
+use plan::{Plan, Slot};
+use stack::output::say;
+use stack::{Mode, given_path};
+
+#[derive(Args)]
+pub struct BreakevenArgs {
+    /// How often each cell is measured, each time on a stack of its own; one round alone cannot tell a difference
+    /// from noise.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=20))]
+    rounds: u32,
+
+    /// Load in each cell, in each round.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+
+    /// Two service times, two rates, one payload, three receivers: about 3 minutes instead of 20.
+    #[arg(long)]
+    quick: bool,
+
+    /// Where `breakeven.json` goes, such as the folder of a comparison, whose report then shows it;
+    /// `results/breakeven-<UTC time>` if not said.
+    #[arg(long, value_parser = given_path(), value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Decides which arm begins, and which products are changed.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=LARGEST_NUMBER))]
+    seed: u64,
+}
+
+pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
+    let output = OutputDir::new("breakeven-", args.out.as_deref())?;
+    let path = Grid::path(&output.dir);
+    // An earlier one is replaced, something else is not.
+    read::<Grid>(&path)?;
+    let k6 = K6::find()?;
+    output.check(&[Mode::Sync, Mode::Async], port_offset)?;
+    let host = Host::read(&k6.version, None);
+    let environment = output.environment(k6, port_offset, args.seed);
+    let plan = if args.quick { Plan::quick() } else { Plan::full() };
+    let slots = plan.slots(args.rounds, args.seed);
+    eprintln!("{} stacks, {} on {}", slots.len(), plan.size(), host.line());
+    let mut grid = Grid {
+        version: Grid::VERSION,
+        started: output.started.clone(),
+        host,
+        seconds: args.seconds,
+        arms: plan::ARMS.map(|arm| arm.name.to_owned()).into(),
+        cells: Vec::new(),
+    };
+    let begun = Instant::now();
+    for (done, slot) in slots.iter().enumerate() {
+        let left = left(&plan, &slots, done, args.seconds, begun);
+        eprintln!("stack {} of {}, {slot}: {}", done + 1, slots.len(), progress::left(left));
+        for (conditions, taken) in session::measure(&environment, &output, &plan, slot, args.seconds)? {
+            add(&mut grid, conditions, &slot.arm.name, taken);
+        }
+        // After each: a run that is cut off later loses nothing.
+        write(&path, &grid)?;
+    }
+    let text = format!("\n{}\nResults: {}\n", table::text(&grid), path.display());
+    say(&text)
+}
+
+fn add(grid: &mut Grid, conditions: Conditions, arm: &str, taken: Taken) {
+    let cells = &mut grid.cells;
+    let known = cells.iter().position(|cell| cell.conditions == conditions);
+    let index = known.unwrap_or_else(|| {
+        cells.push(Cell { conditions, taken: std::collections::BTreeMap::new() });
+        cells.len() - 1
+    });
+    cells[index].taken.entry(arm.to_owned()).or_default().push(taken);
+}
+
+/// Seconds, as planned, or in proportion to how long it took so far.
+fn left(plan: &Plan, slots: &[Slot], done: usize, seconds: u64, begun: Instant) -> u64 {
+    let planned = |slots: &[Slot]| slots.iter().map(|slot| plan.seconds(slot, seconds)).sum::<u64>();
+    let (before, after) = (planned(&slots[..done]), planned(&slots[done..]));
+    (after * begun.elapsed().as_secs()).checked_div(before).unwrap_or(after)
+}

@@ -1,0 +1,93 @@
+//! Under which conditions the figures were measured, in words.
+
+use contract::Scenario;
+
+use crate::results::Results;
+use measure::analysis::statistics::Analysis;
+use measure::record::Run;
+
+/// Share of all processors that other programs may take before it is mentioned.
+const QUIET: f64 = 0.05;
+
+/// One line.
+pub fn what(results: &Results, analysis: &Analysis) -> String {
+    let plan = &results.plan;
+    let arms: Vec<String> = plan
+        .arms
+        .iter()
+        .zip(&analysis.runs)
+        .map(|(arm, runs)| format!("{} ({runs} {})", arm.name, if *runs == 1 { "run" } else { "runs" }))
+        .collect();
+    let host = &plan.host;
+    format!(
+        "{}, {}: profile {}, {} s of load in each run, on {} cores ({}), {} GiB, revision {}",
+        plan.started,
+        arms.join(" against "),
+        plan.profile,
+        plan.load.seconds,
+        host.cores,
+        host.cpu,
+        host.memory_gib,
+        host.revision
+    )
+}
+
+/// `None` if nobody else took much of it.
+pub fn noisy(runs: &[Run]) -> Option<String> {
+    let loud = |run: &&Run| run.watched.others.is_some_and(|share| share > QUIET);
+    let numbers: Vec<String> = runs.iter().filter(loud).map(|run| (run.slot + 1).to_string()).collect();
+    let most = runs.iter().filter_map(|run| run.watched.others).fold(0.0, f64::max);
+    (!numbers.is_empty()).then(|| {
+        let (run, numbers) = (if numbers.len() == 1 { "run" } else { "runs" }, numbers.join(", "));
+        format!("Other programs took up to {:.0} % of the processors ({run} {numbers}), which widens the intervals.", most * 100.0)
+    })
+}
+
+pub fn conditions(results: &Results) -> Vec<(&'static str, String)> {
+    let plan = &results.plan;
+    let host = &plan.host;
+    let rate = |(scenario, rate): (&Scenario, &String)| {
+        let unit = if rate.contains('/') { "" } else { "/s" };
+        format!("{scenario} {rate}{unit}")
+    };
+    let rates = |rates: &std::collections::BTreeMap<Scenario, String>| {
+        rates.iter().map(rate).collect::<Vec<_>>().join(", ")
+    };
+    let burst = plan.load.burst.as_ref().map_or(String::new(), |burst| {
+        format!("; after {} s, for {} s: {}", burst.after, burst.seconds, rates(&burst.rates))
+    });
+    let settings: Vec<String> =
+        plan.settings.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let own = plan.arms.iter().filter(|arm| !arm.env.is_empty()).map(|arm| {
+        let env: Vec<String> = arm.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{} has {}", arm.name, env.join(", "))
+    });
+    let own: Vec<String> = own.collect();
+    let order: Vec<&str> = plan.slots().map(|slot| slot.arm.name.as_str()).collect();
+    let place = match &host.engine {
+        Some(engine) => format!("in containers of Docker {engine}, with the limits of the compose files"),
+        None => "processes on one machine".to_owned(),
+    };
+    let load = &plan.load;
+    vec![
+        (
+            "Machine",
+            format!(
+                "{} cores ({}), {} GiB, Linux {}; load generator, services and servers share it",
+                host.cores, host.cpu, host.memory_gib, host.kernel
+            ),
+        ),
+        ("Build", format!("revision {} ({} build), {place}, k6 {}", host.revision, host.build, host.k6)),
+        ("Arrivals", format!("{}{burst}", rates(&load.rates))),
+        (
+            "Length",
+            format!(
+                "{} s of warm-up (dropped), {} s of load, {} s of each scenario alone for its cost",
+                load.warm_up_seconds, load.seconds, load.cost_seconds
+            ),
+        ),
+        ("Settings", [settings, own].concat().join(", ")),
+        ("Order of runs", order.join(", ")),
+        ("Seed", plan.seed.to_string()),
+    ]
+}

@@ -1,0 +1,167 @@
+//! The ledger, read back: each operation with what was answered, and what the client may rely on.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::ledger::{Kind, Line, Operation, Outcome, Verdict};
+
+/// What an operation came to, as far as the client knows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fate {
+    /// With the body of the answer.
+    Accepted(Value),
+    Failed,
+    Rejected(u16),
+    /// Nobody listened, or 503, and it was not asked again.
+    Refused,
+    Unknown,
+}
+
+/// One operation from the first attempt to the last.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub operation: Operation,
+    pub attempts: u32,
+    pub fate: Fate,
+    /// Before or at the end there was an attempt of which nobody knows what came of it.
+    pub unknown: bool,
+    /// An answer said that nothing was sent, or 503, in every attempt so far.
+    pub not_sent: bool,
+}
+
+impl Record {
+    pub fn new(operation: Operation) -> Record {
+        Record { operation, attempts: 0, fate: Fate::Unknown, unknown: false, not_sent: true }
+    }
+
+    fn answered(&mut self, outcome: &Outcome) {
+        let verdict = outcome.verdict(self.operation.kind);
+        self.not_sent &= *outcome == Outcome::ConnectionRefused;
+        self.unknown |= verdict == Verdict::Unknown;
+        self.fate = match (verdict, outcome) {
+            (Verdict::Accepted, Outcome::Status { body, .. }) => Fate::Accepted(body.clone()),
+            (Verdict::Failed, _) => Fate::Failed,
+            (Verdict::Rejected, Outcome::Status { status, .. }) => Fate::Rejected(*status),
+            (Verdict::Refused, _) => Fate::Refused,
+            _ => Fate::Unknown,
+        };
+    }
+
+    /// The answer, if the operation was accepted.
+    pub fn accepted(&self) -> Option<&Value> {
+        if let Fate::Accepted(body) = &self.fate { Some(body) } else { None }
+    }
+
+    /// A call to a peer failed, and the answer says so.
+    pub fn warned(&self) -> bool {
+        self.accepted().is_some_and(|body| body.get("warnings").is_some())
+    }
+
+    /// The id of the order that was answered.
+    pub fn order(&self) -> Option<i64> {
+        let body = self.accepted()?;
+        body["id"].as_i64().or_else(|| body["detail"]["order_id"].as_i64())
+    }
+
+    /// For a person: what to search the ledger and the logs for.
+    pub fn name(&self) -> String {
+        format!("{} ({})", self.operation.workflow(), self.operation.body)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub records: BTreeMap<u64, Record>,
+    /// Answers by status or kind of failure.
+    pub answers: BTreeMap<String, u64>,
+    /// The first answers with status 500.
+    pub answers_500: Vec<String>,
+}
+
+impl History {
+    pub fn read(path: &Path) -> Result<History> {
+        let file = File::open(path).with_context(|| format!("cannot read the ledger {}", path.display()))?;
+        let mut history = History::default();
+        for (number, line) in BufReader::new(file).lines().enumerate() {
+            let line = serde_json::from_str(&line?).with_context(|| {
+                format!("line {} of the ledger {} is damaged", number + 1, path.display())
+            })?;
+            history.add(line);
+        }
+        Ok(history)
+    }
+
+    pub fn add(&mut self, line: Line) {
+        match line {
+            Line::Asked { id, attempt, operation, .. } => {
+                if let Some(operation) = operation {
+                    self.records.insert(id, Record::new(operation));
+                }
+                if let Some(record) = self.records.get_mut(&id) {
+                    record.attempts = attempt;
+                }
+            }
+            Line::Answered { at_ms, id, outcome, .. } => {
+                *self.answers.entry(outcome.label()).or_default() += 1;
+                let Some(record) = self.records.get_mut(&id) else { return };
+                record.answered(&outcome);
+                if matches!(outcome, Outcome::Status { status: 500, .. }) {
+                    self.answers_500.push(format!("{} at {at_ms} ms", record.name()));
+                }
+            }
+            Line::Begin { .. } | Line::Fault { .. } | Line::End { .. } => {}
+        }
+    }
+
+    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Record> {
+        self.records.values().filter(move |record| record.operation.kind == kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(status: u16) -> Outcome {
+        Outcome::Status { status, retry_after: false, replayed: false, body: json!({"id": 8}) }
+    }
+
+    fn record(outcomes: &[Outcome]) -> Record {
+        let operation = Operation {
+            id: 5,
+            kind: Kind::Order,
+            service: "orderservice".into(),
+            put: false,
+            path: "/create_order".into(),
+            key: Some("k".into()),
+            body: json!({}),
+        };
+        let mut history = History::default();
+        for (n, outcome) in (1..).zip(outcomes) {
+            let operation = (n == 1).then(|| operation.clone());
+            history.add(Line::Asked { at_ms: 0, id: 5, attempt: n, operation });
+            history.add(Line::Answered { at_ms: 0, id: 5, attempt: n, outcome: outcome.clone() });
+        }
+        history.records.remove(&5).unwrap()
+    }
+
+    #[test]
+    fn a_lost_answer_and_a_repetition_make_one_accepted_operation_that_was_unknown() {
+        let record = record(&[Outcome::Reset, status(202)]);
+        assert!(record.unknown && !record.not_sent);
+        assert_eq!((record.attempts, record.order()), (2, Some(8)));
+    }
+
+    #[test]
+    fn what_nobody_listened_to_is_refused_and_was_not_sent() {
+        let record = record(&[Outcome::ConnectionRefused]);
+        assert_eq!((record.fate, record.unknown, record.not_sent), (Fate::Refused, false, true));
+    }
+}

@@ -1,0 +1,280 @@
+//! Breaks what the schedule says, one thing at a time, and notes how long that was felt. Runs on the thread that started
+//! the stack, whose end would be the end of what it starts.
+//!
+//! How each fault is done: `processes`, `servers`, `queues`.
+
+mod management;
+mod processes;
+mod queues;
+mod servers;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Result;
+use contract::Service;
+use serde::Serialize;
+
+use super::generator::{Load, Random};
+use super::probe::{Prober, Watch};
+use super::progress::Progress;
+use super::proxy::{Condition, Proxy};
+use super::schedule::{Action, Planned};
+use super::topology::{BROKER, DATABASE};
+use management::Management;
+use stack::{Stack, signals};
+
+/// What has not recovered by then has not.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+
+/// One fault as it took place. Times are seconds since the load began.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FaultRecord {
+    /// As in the catalogue.
+    pub name: String,
+    /// A service, a server, a link or a queue.
+    pub target: String,
+    /// What was drawn, and what came of it.
+    pub detail: String,
+    pub began: f64,
+    /// When it was lifted: the process runs again, the network flows again.
+    pub ended: f64,
+    /// How long `/ready` of one of the affected services was not 200, from the first to the last time it was asked.
+    pub unavailable_seconds: f64,
+    /// From `ended` until every affected service is ready and a request has been accepted; `None` if that did not
+    /// come within the limit.
+    pub recovered_after_seconds: Option<f64>,
+    /// Processes of services that were ended by force, or aborted at a failpoint.
+    pub kills: u32,
+    /// Of a backlog: events that were applied per second once the consumer ran again.
+    pub drained_per_second: Option<f64>,
+}
+
+/// What a fault's own code tells of it.
+#[derive(Default)]
+struct Felt {
+    detail: String,
+    kills: u32,
+    drained_per_second: Option<f64>,
+}
+
+impl Felt {
+    fn of(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..Self::default() }
+    }
+
+    fn killed(detail: impl Into<String>) -> Self {
+        Self { kills: 1, ..Self::of(detail) }
+    }
+}
+
+/// What a run leaves for the checker.
+#[derive(Default)]
+pub struct Deeds {
+    pub records: Vec<FaultRecord>,
+    /// Queue and message id.
+    pub poison: Vec<(String, String)>,
+    /// Services that ended although nobody ended them.
+    pub crashes: Vec<String>,
+    /// Services that were asked to end, and those of them that did not do so in order.
+    pub stops: u64,
+    pub disorderly: Vec<String>,
+    pub last_ended: Option<SystemTime>,
+}
+
+pub struct Nemesis<'a> {
+    stack: &'a mut Stack,
+    load: &'a Load,
+    proxy: &'a Proxy,
+    prober: &'a Prober,
+    show: &'a Progress,
+    management: Option<Management>,
+    /// Of the ids of poison.
+    random: Random,
+    began: Instant,
+    /// Shown while it goes on.
+    current: String,
+    deeds: Deeds,
+}
+
+impl<'a> Nemesis<'a> {
+    pub fn new(
+        stack: &'a mut Stack,
+        load: &'a Load,
+        proxy: &'a Proxy,
+        (prober, show): (&'a Prober, &'a Progress),
+        (seed, began): (u64, Instant),
+    ) -> Result<Self> {
+        let management = Management::of(stack);
+        let random = Random::new(seed, 1);
+        let current = "load".to_owned();
+        let deeds = Deeds::default();
+        let mut nemesis =
+            Self { stack, load, proxy, prober, show, management, random, began, current, deeds };
+        for service in Service::ALL {
+            nemesis.lives(service.name())?;
+        }
+        Ok(nemesis)
+    }
+
+    pub fn deeds(self) -> Deeds {
+        self.deeds
+    }
+
+    /// Waits, breaks something, mends it, and waits until that is no longer felt.
+    pub fn strike(&mut self, planned: &Planned) -> Result<()> {
+        self.current = "load".to_owned();
+        self.wait(planned.rest)?;
+        self.revive()?;
+        let (name, (target, services)) = (planned.fault.name(), aim(&planned.action));
+        self.current = format!("{name}, {target}");
+        self.load.note_fault(&format!("{name}, {target}: begins"));
+        let watch = Watch::start(services.iter().map(|service| self.stack.url(service)).collect());
+        let began = self.seconds();
+        let felt = self.act(&planned.action)?;
+        let (lifted, ended) = (Instant::now(), self.seconds());
+        self.deeds.last_ended = Some(SystemTime::now());
+        self.load.note_fault(&format!("{name}, {target}: lifted"));
+        let recovered_after_seconds = self.recovered(&watch, lifted)?;
+        let record = FaultRecord {
+            name,
+            target,
+            detail: felt.detail,
+            began,
+            ended,
+            unavailable_seconds: watch.unavailable_seconds(),
+            recovered_after_seconds,
+            kills: felt.kills,
+            drained_per_second: felt.drained_per_second,
+        };
+        self.show.line(&line(&record));
+        self.deeds.records.push(record);
+        Ok(())
+    }
+
+    fn act(&mut self, action: &Action) -> Result<Felt> {
+        match *action {
+            Action::Kill { service, down } => self.kill(service, down),
+            Action::Failpoint { service, point, passing } => self.failpoint(service, point, passing),
+            Action::Pause { service, seconds } => self.pause(service, seconds),
+            Action::Restart { service } => self.restart(service),
+            Action::Duplicates { seconds } => self.duplicates(seconds),
+            Action::BrokerKill { down } => self.broker_kill(down),
+            Action::BrokerMemory { seconds } => self.alarm(
+                &["set_vm_memory_high_watermark", "0"],
+                &["set_vm_memory_high_watermark", "0.4"],
+                seconds,
+            ),
+            Action::BrokerDisk { seconds } => self.alarm(
+                &["set_disk_free_limit", "1000000000000000"],
+                &["set_disk_free_limit", "50000000"],
+                seconds,
+            ),
+            Action::ConnectionsClosed => self.connections_closed(),
+            Action::DatabaseKill => self.database_kill(),
+            Action::BackendsTerminated { service } => self.backends_terminated(service),
+            Action::MissingQueue { queue, seconds } => self.missing_queue(queue, seconds),
+            Action::QueueDeleted { queue } => self.queue_deleted(queue),
+            Action::Poison => self.poison(),
+            Action::Backlog { queue, seconds } => self.backlog(queue, seconds),
+            Action::NetCut { link, seconds } => self.net(link, Condition::Cut, seconds),
+            Action::NetBlackhole { link, seconds } => self.net(link, Condition::Blackhole, seconds),
+            Action::NetDelay { link, seconds, ms } => {
+                self.net(link, Condition::Delay(Duration::from_millis(ms)), seconds)
+            }
+            Action::NetReset { link, seconds } => self.net_resets(link, seconds),
+            Action::None { seconds } => self.wait(seconds).map(|()| Felt::of(format!("{seconds:.0} s"))),
+        }
+    }
+
+    /// Seconds until all are ready and somebody's request was accepted.
+    fn recovered(&mut self, watch: &Watch, lifted: Instant) -> Result<Option<f64>> {
+        let accepted = self.load.progress().accepted;
+        while !watch.ready_since(lifted) || self.load.progress().accepted == accepted {
+            if lifted.elapsed() > RECOVERY_LIMIT {
+                return Ok(None);
+            }
+            self.wait(POLL.as_secs_f64())?;
+            self.revive()?;
+        }
+        Ok(Some(lifted.elapsed().as_secs_f64()))
+    }
+
+    /// Starts again each service that ended by itself, and does not forget it. A server that did so is nothing to go on with.
+    fn revive(&mut self) -> Result<()> {
+        self.stack.check_servers()?;
+        for ended in self.stack.ended()? {
+            let at = self.seconds();
+            self.deeds.crashes.push(format!(
+                "{at:.1} s, during or after {}: {} ended by itself ({}); its log ends:{}",
+                self.current, ended.name, ended.status, ended.log_tail
+            ));
+            self.show.line(&format!("{} ended by itself ({})", ended.name, ended.status));
+            self.prober.down(&ended.name);
+            self.start(&ended.name, &[])?;
+        }
+        Ok(())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Ends early, with an error, on Ctrl-C.
+    fn wait(&self, seconds: f64) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs_f64(seconds);
+        loop {
+            let progress = self.load.progress();
+            self.show.now(&format!(
+                "{} faults done, {} accepted; now: {}",
+                self.deeds.records.len(),
+                progress.accepted,
+                self.current
+            ));
+            let left = until.saturating_duration_since(Instant::now());
+            signals::pause(left.min(POLL))?;
+            if left <= POLL {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn line(record: &FaultRecord) -> String {
+    let FaultRecord { name, target, detail, began, unavailable_seconds, recovered_after_seconds, .. } =
+        record;
+    let recovered = match recovered_after_seconds {
+        Some(seconds) => format!("recovered after {seconds:.1} s"),
+        None => "NOT RECOVERED".to_owned(),
+    };
+    format!("{began:7.1} s  {name:<19} {target}: {detail}; not ready {unavailable_seconds:.1} s, {recovered}")
+}
+
+/// What a fault aims at, and the services that feel it.
+fn aim(action: &Action) -> (String, Vec<&'static str>) {
+    let all = || Service::ALL.map(Service::name).to_vec();
+    match *action {
+        Action::Kill { service, .. }
+        | Action::Failpoint { service, .. }
+        | Action::Pause { service, .. }
+        | Action::Restart { service }
+        | Action::BackendsTerminated { service: Some(service) } => (service.to_owned(), vec![service]),
+        Action::MissingQueue { queue, .. } | Action::QueueDeleted { queue } => {
+            (queue.name.to_owned(), vec![queue.writer, queue.reader])
+        }
+        Action::Backlog { queue, .. } => (queue.name.to_owned(), vec![queue.reader]),
+        Action::NetCut { link, .. }
+        | Action::NetReset { link, .. }
+        | Action::NetDelay { link, .. }
+        | Action::NetBlackhole { link, .. } => (format!("{} -> {}", link.from, link.to), vec![link.from]),
+        Action::DatabaseKill => (DATABASE.to_owned(), all()),
+        Action::BrokerKill { .. }
+        | Action::BrokerMemory { .. }
+        | Action::BrokerDisk { .. }
+        | Action::ConnectionsClosed => (BROKER.to_owned(), all()),
+        Action::BackendsTerminated { service: None }
+        | Action::Duplicates { .. }
+        | Action::Poison
+        | Action::None { .. } => ("all services".to_owned(), all()),
+    }
+}

@@ -1,0 +1,167 @@
+//! Queues: deleted, missing, filled with what nobody can read, piled up.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use contract::events::{RETRY_DELAYS, queues, retry_queue};
+
+use super::management::Management;
+use super::{Felt, Nemesis, POLL};
+use crate::proxy::Condition;
+use crate::topology::{BROKER, Link, Queue};
+use stack::http;
+use stack::metrics::sum;
+
+/// The broker counts every five seconds: a queue is empty when it was found so for longer.
+const COUNTED_EVERY: Duration = Duration::from_millis(5500);
+const EMPTY_LIMIT: Duration = Duration::from_secs(16);
+/// Of what is to pile up at the held writer: less than it takes the broker to give it up.
+const PILE: f64 = 4.0;
+/// In which the writer works off what has piled up, with its outbox closed.
+const BURST_AFTER: f64 = 1.5;
+const DECLARE_LIMIT: Duration = Duration::from_secs(15);
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+
+impl Nemesis<'_> {
+    pub(super) fn management(&self) -> Result<&Management> {
+        self.management.as_ref().context("sync mode has no broker")
+    }
+
+    /// Holds the writer and deletes the queue when all that was in it is done; false, with the writer held, if it does
+    /// not empty. What waits to be tried again would come back to a queue that is gone, so there must be none.
+    fn empties(&mut self, queue: Queue) -> Result<bool> {
+        self.prober.down(queue.writer);
+        self.stack.hold(queue.writer)?;
+        let began = Instant::now();
+        let mut empty_since = None;
+        loop {
+            let mut waiting = 0;
+            for name in RETRY_DELAYS.map(retry_queue).into_iter().chain([queue.name.to_owned()]) {
+                waiting += self.management()?.messages(&name)?.unwrap_or(0);
+            }
+            if waiting > 0 {
+                empty_since = None;
+            } else if empty_since.get_or_insert_with(Instant::now).elapsed() > COUNTED_EVERY {
+                return Ok(true);
+            }
+            if began.elapsed() > EMPTY_LIMIT {
+                return Ok(false);
+            }
+            self.wait(0.2)?;
+        }
+    }
+
+    fn let_go(&mut self, service: &str) -> Result<()> {
+        self.stack.resume(service)?;
+        self.lives(service)
+    }
+
+    pub(super) fn missing_queue(&mut self, queue: Queue, seconds: f64) -> Result<Felt> {
+        if !self.empties(queue)? {
+            self.let_go(queue.writer)?;
+            return Ok(Felt::of("did not empty, so it was not deleted"));
+        }
+        self.wait(PILE)?;
+        self.prober.down(queue.reader);
+        self.stack.kill_service(queue.reader)?;
+        self.management()?.delete(queue.name)?;
+        // What has piled up is to reach the broker in one burst: the more messages are under way together, the more there
+        // are to be mistaken for each other.
+        let link = Link { from: queue.writer, to: BROKER };
+        self.proxy.set(link, Condition::Blackhole);
+        self.let_go(queue.writer)?;
+        self.wait(BURST_AFTER)?;
+        self.proxy.set(link, Condition::Pass);
+        self.wait(seconds)?;
+        self.start(queue.reader, &[])?;
+        Ok(Felt::killed(format!("{} wrote into nothing for {seconds:.1} s", queue.writer)))
+    }
+
+    pub(super) fn queue_deleted(&mut self, queue: Queue) -> Result<Felt> {
+        if !self.empties(queue)? {
+            self.let_go(queue.writer)?;
+            return Ok(Felt::of("did not empty, so it was not deleted"));
+        }
+        self.management()?.delete(queue.name)?;
+        let deleted = Instant::now();
+        let mut there = false;
+        while !there && deleted.elapsed() < DECLARE_LIMIT {
+            self.wait(POLL.as_secs_f64())?;
+            there = self.management()?.is_bound(queue)?;
+        }
+        let seconds = deleted.elapsed().as_secs_f64();
+        self.let_go(queue.writer)?;
+        Ok(Felt::of(match there {
+            true => format!("{} declared it again after {seconds:.1} s", queue.reader),
+            false => format!("{} did not declare it again", queue.reader),
+        }))
+    }
+
+    /// Two for each queue: no JSON at all, and JSON of another kind.
+    pub(super) fn poison(&mut self) -> Result<Felt> {
+        for queue in queues::ALL {
+            self.publish_poison(queue.name)?;
+            self.publish_poison(queue.name)?;
+        }
+        Ok(Felt::of(format!("{} messages in {} queues", 2 * queues::ALL.len(), queues::ALL.len())))
+    }
+
+    pub(super) fn publish_poison(&mut self, queue: &str) -> Result<()> {
+        let mut part = |bits: u32| self.random.below(1 << bits);
+        let id = format!(
+            "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+            part(32),
+            part(16),
+            part(12),
+            part(12),
+            part(48)
+        );
+        let payload = if part(1) == 0 { "this is no event" } else { "{\"user_id\":\"nobody\"}" };
+        self.management()?.publish(queue, &id, payload)?;
+        self.deeds.poison.push((queue.to_owned(), id));
+        Ok(())
+    }
+
+    pub(super) fn backlog(&mut self, queue: Queue, seconds: f64) -> Result<Felt> {
+        let before = self.consumed(queue)?;
+        self.prober.down(queue.reader);
+        self.stack.hold(queue.reader)?;
+        self.wait(seconds)?;
+        let waiting = self.management()?.messages(queue.name)?.unwrap_or(0);
+        self.let_go(queue.reader)?;
+        let resumed = Instant::now();
+        // A question may be too early for a process that has a minute to make up for.
+        let mut done = 0;
+        while done < waiting && resumed.elapsed() < DRAIN_LIMIT {
+            self.wait(POLL.as_secs_f64())?;
+            done = self.consumed(queue).map_or(done, |now| now.saturating_sub(before));
+        }
+        let drained = (done >= waiting).then(|| waiting as f64 / resumed.elapsed().as_secs_f64());
+        Ok(Felt {
+            detail: format!("held {seconds:.0} s, {waiting} events waited, {done} done"),
+            drained_per_second: drained,
+            ..Felt::default()
+        })
+    }
+
+    /// Events of this queue that its reader has done with since it started.
+    fn consumed(&self, queue: Queue) -> Result<u64> {
+        let agent = http::agent(Duration::from_secs(2));
+        let (_, text) = http::get_once(&agent, &format!("{}/metrics", self.stack.url(queue.reader)))?;
+        Ok(sum(&text, "events_consumed_total", &format!("queue=\"{}\"", queue.name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_outcomes_of_one_queue_are_added_up() {
+        let text = "# TYPE events_consumed_total counter\n\
+            events_consumed_total{outcome=\"duplicate\",queue=\"a_queue\"} 2\n\
+            events_consumed_total{outcome=\"ok\",queue=\"a_queue\"} 40\n\
+            events_consumed_total{outcome=\"ok\",queue=\"b_queue\"} 7\n";
+        assert_eq!(sum(text, "events_consumed_total", "queue=\"a_queue\""), 42);
+    }
+}

@@ -1,0 +1,77 @@
+//! After a load: waits until everything that was accepted has ended, and, before a stack ends, until the broker
+//! holds nothing more. Gives up at a deadline; what is then still open is a result, not an error.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::journal::Journal;
+use super::outcomes;
+use super::progress::Phase;
+use super::queues::{queues, queues_url};
+use super::resource_usage::Watch;
+use super::samples::Answer;
+use stack::{Stack, http, signals};
+
+/// What the journals tell as done is acknowledged; the broker's figures follow it by ten seconds at most.
+const COUNTED_WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drain {
+    pub seconds: f64,
+    /// Accepted workflows without all of their final effects at the end of the wait.
+    pub open: u64,
+    /// Messages still in queues, and messages set aside as undeliverable.
+    pub queued: u64,
+    pub dead: u64,
+}
+
+/// What is waited for.
+pub struct Accepted<'a> {
+    pub answers: &'a [Answer],
+    /// Where in the journals their effects begin.
+    pub from: usize,
+    /// Receivers that S3 tells.
+    pub width: usize,
+}
+
+/// Until every accepted workflow has its final effects.
+pub fn wait(
+    stack: &mut Stack,
+    journal: &mut Journal,
+    accepted: &Accepted<'_>,
+    limit: Duration,
+    watch: &mut Watch,
+    phase: &mut Phase,
+) -> Result<Drain> {
+    let started = Instant::now();
+    let mut drain = Drain::default();
+    loop {
+        stack.check()?;
+        watch.tick(None);
+        journal.poll()?;
+        drain.open = outcomes::open(accepted.answers, &journal.entries[accepted.from..], accepted.width);
+        drain.seconds = started.elapsed().as_secs_f64();
+        if drain.open == 0 || started.elapsed() > limit {
+            return Ok(drain);
+        }
+        phase.tick(&format!("{} workflows open", drain.open));
+        signals::pause(Duration::from_millis(100))?;
+    }
+}
+
+/// Until the broker says that its queues are empty: it counts them every few seconds.
+pub fn wait_for_queues(stack: &mut Stack, drain: &mut Drain, phase: &mut Phase) -> Result<()> {
+    let Some(url) = queues_url(stack) else { return Ok(()) };
+    let (started, agent) = (Instant::now(), http::agent(Duration::from_secs(5)));
+    loop {
+        stack.check()?;
+        (drain.queued, drain.dead) = queues(&url, &agent)?;
+        if drain.queued == 0 || started.elapsed() > COUNTED_WITHIN {
+            return Ok(());
+        }
+        phase.tick(&format!("{} messages queued", drain.queued));
+        signals::pause(Duration::from_millis(250))?;
+    }
+}

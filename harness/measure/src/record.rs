@@ -1,0 +1,313 @@
+//! What is written down: the plan of a comparison (`plan.json`), and each finished run (`runs/NN-ARM/run.json`). A
+//! report is made from these alone, so it can be made again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use contract::Scenario;
+use serde::{Deserialize, Serialize};
+
+use super::crosscheck::CrossCheck;
+use super::drain::Drain;
+use super::host::{Host, Servers};
+use super::load_profile::{Delays, Load};
+use super::outcomes::Outcome;
+use super::resource_usage::{Parts, Watched};
+use super::stored::{Stored, all_different, not_negative, plain_name, read, within};
+use stack::Mode;
+
+/// Of an arm there are at most 100.
+const MOST_RUNS: usize = 200;
+/// Of one run; there are fewer than ten kinds.
+const MOST_CHECKS: usize = 1000;
+
+/// What is compared with what: usually the two modes; the same mode twice to see what the comparison makes of no
+/// difference; one mode under two settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    pub name: String,
+    pub mode: Mode,
+    /// Settings of its services that the others do not have.
+    pub env: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub version: u32,
+    /// Names the comparison and begins the ids of its workflows.
+    pub stamp: String,
+    /// UTC, for people.
+    pub started: String,
+    pub profile: String,
+    pub load: Load,
+    pub seed: u64,
+    pub arms: Vec<Arm>,
+    /// Index into `arms` of each run, in their order.
+    pub order: Vec<usize>,
+    pub settings: Delays,
+    pub host: Host,
+    pub docker: bool,
+}
+
+/// A run that is planned.
+#[derive(Clone, Copy)]
+pub struct Slot<'a> {
+    /// From 0 on, the place in the plan's order.
+    pub at: usize,
+    pub arm: &'a Arm,
+}
+
+impl Slot<'_> {
+    /// Where its files are.
+    pub fn folder(&self, dir: &Path) -> PathBuf {
+        dir.join("runs").join(format!("{:02}-{}", self.at + 1, self.arm.name))
+    }
+
+    pub fn file(&self, dir: &Path) -> PathBuf {
+        self.folder(dir).join("run.json")
+    }
+}
+
+impl Plan {
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("plan.json")
+    }
+
+    /// # Errors
+    /// When the folder holds no comparison, or one that cannot be used.
+    pub fn read(dir: &Path) -> Result<Self> {
+        read(&Self::path(dir))?
+            .with_context(|| format!("{} holds no comparison: there is no plan.json", dir.display()))
+    }
+
+    /// All runs in their order.
+    pub fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        let slot = |(at, arm): (usize, &usize)| Some(Slot { at, arm: self.arms.get(*arm)? });
+        self.order.iter().enumerate().filter_map(slot)
+    }
+
+    /// Scenarios without a single answer stand in a run's results, too.
+    pub fn complete(&self, scenarios: &mut BTreeMap<Scenario, Outcome>) {
+        for scenario in self.load.rates.keys() {
+            scenarios.entry(*scenario).or_default();
+        }
+    }
+}
+
+impl Stored for Plan {
+    fn check(&self) -> Result<()> {
+        plain_name("the stamp", &self.stamp)?;
+        within("the number of arms", self.arms.len(), 1, 2)?;
+        for arm in &self.arms {
+            plain_name("the arm", &arm.name)?;
+        }
+        all_different("the arm", self.arms.iter().map(|arm| &arm.name))?;
+        within("the number of runs", self.order.len(), 1, MOST_RUNS)?;
+        for (at, arm) in self.order.iter().enumerate() {
+            ensure!(*arm < self.arms.len(), "run {} is of arm {arm}, there are {}", at + 1, self.arms.len());
+        }
+        for (at, arm) in self.arms.iter().enumerate() {
+            ensure!(self.order.contains(&at), "no run of {} is planned", arm.name);
+        }
+        self.load.check()?;
+        self.host.check()
+    }
+}
+
+/// One run of one arm, from an empty stack to the last effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// From 0 on, the place in the plan's order.
+    pub slot: usize,
+    pub arm: String,
+    pub mode: Mode,
+    /// UTC, for people.
+    pub started: String,
+    pub servers: Servers,
+    pub scenarios: BTreeMap<Scenario, Outcome>,
+    pub drain: Drain,
+    pub cross_checks: Vec<CrossCheck>,
+    /// Lines of the journals that are no entries.
+    pub unreadable_journal_lines: u64,
+    /// The machine while the load ran.
+    pub watched: Watched,
+    /// What each scenario costs alone; empty if that was not measured.
+    pub costs: BTreeMap<Scenario, Cost>,
+    /// Average number of workflows in progress while the load ran, as gauges and queues showed it, where enough are
+    /// in progress to be counted: to be compared with arrival rate x mean time.
+    pub in_progress: BTreeMap<Scenario, f64>,
+}
+
+/// Per 1000 completed workflows, without what the idle stack takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    pub workflows: u64,
+    /// Processor seconds.
+    pub cpu: Parts,
+    /// Bytes of payload that went through TCP connections of each; of the services: HTTP, the client's requests included.
+    pub bytes: Option<Parts>,
+}
+
+impl Cost {
+    /// Of `completed` workflows, without what the idle stack takes. `None` where processes cannot be seen.
+    pub fn of(watched: &Watched, idle: &Watched, completed: u64) -> Option<Self> {
+        let share = watched.seconds / idle.seconds;
+        let each = |now: f64, idle: f64| (now - idle * share) * 1000.0 / completed.max(1) as f64;
+        let per_thousand = |now: Option<Parts>, idle: Option<Parts>| Some(now?.zip(idle?, each));
+        let cpu = per_thousand(watched.cpu, idle.cpu)?;
+        Some(Self { workflows: completed, cpu, bytes: per_thousand(watched.bytes, idle.bytes) })
+    }
+}
+
+impl Stored for Run {
+    fn check(&self) -> Result<()> {
+        for (scenario, outcome) in &self.scenarios {
+            outcome.check().with_context(|| scenario.to_string())?;
+        }
+        within("the number of cross-checks", self.cross_checks.len(), 0, MOST_CHECKS)?;
+        not_negative("the time of the drain", self.drain.seconds)?;
+        for count in self.in_progress.values() {
+            not_negative("the number in progress", *count)?;
+        }
+        self.watched.check()
+    }
+}
+
+impl Run {
+    /// That it is the run which was planned there.
+    ///
+    /// # Errors
+    /// What is another.
+    pub fn fits(&self, plan: &Plan, slot: Slot<'_>) -> Result<()> {
+        ensure!(self.slot == slot.at, "it is run {}, not {}", self.slot.saturating_add(1), slot.at + 1);
+        let Arm { name, mode, .. } = slot.arm;
+        ensure!(self.arm == *name, "it is of the arm {:?}, not {name}", self.arm);
+        ensure!(self.mode == *mode, "it is in {} mode, not {mode}", self.mode);
+        let planned = &plan.load.rates;
+        if let Some(scenario) = planned.keys().find(|scenario| !self.scenarios.contains_key(scenario)) {
+            bail!("it lacks {scenario}, which is planned");
+        }
+        let mut measured = self.scenarios.keys().chain(self.costs.keys());
+        if let Some(scenario) = measured.find(|scenario| !planned.contains_key(scenario)) {
+            bail!("it has {scenario}, which is not planned");
+        }
+        Ok(())
+    }
+}
+
+/// Runs of an arm whose figures are used.
+pub fn valid<'a>(runs: &'a [Run], arm: &str) -> impl Iterator<Item = &'a Run> {
+    runs.iter().filter(move |run| run.arm == arm && run.invalid().is_none())
+}
+
+/// What is wrong with any run, runs that are not there, and arms of which no run can be used: then not every figure may be
+/// used either.
+pub fn problems(plan: &Plan, runs: &[Run]) -> Vec<String> {
+    let mut problems: Vec<String> = runs.iter().flat_map(Run::problems).collect();
+    for arm in &plan.arms {
+        let name = &arm.name;
+        if valid(runs, name).next().is_none() && runs.iter().any(|run| run.arm == *name) {
+            problems.push(format!("{name}: no run in which k6 offered all of the load in time"));
+        }
+    }
+    let missing = plan.slots().filter(|slot| runs.iter().all(|run| run.slot != slot.at));
+    let missing: Vec<String> = missing.map(|slot| format!("{} ({})", slot.at + 1, slot.arm.name)).collect();
+    if !missing.is_empty() {
+        let (all, missing) = (plan.order.len(), missing.join(", "));
+        problems.push(format!("of {all} runs these are not finished: {missing}"));
+    }
+    problems
+}
+
+impl Run {
+    /// Figures of such a run are shown nowhere but here: the load was less than asked for.
+    pub fn invalid(&self) -> Option<String> {
+        let dropped: u64 = self.scenarios.values().map(|outcome| outcome.dropped).sum();
+        (dropped > 0).then(|| format!("k6 did not offer {dropped} requests in time"))
+    }
+
+    pub fn problems(&self) -> Vec<String> {
+        let run = format!("run {} ({})", self.slot + 1, self.arm);
+        let mut problems = Vec::new();
+        for (scenario, outcome) in &self.scenarios {
+            let mut note = |count: u64, what: &str| {
+                if count > 0 {
+                    problems.push(format!("{run} {scenario}: {count} {what}"));
+                }
+            };
+            note(outcome.open, "accepted but not completed");
+            note(outcome.twice, "applied twice");
+            note(u64::from(outcome.requests == 0), "scenario without a single request");
+            for (what, count) in &outcome.unexpected {
+                note(*count, &format!("unexpected answers ({what})"));
+            }
+        }
+        for (count, what) in [
+            (self.drain.queued, "messages still in queues after the drain"),
+            (self.drain.dead, "messages in dead-letter queues"),
+            (self.unreadable_journal_lines, "unreadable lines in the journals"),
+        ] {
+            if count > 0 {
+                problems.push(format!("{run}: {count} {what}"));
+            }
+        }
+        for check in self.cross_checks.iter().filter(|check| !check.ok) {
+            problems
+                .push(format!("{run}: {}: expected {}, found {}", check.what, check.expected, check.found));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_trouble_is_named_and_a_clean_run_has_none() {
+        let clean = || Run {
+            slot: 2,
+            arm: "async".into(),
+            mode: Mode::Async,
+            started: String::new(),
+            servers: Servers::default(),
+            scenarios: BTreeMap::from([(
+                Scenario::S3,
+                Outcome { requests: 9, expected: 9, ..Outcome::default() },
+            )]),
+            drain: Drain::default(),
+            cross_checks: Vec::new(),
+            unreadable_journal_lines: 0,
+            watched: Watched::default(),
+            costs: BTreeMap::new(),
+            in_progress: BTreeMap::new(),
+        };
+        assert_eq!((clean().problems(), clean().invalid()), (Vec::new(), None));
+
+        let mut run = clean();
+        run.drain.dead = 3;
+        run.unreadable_journal_lines = 1;
+        run.cross_checks.push(CrossCheck {
+            what: "clicks stored".into(),
+            expected: "5".into(),
+            found: "4".into(),
+            ok: false,
+        });
+        let outcome = run.scenarios.get_mut(&Scenario::S3).unwrap();
+        (outcome.open, outcome.twice, outcome.dropped) = (1, 2, 4);
+        outcome.unexpected.insert("503".into(), 5);
+        assert_eq!(
+            run.problems(),
+            [
+                "run 3 (async) S3: 1 accepted but not completed",
+                "run 3 (async) S3: 2 applied twice",
+                "run 3 (async) S3: 5 unexpected answers (503)",
+                "run 3 (async): 3 messages in dead-letter queues",
+                "run 3 (async): 1 unreadable lines in the journals",
+                "run 3 (async): clicks stored: expected 5, found 4",
+            ]
+        );
+        assert_eq!(run.invalid().unwrap(), "k6 did not offer 4 requests in time");
+    }
+}

@@ -1,0 +1,193 @@
+//! One stack, and everything that measures it: start it, offer it one load after the other, end it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use contract::Scenario;
+use contract::events::{Destination, PRODUCT_UPDATED, Queue};
+
+use super::crosscheck::{Before, CrossCheck, Stores};
+use super::drain::{self, Drain};
+use super::gauges::Gauges;
+use super::host::Servers;
+use super::journal::Journal;
+use super::load::{Kind, Offer, Samples};
+use super::load_profile::Load;
+use super::outcomes::{self, Outcome};
+use super::output_dir::Environment;
+use super::progress::Phase;
+use super::record::Arm;
+use super::resource_usage::{Watch, Watched};
+use super::samples::Answer;
+use stack::{Mode, Stack, StackOptions, state_folder};
+
+/// What came of one load.
+pub struct Measured {
+    pub samples: Samples,
+    pub outcomes: BTreeMap<Scenario, Outcome>,
+    /// From the first request until the last effect.
+    pub watched: Watched,
+    pub drain: Drain,
+    /// Workflows in progress on average, as gauges and queues showed it.
+    pub in_progress: BTreeMap<Scenario, f64>,
+    /// How the ids of its workflows begin.
+    pub prefix: String,
+}
+
+pub struct Session<'a> {
+    environment: &'a Environment,
+    arm: &'a Arm,
+    pub stack: Stack,
+    journal: Journal,
+    /// Where the logs and summaries of k6 and the journals go.
+    folder: PathBuf,
+    /// Receivers that S3 tells.
+    width: usize,
+    pub servers: Servers,
+    before: Before,
+    /// Of every load since the start.
+    asked: Vec<Answer>,
+}
+
+impl<'a> Session<'a> {
+    /// An empty stack of `arm`, ready, and its files in `folder`.
+    pub fn start(environment: &'a Environment, arm: &'a Arm, folder: &Path) -> Result<Self> {
+        let journals = folder.join("journal");
+        fs::create_dir_all(&journals).with_context(|| format!("cannot create {}", journals.display()))?;
+        let stack = Stack::start(
+            arm.mode,
+            &StackOptions {
+                port_offset: environment.port_offset,
+                env: environment.delays.with(&arm.env).environment(),
+                journal: Some(journals.clone()),
+                dir: Some(state_folder()?.join("compare").join(arm.mode.to_string())),
+                fresh: true,
+                docker: environment.docker.then(|| "microservices-compare".to_owned()),
+                ..StackOptions::default()
+            },
+        )?;
+        let width = environment.delays.with(&arm.env).width();
+        if arm.mode == Mode::Async {
+            narrow(&stack, width)?;
+        }
+        let (before, servers) = (Stores::new(&stack).before()?, Servers::of(&stack)?);
+        let journal = Journal::new(&journals);
+        Ok(Self {
+            environment,
+            arm,
+            stack,
+            journal,
+            folder: folder.to_owned(),
+            width,
+            servers,
+            before,
+            asked: Vec::new(),
+        })
+    }
+
+    /// Offers a load and waits until everything that was accepted has ended. `name` is part of the ids of its workflows
+    /// and of the names of its files.
+    pub fn offer(&mut self, load: &Load, name: &str, kind: Kind) -> Result<Measured> {
+        let mut phase = Phase::start(format!("{}: {name}", self.arm.name), Some(load.seconds));
+        let prefix = format!("{}-{}-{name}", self.environment.stamp, self.arm.name);
+        let delays = self.environment.delays.with(&self.arm.env);
+        let offer = Offer {
+            mode: self.arm.mode,
+            load,
+            delays: &delays,
+            port_offset: self.environment.port_offset,
+            seed: self.environment.seed,
+            kind,
+            id: &prefix,
+            folder: &self.folder,
+            name,
+        };
+        let from = self.journal.poll()?;
+        let mut watch =
+            Watch::start(&self.stack, Some(Gauges::of(&self.stack, Duration::from_secs(load.seconds))));
+        let samples = self.environment.k6.run(&offer, &mut self.stack, &mut watch, &mut phase)?;
+        phase.done(&samples.progress());
+        let drain =
+            self.drain(&samples, from, Duration::from_secs(load.drain_limit_seconds()), &mut watch)?;
+        let (watched, gauges) = watch.end();
+        self.asked.extend(samples.answers.iter().cloned());
+        let prefix = format!("{prefix}-");
+        Ok(Measured {
+            outcomes: outcomes::join(&prefix, &samples, &self.journal.entries[from..], self.width),
+            samples,
+            watched,
+            drain,
+            in_progress: gauges.map(|gauges| gauges.means()).unwrap_or_default(),
+            prefix,
+        })
+    }
+
+    /// What the machine does when nobody asks for anything.
+    pub fn idle(&mut self, seconds: u64) -> Result<Watched> {
+        let phase = Phase::start(format!("{}: idle", self.arm.name), None);
+        let watch = Watch::start(&self.stack, None);
+        stack::signals::pause(Duration::from_secs(seconds))?;
+        let (watched, _) = watch.end();
+        phase.done("seen");
+        Ok(watched)
+    }
+
+    fn drain(&mut self, samples: &Samples, from: usize, limit: Duration, watch: &mut Watch) -> Result<Drain> {
+        let mut phase =
+            Phase::start(format!("{}: until all that was accepted has ended", self.arm.name), None);
+        let accepted = drain::Accepted { answers: &samples.answers, from, width: self.width };
+        let drain = drain::wait(&mut self.stack, &mut self.journal, &accepted, limit, watch, &mut phase)?;
+        phase.done(&format!("{} workflows open", drain.open));
+        Ok(drain)
+    }
+
+    /// Waits until the broker, if there is one, holds nothing more, and notes it.
+    pub fn empty_queues(&mut self, drain: &mut Drain) -> Result<()> {
+        if self.stack.management_url().is_none() {
+            return Ok(());
+        }
+        let mut phase = Phase::start(format!("{}: until the queues are empty", self.arm.name), None);
+        drain::wait_for_queues(&mut self.stack, drain, &mut phase)?;
+        phase.done(&format!("{} messages queued", drain.queued));
+        Ok(())
+    }
+
+    /// What the services say they stored, against all that was asked.
+    pub fn check(&mut self) -> Result<Vec<CrossCheck>> {
+        let stores = Stores::new(&self.stack);
+        let mut checks = stores.check(&self.before, &self.asked)?;
+        self.journal.poll()?;
+        checks.extend(stores.metrics_against(&self.journal.entries)?);
+        Ok(checks)
+    }
+
+    /// Ends the stack. Once more: what was applied late, or twice, is in the outcomes too. Also the number of lines
+    /// in the journals that are no entries.
+    pub fn stop(mut self, measured: &Measured) -> Result<(BTreeMap<Scenario, Outcome>, u64)> {
+        let phase = Phase::start(format!("{}: stopping", self.arm.name), None);
+        self.stack.stop()?;
+        phase.done("ended");
+        self.journal.poll()?;
+        let outcomes = outcomes::join(&measured.prefix, &measured.samples, &self.journal.entries, self.width);
+        Ok((outcomes, self.journal.unreadable))
+    }
+}
+
+/// In async mode the publisher does not know who listens: a narrower fan-out is fewer bindings.
+fn narrow(stack: &Stack, width: usize) -> Result<()> {
+    let Some(management) = stack.management_url() else { return Ok(()) };
+    let agent = stack::http::agent(Duration::from_secs(10));
+    let Destination::Fanout { exchange, queues } = PRODUCT_UPDATED.destination else { return Ok(()) };
+    for Queue { name: queue, .. } in queues.iter().skip(width) {
+        let binding = format!("{management}/api/bindings/{}/e/{exchange}/q/{queue}/~", stack.vhost());
+        let (status, _) = stack::http::get(&agent, &binding)?;
+        if status != 200 {
+            bail!("the exchange {exchange} has no binding to {queue}");
+        }
+        stack::http::delete(&agent, &binding)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! What the compose files amount to with this user's `.env`, asked of `docker compose config` itself.
+
+use anyhow::{Context, Result};
+use contract::Monitoring;
+use contract::Service;
+use serde_json::Value;
+
+use crate::Mode;
+use crate::ports::{Ports, RabbitPorts};
+
+/// The port of every service in its own container; those behind the gateway have theirs of the contract there.
+const SERVICE: u16 = 8000;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Login {
+    user: String,
+    password: String,
+}
+
+impl Login {
+    /// As it stands in a URL, where some characters would mean something else.
+    pub fn in_url(&self) -> String {
+        format!("{}:{}", encoded(&self.user), encoded(&self.password))
+    }
+}
+
+pub struct Effective {
+    pub ports: Ports,
+    pub postgres: Login,
+    pub database: String,
+    pub rabbitmq: Option<Login>,
+}
+
+impl Effective {
+    /// From the JSON of `docker compose config`.
+    pub fn parse(text: &str, mode: Mode, monitoring: bool) -> Result<Self> {
+        let config: Value = serde_json::from_str(text).context("docker compose config cannot be read")?;
+        let services = &config["services"];
+        let environment = |service: &str, name: &str| -> Result<String> {
+            let value = services[service]["environment"][name].as_str();
+            let value = value.with_context(|| format!("the compose file gives {service} no {name}"))?;
+            // What is printed could be used as a compose file again.
+            Ok(value.replace("$$", "$"))
+        };
+        let login = |service: &str, user: &str, password: &str| {
+            anyhow::Ok(Login { user: environment(service, user)?, password: environment(service, password)? })
+        };
+        let port = |service: &str, target: u16| {
+            let port = published(&services[service], target);
+            port.with_context(|| format!("the compose file publishes no port {target} of {service}"))
+        };
+        let mut ports = Ports {
+            postgres: port("postgres", 5432)?,
+            rabbitmq: None,
+            services: Vec::new(),
+            monitoring: Vec::new(),
+        };
+        for (service, at_gateway) in Service::ALL.iter().zip(SERVICE + 1..) {
+            let own = published(&services[service.name()], SERVICE);
+            ports.services.push(own.map_or_else(|| port("gateway", at_gateway), Ok)?);
+        }
+        if monitoring {
+            ports.monitoring = Monitoring::ALL
+                .map(|server| port(server.name(), server.container_port()))
+                .into_iter()
+                .collect::<Result<_>>()?;
+        }
+        let mut rabbitmq = None;
+        if mode == Mode::Async {
+            rabbitmq = Some(login("rabbitmq", "RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS")?);
+            ports.rabbitmq = Some(RabbitPorts {
+                amqp: port("rabbitmq", 5672)?,
+                management: port("rabbitmq", 15672)?,
+                prometheus: port("rabbitmq", 15692)?,
+                // Inside its container.
+                epmd: 0,
+                node: 0,
+            });
+        }
+        Ok(Self {
+            ports,
+            postgres: login("postgres", "POSTGRES_USER", "POSTGRES_PASSWORD")?,
+            database: environment("postgres", "POSTGRES_DB")?,
+            rabbitmq,
+        })
+    }
+}
+
+/// The host's port for one of a container. It is text in some versions and a number in others.
+fn published(service: &Value, target: u16) -> Option<u16> {
+    let ports = service["ports"].as_array()?;
+    let port = &ports.iter().find(|port| port["target"] == target)?["published"];
+    match port.as_str() {
+        Some(text) => text.parse().ok(),
+        None => port.as_u64().and_then(|number| u16::try_from(number).ok()),
+    }
+}
+
+fn encoded(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte);
+    text.bytes()
+        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn example() -> Value {
+        let port = |target: u16, published: Value| json!({"target": target, "published": published});
+        let mut services = serde_json::Map::new();
+        let behind = ["emailservice", "searchservice", "inventoryservice"];
+        for (service, published) in Service::ALL.iter().zip(9101..) {
+            let ports =
+                (!behind.contains(&service.name())).then(|| [port(8000, json!(published.to_string()))]);
+            services.insert(service.name().to_owned(), json!({ "ports": ports }));
+        }
+        let text = |target: u16, published: &str| port(target, json!(published));
+        let gateway = [text(8007, "9107"), text(8008, "9108"), text(8010, "9110")];
+        services.insert("gateway".into(), json!({ "ports": gateway }));
+        services.insert("postgres".into(), json!({
+            "environment": {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": "a$$b/c", "POSTGRES_DB": "db"},
+            "ports": [port(5432, json!(6433))],
+        }));
+        services.insert(
+            "rabbitmq".into(),
+            json!({
+                "environment": {"RABBITMQ_DEFAULT_USER": "me", "RABBITMQ_DEFAULT_PASS": "secret"},
+                "ports": [text(5672, "1"), text(15672, "2"), text(15692, "3")],
+            }),
+        );
+        json!({ "services": services })
+    }
+
+    #[test]
+    fn ports_and_logins_are_those_that_compose_uses() {
+        let effective = Effective::parse(&example().to_string(), Mode::Async, false).unwrap();
+        assert_eq!(effective.ports.services, (9101..9111).collect::<Vec<u16>>());
+        assert_eq!(effective.ports.postgres, 6433);
+        let rabbitmq = effective.ports.rabbitmq.unwrap();
+        assert_eq!((rabbitmq.amqp, rabbitmq.management, rabbitmq.prometheus), (1, 2, 3));
+        assert_eq!(effective.postgres.in_url(), "postgres:a$b%2Fc");
+        assert_eq!(effective.rabbitmq.unwrap().in_url(), "me:secret");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut config = example();
+        config["services"]["gateway"]["ports"] = json!([]);
+        let error = Effective::parse(&config.to_string(), Mode::Sync, false).err().unwrap();
+        assert_eq!(error.to_string(), "the compose file publishes no port 8007 of gateway");
+        let error = Effective::parse(&example().to_string(), Mode::Sync, true).err().unwrap();
+        assert_eq!(error.to_string(), "the compose file publishes no port 9090 of prometheus");
+    }
+}

@@ -1,0 +1,154 @@
+//! The containers of one stack, from the claim on the project's name to their removal.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use contract::Monitoring;
+use contract::Service;
+
+use super::config::Login;
+use super::watch::{Death, Watch};
+use super::{Compose, answer, engine};
+use crate::ports::Ports;
+use crate::{Mode, StackOptions, http, signals};
+
+/// After they are healthy: only the gateway has still to find them.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+pub struct Containers {
+    pub compose: Compose,
+    pub postgres: Login,
+    pub database: String,
+    pub rabbitmq: Option<Login>,
+    /// There may be something to end.
+    started: bool,
+    /// Each service has answered.
+    pub ready: bool,
+    watch: Option<Watch>,
+}
+
+impl Containers {
+    /// With the ports that they will have. Nothing runs yet.
+    pub fn claim(project: &str, mode: Mode, options: &StackOptions, dir: &Path) -> Result<(Self, Ports)> {
+        engine()?;
+        let mut compose = Compose::new(project, mode, options, dir)?;
+        compose.claim()?;
+        let effective = compose.config(mode)?;
+        let ports = effective.ports;
+        let services = Service::ALL.iter().map(|service| service.name()).zip(&ports.services);
+        let monitoring = Monitoring::ALL.map(Monitoring::name).into_iter().zip(&ports.monitoring);
+        let servers = [("postgres", &ports.postgres)].into_iter();
+        let broker = ports.rabbitmq.iter().map(|ports| ("rabbitmq", &ports.amqp));
+        compose.ports = services
+            .filter(|_| !options.servers_only)
+            .chain(servers)
+            .chain(broker)
+            .chain(monitoring)
+            .map(|(name, port)| (name.to_owned(), *port))
+            .collect();
+        let (postgres, database, rabbitmq) = (effective.postgres, effective.database, effective.rabbitmq);
+        Ok((Self { compose, postgres, database, rabbitmq, started: false, ready: false, watch: None }, ports))
+    }
+
+    /// From here on there is something to end.
+    pub fn up(&mut self) -> Result<()> {
+        self.started = true;
+        self.compose.up()?;
+        let now =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
+        self.watch = Some(Watch::start(&self.compose.project, now.as_secs())?);
+        Ok(())
+    }
+
+    /// Waits until each service answers 200 on `/ready` where the host finds it.
+    pub fn wait(&mut self, services: &[u16]) -> Result<()> {
+        let agent = http::agent(Duration::from_secs(2));
+        let deadline = Instant::now() + READY_LIMIT;
+        for (service, port) in Service::ALL.iter().zip(services) {
+            loop {
+                let answer = match http::get(&agent, &format!("http://127.0.0.1:{port}/ready")) {
+                    Ok((200, _)) => break,
+                    Ok((status, body)) => format!("{status} {body}"),
+                    Err(error) => error.to_string(),
+                };
+                self.check()?;
+                if Instant::now() > deadline {
+                    bail!("{} is healthy, but not ready on port {port}: {answer}", service.name());
+                }
+                signals::pause(Duration::from_millis(100))?;
+            }
+        }
+        self.ready = true;
+        Ok(())
+    }
+
+    /// An error if a container of a measured stack has ended, also if the engine started it again: the figures are no
+    /// longer about what they should be. Others may be scaled, stopped and started by their user, who is only told.
+    pub fn check(&mut self) -> Result<()> {
+        let Some(watch) = &mut self.watch else { return Ok(()) };
+        while let Some(Death { service, exit_code }) = watch.take()? {
+            if self.compose.fresh {
+                let tail = self.compose.tail(&service);
+                bail!(
+                    "the container of {service} ended by itself (exit code {exit_code}); its log ends:{tail}"
+                );
+            }
+            eprintln!(
+                "study: a container of {service} ended (exit code {exit_code}); compose starts it again if it failed"
+            );
+        }
+        Ok(())
+    }
+
+    /// Leaves them running, for `./study down`.
+    pub fn leave(&mut self) {
+        self.started = false;
+        self.watch = None;
+    }
+
+    /// `hurry`: after an error nobody waits for what the services still do.
+    pub fn end(&mut self, hurry: bool) -> Result<()> {
+        self.watch = None;
+        if self.started {
+            self.compose.down(hurry)?;
+            self.started = false;
+        }
+        Ok(())
+    }
+
+    pub fn started(&self) -> bool {
+        self.started
+    }
+}
+
+impl Compose {
+    /// What a killed run could not end, if nobody can want it any more; `false` if somebody may.
+    pub fn remove_left_over(&self) -> Result<bool> {
+        if self.fresh {
+            self.down(true)?;
+        }
+        Ok(self.fresh)
+    }
+
+    /// Nobody else's stack is taken over; what a killed run of ours left of a fresh one goes.
+    fn claim(&self) -> Result<()> {
+        let project = &self.project;
+        let label = format!("label=com.docker.compose.project={project}");
+        let format = "{{.State}}\t{{.Label \"com.docker.compose.project.working_dir\"}}";
+        let found =
+            answer(Command::new("docker").args(["ps", "--all", "--filter", &label, "--format", format]))?;
+        let found: Vec<(&str, &str)> = found.lines().filter_map(|line| line.split_once('\t')).collect();
+        if let Some((_, stranger)) = found.iter().find(|(_, folder)| Path::new(folder) != self.root) {
+            bail!("{project} is in use, from {stranger}: end it there (docker compose -p {project} down)");
+        }
+        if self.fresh {
+            return if found.is_empty() { Ok(()) } else { self.down(true) };
+        }
+        if found.iter().any(|(state, _)| *state == "running") {
+            bail!("{project} runs already: end it with `docker compose -p {project} down`");
+        }
+        Ok(())
+    }
+}

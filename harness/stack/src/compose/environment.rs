@@ -1,0 +1,91 @@
+//! What a compose file is filled in with for a stack: its host ports, and what its options say.
+
+use anyhow::Result;
+use contract::{Monitoring, Service};
+
+use crate::ports::Ports;
+use crate::{Mode, StackOptions, postgres, rabbitmq};
+
+/// Nothing about the ports for `up` without an offset: then they are what the user's `.env` says.
+pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, String)>> {
+    let mut env = Vec::new();
+    if options.servers_only {
+        env.extend(ports(mode, &Ports::free(mode)?));
+    } else if options.fresh {
+        // k6 knows the contract's ports.
+        env.extend(ports(mode, &Ports::contract(mode, options.port_offset)?));
+    } else if options.port_offset > 0 {
+        env.extend(ports(mode, &Ports::with_monitoring(mode, options.port_offset, Monitoring::ALL.len())?));
+    }
+    if options.fresh {
+        // Nobody's data and gone soon: as the local servers have it.
+        env.extend(
+            [
+                ("BIND_ADDRESS", "127.0.0.1"),
+                ("POSTGRES_PASSWORD", postgres::SUPERUSER),
+                ("RABBITMQ_USER", rabbitmq::GUEST),
+                ("RABBITMQ_PASSWORD", rabbitmq::GUEST),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+    }
+    env.extend(options.env.iter().cloned());
+    Ok(env)
+}
+
+fn ports(mode: Mode, ports: &Ports) -> Vec<(String, String)> {
+    let of_mode = |name: &str| format!("{}_{}_PORT", name.to_uppercase(), mode.to_string().to_uppercase());
+    let mut all = vec![(of_mode("postgres"), ports.postgres)];
+    all.extend(
+        Service::ALL.iter().zip(&ports.services).map(|(service, port)| (of_mode(service.name()), *port)),
+    );
+    all.extend(
+        Monitoring::ALL.iter().zip(&ports.monitoring).map(|(server, port)| (of_mode(server.name()), *port)),
+    );
+    if let Some(rabbitmq) = &ports.rabbitmq {
+        all.push(("RABBITMQ_PORT".to_owned(), rabbitmq.amqp));
+        all.push(("RABBITMQ_MANAGEMENT_PORT".to_owned(), rabbitmq.management));
+        all.push(("RABBITMQ_PROMETHEUS_PORT".to_owned(), rabbitmq.prometheus));
+    }
+    all.into_iter().map(|(name, port)| (name, port.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value<'a>(env: &'a [(String, String)], name: &str) -> Option<&'a str> {
+        env.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn up_leaves_the_ports_to_the_user_unless_they_are_moved() {
+        assert!(of(Mode::Sync, &StackOptions::default()).unwrap().is_empty());
+        let options = StackOptions { port_offset: 5000, ..StackOptions::default() };
+        let env = of(Mode::Async, &options).unwrap();
+        for (name, port) in [
+            ("USERSERVICE_ASYNC_PORT", "13101"),
+            ("INVENTORYSERVICE_ASYNC_PORT", "13110"),
+            ("POSTGRES_ASYNC_PORT", "10433"),
+            ("RABBITMQ_PORT", "10672"),
+            ("RABBITMQ_MANAGEMENT_PORT", "20672"),
+            ("RABBITMQ_PROMETHEUS_PORT", "20692"),
+            ("PROMETHEUS_ASYNC_PORT", "14091"),
+            ("GRAFANA_ASYNC_PORT", "8001"),
+            ("CADVISOR_ASYNC_PORT", "13081"),
+        ] {
+            assert_eq!(value(&env, name), Some(port), "{name}");
+        }
+        assert_eq!(value(&env, "POSTGRES_PASSWORD"), None);
+    }
+
+    #[test]
+    fn a_comparison_has_the_contracts_ports_and_its_own_delays() {
+        let env = vec![("EMAIL_DELAY_MS".to_owned(), "7".to_owned())];
+        let env = of(Mode::Sync, &StackOptions { fresh: true, env, ..StackOptions::default() }).unwrap();
+        assert_eq!(value(&env, "USERSERVICE_SYNC_PORT"), Some("8001"));
+        assert_eq!(value(&env, "EMAIL_DELAY_MS"), Some("7"));
+        assert_eq!(value(&env, "BIND_ADDRESS"), Some("127.0.0.1"));
+        assert_eq!(value(&env, "PROMETHEUS_SYNC_PORT"), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! `./study up --monitoring`: a Prometheus of our own beside the processes, with the configuration and rules of the compose
+//! stack; and Grafana with the boards, where it is installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use contract::Service;
+use rustix::process::Signal;
+
+use super::ports::Ports;
+use super::process::{self, Process};
+use super::run_as::Account;
+use super::{Mode, project_root};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Where the stack's files come from, and where its own are kept.
+pub struct Place<'a> {
+    pub mode: Mode,
+    pub dir: &'a Path,
+    pub logs: &'a Path,
+    pub ports: &'a Ports,
+}
+
+/// Whether this machine has a Grafana.
+pub fn has_grafana() -> bool {
+    grafana().is_some()
+}
+
+/// Prometheus, and Grafana if it is here and a port is meant for it.
+pub fn start(place: &Place<'_>) -> Result<Vec<Process>> {
+    let [prometheus, others @ ..] = &place.ports.monitoring[..] else { bail!("no port for Prometheus") };
+    let mut started = vec![start_prometheus(place, *prometheus)?];
+    if let (Some(program), Some(port)) = (grafana(), others.first()) {
+        started.push(start_grafana(place, &program, *prometheus, *port)?);
+    }
+    Ok(started)
+}
+
+fn start_prometheus(place: &Place<'_>, port: u16) -> Result<Process> {
+    let Place { mode, dir, .. } = place;
+    let (from, home) = (project_root()?.join("prometheus"), dir.join("prometheus"));
+    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
+    for rules in ["rules.yml", "alerts.yml"] {
+        fs::copy(from.join(rules), home.join(rules)).with_context(|| format!("cannot copy {rules}"))?;
+    }
+    let committed = from.join(format!("prometheus-{mode}.yml"));
+    let committed =
+        fs::read_to_string(&committed).with_context(|| format!("cannot read {}", committed.display()))?;
+    fs::write(home.join("prometheus.yml"), configuration(&committed, *mode, place.ports, port)?)?;
+    let program = process::on_path("prometheus")
+        .context("Prometheus is not installed (no prometheus on PATH): install the package prometheus")?;
+    let mut command = Account::CALLER.server(&program, "TERM");
+    command
+        .arg(format!("--config.file={}", home.join("prometheus.yml").display()))
+        .arg(format!("--storage.tsdb.path={}", home.join("data").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        // k6 can send its own figures.
+        .args(["--web.enable-remote-write-receiver", "--storage.tsdb.retention.time=15d"]);
+    let log = place.logs.join("prometheus.log");
+    let mut process = Process::spawn("prometheus", port, log, Signal::TERM, &mut command)?;
+    process.wait_for("prometheus", &format!("http://127.0.0.1:{port}/-/ready"), LIMIT)?;
+    Ok(process)
+}
+
+/// The committed configuration with the addresses of processes instead of those of containers.
+fn configuration(committed: &str, mode: Mode, ports: &Ports, own: u16) -> Result<String> {
+    let mut jobs = committed.split("\n  - job_name: ");
+    let mut text = jobs.next().unwrap_or_default().to_owned();
+    for job in jobs {
+        let name = job.lines().next().unwrap_or_default();
+        let local = match name {
+            "services" => services(mode, ports),
+            // There are no containers.
+            "cadvisor" => continue,
+            "prometheus" => replaced(job, "localhost:9090", &format!("127.0.0.1:{own}"))?,
+            _ => {
+                let broker = ports.rabbitmq.as_ref().with_context(|| format!("no address for {name}"))?;
+                replaced(job, "rabbitmq:15692", &format!("127.0.0.1:{}", broker.prometheus))?
+            }
+        };
+        text += &format!("\n  - job_name: {local}");
+    }
+    Ok(text)
+}
+
+fn services(mode: Mode, ports: &Ports) -> String {
+    let mut job = "services\n    static_configs:\n".to_owned();
+    for (service, port) in Service::ALL.iter().zip(&ports.services) {
+        job += &format!(
+            "      - {{ targets: [\"127.0.0.1:{port}\"], labels: {{ service: {}, mode: {mode} }} }}\n",
+            service.name()
+        );
+    }
+    job
+}
+
+/// A configuration that is written in another way than this expects must not pass unnoticed.
+fn replaced(text: &str, from: &str, to: &str) -> Result<String> {
+    if !text.contains(from) {
+        bail!("{from} does not stand in {:?}", text.lines().next().unwrap_or_default());
+    }
+    Ok(text.replace(from, to))
+}
+
+fn grafana() -> Option<PathBuf> {
+    process::on_path("grafana")
+        .or_else(|| Some(PathBuf::from("/usr/share/grafana/bin/grafana")).filter(|file| file.is_file()))
+}
+
+fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) -> Result<Process> {
+    let (from, home) = (project_root()?.join("grafana"), place.dir.join("grafana"));
+    let dashboards = from.join("dashboards");
+    for (file, container, here) in [
+        ("datasources/prometheus.yml", "http://prometheus:9090", format!("http://127.0.0.1:{prometheus}")),
+        ("dashboards/boards.yml", "/etc/grafana/dashboards", dashboards.display().to_string()),
+    ] {
+        let target = home.join("provisioning").join(file);
+        fs::create_dir_all(target.parent().context("a file without a folder")?)?;
+        let committed = fs::read_to_string(from.join("provisioning").join(file))?;
+        fs::write(target, replaced(&committed, container, &here)?)?;
+    }
+    // The servers of both modes have neighbouring ports.
+    let of = |mode| match (place.mode, mode) {
+        (Mode::Sync, Mode::Async) => prometheus + 1,
+        (Mode::Async, Mode::Sync) => prometheus - 1,
+        _ => prometheus,
+    };
+    let mut command = Account::CALLER.server(program, "TERM");
+    command.args(["server", "--homepath", "/usr/share/grafana"]);
+    let board = dashboards.join(format!("{}.json", place.mode));
+    for (name, value) in [
+        ("GF_PATHS_DATA", home.display().to_string()),
+        ("GF_PATHS_LOGS", home.display().to_string()),
+        ("GF_PATHS_PROVISIONING", home.join("provisioning").display().to_string()),
+        ("GF_SERVER_HTTP_ADDR", "127.0.0.1".to_owned()),
+        ("GF_SERVER_HTTP_PORT", port.to_string()),
+        ("GF_AUTH_ANONYMOUS_ENABLED", "true".to_owned()),
+        ("GF_AUTH_ANONYMOUS_ORG_ROLE", "Viewer".to_owned()),
+        ("GF_LOG_MODE", "console".to_owned()),
+        ("GF_ANALYTICS_REPORTING_ENABLED", "false".to_owned()),
+        ("GF_ANALYTICS_CHECK_FOR_UPDATES", "false".to_owned()),
+        ("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH", board.display().to_string()),
+        ("PROMETHEUS_SYNC_URL", format!("http://127.0.0.1:{}", of(Mode::Sync))),
+        ("PROMETHEUS_ASYNC_URL", format!("http://127.0.0.1:{}", of(Mode::Async))),
+    ] {
+        command.env(name, value);
+    }
+    let mut process =
+        Process::spawn("grafana", port, place.logs.join("grafana.log"), Signal::TERM, &mut command)?;
+    process.wait_for("grafana", &format!("http://127.0.0.1:{port}/api/health"), LIMIT)?;
+    Ok(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(mode: Mode) -> String {
+        let committed = match mode {
+            Mode::Sync => include_str!("../../../prometheus/prometheus-sync.yml"),
+            Mode::Async => include_str!("../../../prometheus/prometheus-async.yml"),
+        };
+        configuration(committed, mode, &Ports::contract(mode, 100).unwrap(), 9999).unwrap()
+    }
+
+    #[test]
+    fn the_committed_jobs_are_kept_with_local_addresses() {
+        let text = of(Mode::Async);
+        for expected in [
+            r#"targets: ["127.0.0.1:8201"], labels: { service: userservice, mode: async }"#,
+            r#"targets: ["127.0.0.1:8210"], labels: { service: inventoryservice, mode: async }"#,
+            r#"targets: ["127.0.0.1:15792"], labels: { service: rabbitmq, mode: async }"#,
+            r#"targets: ["127.0.0.1:9999"]"#,
+            "metrics_path: /metrics/detailed",
+            "rule_files: [rules.yml, alerts.yml]",
+        ] {
+            assert!(text.contains(expected), "{expected} is missing in\n{text}");
+        }
+        assert!(!text.contains("dns_sd_configs") && !text.contains("cadvisor:8080"), "{text}");
+        assert!(!of(Mode::Sync).contains("15692"));
+    }
+
+    #[test]
+    fn what_is_written_in_another_way_is_noticed() {
+        let error = replaced("rabbitmq\n targets: [broker:15692]", "rabbitmq:15692", "x").unwrap_err();
+        assert!(error.to_string().contains("rabbitmq:15692 does not stand in"), "{error}");
+    }
+}

@@ -1,0 +1,154 @@
+//! `./study dlq`: what the consumers of the running async stack have set aside, for the person on duty. Everything goes
+//! through RabbitMQ's management API. Bodies hold personal data: they are shown only when asked for.
+
+mod broker;
+mod letter;
+mod redrive;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use comfy_table::presets::UTF8_FULL_CONDENSED as STYLE;
+use comfy_table::{CellAlignment, Table};
+use contract::events::{UNROUTED_QUEUE, dead_letters, of_dead_letters};
+
+use stack::output::say;
+use stack::state::State;
+use stack::{Mode, state_folder};
+
+pub use broker::Broker;
+pub use letter::Letter;
+use letter::printable;
+pub use redrive::Redriven;
+
+/// Letters that `list` and `show` look at; the oldest are in front.
+const SHOWN: usize = 100;
+
+#[derive(Args)]
+pub struct DlqArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// QUEUE is the working queue's name or that of its dead-letter queue, or `unrouted_queue`.
+#[derive(Subcommand)]
+enum Action {
+    /// Each dead-letter queue that is not empty.
+    List,
+    /// The letters of one queue: what failed, why, when first, after how many attempts.
+    Show {
+        queue: String,
+        /// Print the bodies too: personal data.
+        #[arg(long)]
+        body: bool,
+    },
+    /// Put letters back into the working queue as if they were new. Doing it twice is harmless.
+    Redrive {
+        queue: String,
+        /// Only the letter with this message id.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Throw all letters of a queue away.
+    Purge {
+        queue: String,
+        /// They are lost for good.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub fn run(args: &DlqArgs) -> Result<ExitCode> {
+    let Some(broker) = running()? else {
+        eprintln!("study: no async stack is running: `./study up async` starts one");
+        return Ok(ExitCode::from(3));
+    };
+    match &args.action {
+        Action::List => list(&broker)?,
+        Action::Show { queue, body } => show(&broker, &dead_letter_queue(queue), *body)?,
+        Action::Redrive { queue, id } => {
+            let queue = dead_letter_queue(queue);
+            let Redriven { moved, put_back } = broker.redrive(&queue, id.as_deref())?;
+            say(&match (moved, id) {
+                (0, Some(id)) => format!("{queue} holds no letter {id}.\n"),
+                (0, None) => format!("{queue} is empty.\n"),
+                _ => format!(
+                    "{moved} of {queue} redriven; `./study dlq list` tells whether any fails again.\n"
+                ),
+            })?;
+            if put_back > 0 {
+                say(&format!("{put_back} that came meanwhile stay there.\n"))?;
+            }
+        }
+        Action::Purge { queue, yes } => {
+            let queue = dead_letter_queue(queue);
+            let letters = broker.depth(&queue)?;
+            if !yes {
+                bail!("{queue} holds {letters}: `--yes` throws them away for good");
+            }
+            broker.purge(&queue)?;
+            say(&format!("{letters} of {queue} thrown away.\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The broker of the stack that `./study up` started.
+fn running() -> Result<Option<Broker>> {
+    let state = State::read(&state_folder()?.join(Mode::Async.to_string()))?.filter(State::alive);
+    Ok(state.and_then(|state| state.management_url).map(|url| Broker::new(url, "%2F")))
+}
+
+/// The dead-letter queue that a person means: never a working queue.
+fn dead_letter_queue(name: &str) -> String {
+    if name == UNROUTED_QUEUE || of_dead_letters(name).is_some() {
+        name.to_owned()
+    } else {
+        dead_letters(name)
+    }
+}
+
+fn list(broker: &Broker) -> Result<()> {
+    let mut table = Table::new();
+    table.load_style(STYLE).set_header(["queue", "letters", "oldest first failure", "its reason"]);
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for queue in broker.dead_letter_queues()? {
+        let seen = broker.peek(&queue, SHOWN)?;
+        let Some(last) = seen.last() else { continue };
+        // What has no time of its own was set aside by the broker.
+        let timed = seen.iter().filter(|letter| letter.first_failed_us().is_some());
+        let oldest = timed.min_by_key(|letter| letter.first_failed_us()).unwrap_or(last);
+        let letters = (seen.len() + last.behind).to_string();
+        let reason = printable(&oldest.reason()).chars().take(60).collect();
+        table.add_row([queue, letters, oldest.first_failed_at(), reason]);
+    }
+    match table.row_count() {
+        0 => say("No dead letters.\n"),
+        _ => say(&format!("{table}\n")),
+    }
+}
+
+fn show(broker: &Broker, queue: &str, body: bool) -> Result<()> {
+    let seen = broker.peek(queue, SHOWN)?;
+    let more = seen.last().map_or(0, |last| last.behind);
+    say(&format!("{queue}: {}\n", seen.len() + more))?;
+    for letter in &seen {
+        say(&letter.describe(body))?;
+    }
+    if more > 0 { say(&format!("\nand {more} more\n")) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_always_means_a_dead_letter_queue() {
+        assert_eq!(dead_letter_queue("order_created_queue"), "order_created_queue.dlq");
+        assert_eq!(dead_letter_queue("order_created_queue.dlq"), "order_created_queue.dlq");
+        assert_eq!(dead_letter_queue("unrouted_queue"), "unrouted_queue");
+    }
+}

@@ -1,0 +1,80 @@
+//! `./study test`: every test of the project, against a PostgreSQL and a RabbitMQ started for this run on free ports.
+//! With `--docker` the two are containers. What cargo prints goes through untouched, and so does its exit code.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use stack::process::{cargo, exit_code, run_to_end};
+use stack::state::State;
+use stack::{Mode, Stack, StackOptions};
+
+#[derive(Args)]
+pub struct TestArgs {
+    /// Give the tests a PostgreSQL and a RabbitMQ in containers; those that kill their own still start local ones.
+    #[arg(long)]
+    docker: bool,
+
+    /// Only tests whose name contains one of these; after `--` also options of the test binaries (`--nocapture`).
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILTER")]
+    filter: Vec<String>,
+}
+
+pub fn run(root: &Path, args: &TestArgs) -> Result<ExitCode> {
+    let all = root.join(".study/test");
+    remove_left_over(&all)?;
+    let dir = all.join(std::process::id().to_string());
+    let options = StackOptions {
+        dir: Some(dir.clone()),
+        fresh: true,
+        servers_only: true,
+        docker: args.docker.then(|| format!("microservices-test-{}", std::process::id())),
+        ..StackOptions::default()
+    };
+    let servers = Stack::start(Mode::Async, &options)?;
+    let result = cargo_test(root, &servers, args);
+    let stopped = servers.stop();
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    stopped?;
+    result
+}
+
+fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode> {
+    // The scenario tests start the services' binaries, which `cargo test` alone would not promise to build. The same
+    // features, so that nothing is built twice.
+    let build = ["build", "--workspace", "--all-features", "--locked"];
+    let status = run_to_end(cargo(root).args(build))?;
+    if !status.success() {
+        return Ok(exit_code(status));
+    }
+    let mut test = cargo(root);
+    test.args(["test", "--workspace", "--all-features", "--locked", "--no-fail-fast", "--"])
+        .args(&args.filter);
+    // All features include `otel`: nothing that tests do is to be seen in a collector that happens to run.
+    test.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+    test.env("DATABASE_URL", servers.database_url());
+    test.envs(servers.amqp_url().map(|url| ("AMQP_URL", url)));
+    test.envs(servers.management_url().map(|url| ("RABBITMQ_MANAGEMENT_URL", url)));
+    Ok(exit_code(run_to_end(&mut test)?))
+}
+
+/// Data of runs that were killed and could not clean up.
+fn remove_left_over(all: &Path) -> Result<()> {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        let state = State::read(&entry.path())?;
+        if state.as_ref().is_some_and(|state| state.supervisor.alive()) {
+            continue;
+        }
+        if let Some(compose) = state.as_ref().and_then(|state| state.compose.as_ref()) {
+            compose.remove_left_over()?;
+        }
+        if state.is_none_or(|state| state.compose.is_some() || !state.alive()) {
+            fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! `./study dlq`: letters are seen, healed and redriven; nothing is lost on the way, and no effect happens twice.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+use stack::{Mode, Stack};
+use study::dlq::{Broker, Letter};
+
+use crate::client::{eventually, execute, get, manage, post};
+use crate::fixture;
+
+const REGISTERED: &str = "user_registered_queue";
+const DEAD: &str = "user_registered_queue.dlq";
+/// What PostgreSQL says of data that it cannot store: the consumer does not try again.
+const BREAK: &str = "CREATE FUNCTION emailservice.refuse() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN RAISE 'out of stamps' USING ERRCODE = '22000'; END $$; \
+     CREATE TRIGGER refuse BEFORE INSERT ON emailservice.emails FOR EACH ROW EXECUTE FUNCTION emailservice.refuse();";
+const MEND: &str = "DROP FUNCTION emailservice.refuse CASCADE";
+
+fn broker(stack: &Stack) -> Broker {
+    Broker::new(stack.management_url().unwrap(), stack.vhost())
+}
+
+fn holds(broker: &Broker, letters: usize) {
+    eventually(&format!("{letters} letters"), || broker.depth(DEAD).unwrap() == letters);
+}
+
+fn ids(letters: &[Letter]) -> Vec<String> {
+    let mut ids: Vec<String> = letters.iter().map(|letter| letter.id().unwrap().to_owned()).collect();
+    ids.sort();
+    ids
+}
+
+fn mails(stack: &Stack, user: i64) -> usize {
+    get(stack, "emailservice", &format!("/emails?user_id={user}")).1.as_array().unwrap().len()
+}
+
+fn duplicates(stack: &Stack) -> usize {
+    let metrics = get(stack, "emailservice", "/metrics").1;
+    let line = format!(r#"events_consumed_total{{outcome="duplicate",queue="{REGISTERED}"}} "#);
+    let count = metrics.as_str().unwrap().lines().find_map(|text| text.strip_prefix(&line)?.parse().ok());
+    count.unwrap_or(0)
+}
+
+fn publish(stack: &Stack, queue: &str, id: &str, payload: &str, encoding: &str) {
+    let message = json!({"routing_key": queue, "payload": payload, "payload_encoding": encoding,
+                         "properties": {"message_id": id, "type": "UserRegistered", "delivery_mode": 2}});
+    assert_eq!(manage(stack, "POST", "exchanges/{}/amq.default/publish", &message)["routed"], true);
+}
+
+#[test]
+fn a_letter_tells_what_happened_and_takes_effect_once_when_its_cause_is_mended() {
+    let (stack, _folder) = fixture::start("letters", Mode::Async, &[]);
+    let broker = broker(&stack);
+    execute(&stack, BREAK);
+    let mut users = Vec::new();
+    for n in 0..3 {
+        let new = json!({"email": format!("letter.{n}@example.org")});
+        users.push(
+            post(&stack, "userservice", "/register", &format!("letter-{n}"), &new).1["id"].as_i64().unwrap(),
+        );
+    }
+    holds(&broker, 3);
+    let first = broker.peek(DEAD, 10).unwrap();
+    for letter in &first {
+        assert_eq!((letter.event(), letter.attempts()), (Some("UserRegistered"), Some("1")));
+        assert!(letter.reason().contains("out of stamps"), "{}", letter.reason());
+        assert!(letter.request_id().unwrap().starts_with("letter-"));
+        assert_eq!(letter.trace_id().unwrap().len(), 32);
+        assert!(letter.first_failed_at().ends_with('Z'));
+        let (private, whole) = (letter.describe(false), letter.describe(true));
+        assert!(!private.contains("example.org") && whole.contains("example.org"), "{private}{whole}");
+    }
+    assert!(broker.dead_letter_queues().unwrap().contains(&DEAD.to_owned()));
+
+    // Not mended yet: they are dead again, each once, under their own ids and with a time of their own.
+    assert_eq!(broker.redrive(DEAD, None).unwrap().moved, 3);
+    let newest = first.iter().filter_map(Letter::first_failed_us).max();
+    let again = || broker.peek(DEAD, 10).unwrap();
+    eventually("all died anew", || {
+        let letters = again();
+        letters.len() == 3 && letters.iter().all(|letter| letter.first_failed_us() > newest)
+    });
+    assert_eq!(ids(&again()), ids(&first));
+    assert!(again().iter().all(|letter| letter.attempts() == Some("1")));
+
+    execute(&stack, MEND);
+    // The second: one is before it, one behind.
+    let chosen = again()[1].clone();
+    let id = chosen.id().unwrap();
+    let user = serde_json::from_slice::<Value>(&chosen.body()).unwrap()["user_id"].as_i64().unwrap();
+    assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 1);
+    eventually("its mail is sent", || mails(&stack, user) == 1);
+    holds(&broker, 2);
+    assert!(!ids(&again()).contains(&id.to_owned()));
+    assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 0, "it is gone from there");
+
+    // As if a redrive had died after its copies and before it took the originals out.
+    publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body()).unwrap(), "string");
+    publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body()).unwrap(), "string");
+    assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 2);
+    eventually("both are recognised", || duplicates(&stack) == 2);
+
+    assert_eq!(broker.redrive(DEAD, None).unwrap().moved, 2);
+    eventually("all mails are sent", || users.iter().all(|user| mails(&stack, *user) == 1));
+    holds(&broker, 0);
+    assert_eq!(broker.redrive(DEAD, None).unwrap().moved, 0);
+    stack.stop().unwrap();
+}
+
+#[test]
+fn a_body_that_is_no_text_comes_back_as_it_was_and_a_purge_ends_it() {
+    let (stack, _folder) = fixture::start("bytes", Mode::Async, &[]);
+    let broker = broker(&stack);
+    let id = "0193fd6e-0000-7000-8000-000000000001";
+    publish(&stack, REGISTERED, id, "AP+A/i0K", "base64");
+    holds(&broker, 1);
+    let letter = broker.peek(DEAD, 1).unwrap().remove(0);
+    assert_eq!(broker.redrive(DEAD, None).unwrap().moved, 1);
+    let mut back = None;
+    eventually("it died anew", || {
+        back = broker.peek(DEAD, 1).unwrap().pop();
+        back.as_ref().is_some_and(|back| back.first_failed_us() > letter.first_failed_us())
+    });
+    let back = back.unwrap();
+    assert_eq!((back.body(), back.id()), (vec![0, 0xff, 0x80, 0xfe, 0x2d, 0x0a], Some(id)));
+    assert!(back.reason().contains("does not parse as UserRegistered"), "{}", back.reason());
+    broker.purge(DEAD).unwrap();
+    assert_eq!(broker.depth(DEAD).unwrap(), 0);
+    let unknown = broker.depth("no_such_queue.dlq").unwrap_err().to_string();
+    assert!(unknown.contains("no_such_queue.dlq"), "{unknown}");
+    stack.stop().unwrap();
+}
+
+#[test]
+fn a_letter_stays_where_it_is_when_its_copy_could_not_be_made() {
+    let (stack, _folder) = fixture::start("lonely", Mode::Async, &[]);
+    let broker = broker(&stack);
+    // Its working queue was deleted.
+    let quorum = json!({"durable": true, "arguments": {"x-queue-type": "quorum"}});
+    manage(&stack, "PUT", "queues/{}/lonely_queue.dlq", &quorum);
+    for n in 0..3 {
+        publish(&stack, "lonely_queue.dlq", &n.to_string(), "{}", "string");
+    }
+    for id in [None, Some("1")] {
+        let refused = broker.redrive("lonely_queue.dlq", id).unwrap_err().to_string();
+        assert!(refused.contains("no queue takes"), "{refused}");
+    }
+    eventually("all three are there", || {
+        let mut there = ids(&broker.peek("lonely_queue.dlq", 10).unwrap());
+        there.dedup();
+        there == ["0", "1", "2"]
+    });
+    stack.stop().unwrap();
+}
+
+#[test]
+fn what_no_queue_took_goes_once_more_through_its_exchange() {
+    let (stack, _folder) = fixture::start("unrouted", Mode::Async, &[]);
+    let broker = broker(&stack);
+    let queues = ["search", "cache", "analytics"].map(|name| format!("{name}_product_updates_queue"));
+    let binding = |queue: &str| format!("bindings/{{}}/e/product_updates/q/{queue}");
+    for queue in &queues {
+        manage(&stack, "DELETE", &format!("{}/~", binding(queue)), &Value::Null);
+    }
+    let change = json!({"name": "Silent Mouse"});
+    assert_eq!(post(&stack, "productservice", "/products/2", "unrouted", &change).0, 200);
+    eventually("it is kept", || broker.depth("unrouted_queue").unwrap() == 1);
+    for queue in &queues {
+        manage(&stack, "POST", &binding(queue), &json!({}));
+    }
+    assert_eq!(broker.redrive("unrouted_queue", None).unwrap().moved, 1);
+    eventually("search has heard of it", || {
+        get(&stack, "searchservice", "/search?q=silent").1[0].is_object()
+    });
+    eventually("so has the cache", || {
+        get(&stack, "cacheservice", "/cache/products/2").1["name"] == "Silent Mouse"
+    });
+    assert_eq!(broker.depth("unrouted_queue").unwrap(), 0);
+    stack.stop().unwrap();
+}
+
+#[test]
+fn no_letter_is_lost_while_others_arrive_and_two_people_redrive() {
+    let (stack, _folder) = fixture::start("crowd", Mode::Async, &[]);
+    let broker = broker(&stack);
+    let id = |n: usize| format!("0193fd6e-0000-7000-8000-{n:012}");
+    // Never an event: whatever is redriven is dead again soon.
+    (0..250).for_each(|n| publish(&stack, DEAD, &id(n), "poison", "string"));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let newcomers =
+            scope.spawn(|| (250..400).for_each(|n| publish(&stack, DEAD, &id(n), "poison", "string")));
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // One may find that the other was faster: an error that says so, and no more.
+                    self::broker(&stack).redrive(DEAD, None).ok();
+                }
+            });
+        }
+        newcomers.join().unwrap();
+        done.store(true, Ordering::Relaxed);
+    });
+    eventually("each is there, or comes back", || {
+        let mut there = ids(&broker.peek(DEAD, 10_000).unwrap());
+        there.dedup();
+        there.len() == 400
+    });
+    stack.stop().unwrap();
+}

@@ -1,0 +1,14 @@
+//! What the person on duty relies on, against ten real services: dead letters that come back to life, logins that see only
+//! their own, logs without secrets. Servers from DATABASE_URL, AMQP_URL, RABBITMQ_MANAGEMENT_URL (`./study test`).
+
+#![expect(clippy::unwrap_used, reason = "what is not there fails the test, and the line says where")]
+
+mod client;
+mod database_roles;
+mod dead_letters;
+#[path = "../scenarios/fixture.rs"]
+mod fixture;
+mod logs;
+mod results;
+mod settings;
+mod trace;
