@@ -63,12 +63,14 @@ impl Letter {
         self.header(FIRST_FAILED_AT)?.parse().ok()
     }
 
-    /// RFC 3339, or nothing.
+    /// RFC 3339 with microseconds, also where they end in zeros; empty if it is unknown.
     pub fn first_failed_at(&self) -> String {
-        let time = self.first_failed_us().and_then(|us| {
-            OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1000).ok()?.format(&Rfc3339).ok()
-        });
-        time.unwrap_or_default()
+        let text = |us: i64| {
+            let second = OffsetDateTime::from_unix_timestamp(us.div_euclid(1_000_000)).ok()?;
+            let second = second.format(&Rfc3339).ok()?;
+            Some(format!("{}.{:06}Z", second.trim_end_matches('Z'), us.rem_euclid(1_000_000)))
+        };
+        self.first_failed_us().and_then(text).unwrap_or_default()
     }
 
     /// The consumer's words; else why the broker moved it here by itself.
@@ -187,6 +189,14 @@ mod tests {
             properties,
             payload: "eyJhIjoiw6QifQ==".into(),
         }
+    }
+
+    #[test]
+    fn a_time_has_six_digits_of_a_second_also_where_they_end_in_zeros() {
+        for (us, text) in [(1_500_000, "1970-01-01T00:00:01.500000Z"), (-1, "1969-12-31T23:59:59.999999Z")] {
+            assert_eq!(letter(&json!({FIRST_FAILED_AT: us.to_string()})).first_failed_at(), text);
+        }
+        assert_eq!(letter(&json!({FIRST_FAILED_AT: "soon"})).first_failed_at(), "");
     }
 
     #[test]
