@@ -223,7 +223,7 @@ mod tests {
             "traceparent": "00-abc-d-01", "x-request-id": "w"}),
         );
         let text = shown.describe(false);
-        for part in ["m\n", "UserRegistered", "5\n", "2023-11-14T22:13:20Z", "no\u{fffd}[31m", "abc\n", "w\n"]
+        for part in ["m\n", "UserRegistered", "5\n", "2023-11-14T22:13:20.000000Z", "no\u{fffd}[31m", "abc\n", "w\n"]
         {
             assert!(text.contains(part), "{part} is missing: {text}");
         }
