@@ -1,4 +1,4 @@
-//! S3, fan-out: a change of a product is told to searchservice, cacheservice and analyticsservice.
+//! S3, fan-out: a change of a product reaches searchservice, cacheservice and analyticsservice.
 //!
 //! | | sync | async |
 //! |---|---|---|
@@ -15,14 +15,14 @@ pub mod products;
 #[cfg(feature = "sync")]
 pub mod sync;
 
-/// How the receivers are called in sync mode. In async mode these settings do nothing: who is told is a matter of the
-/// bindings at the broker, and all are told at once.
+/// How the receivers are called in sync mode. In async mode these settings have no effect: the bindings at the
+/// broker decide which receivers get the event, all at once.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Settings {
     /// Sync mode: the receivers are called one after the other, as the contract has it, or all at once
     #[arg(long, env, default_value = "sequential")]
     pub fanout_calls: Calls,
-    /// Sync mode: how many are told, in the order search, cache, analytics (async mode: bindings at the broker say that)
+    /// Sync mode: how many receivers are called, in the order search, cache, analytics (async mode: bindings at the broker)
     #[arg(long, env, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
     pub fanout_width: u8,
 }
@@ -37,7 +37,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 pub const ABOUT: About = About {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),
-    description: "Owns the products; a change is told to three services",
+    description: "Owns the products; a change reaches three services",
     scenarios: &["S3"],
     effects: &[],
     migrations: Some(&MIGRATIONS),

@@ -81,7 +81,7 @@ fn warning(error: CallError) -> String {
     tracing::warn!(%error, "a receiver does not know of the change");
     match error {
         CallError::Refused { peer, .. } | CallError::Timeout { peer } | CallError::Failed { peer, .. } => {
-            format!("{peer} could not be told")
+            format!("{peer} was not notified")
         }
     }
 }

@@ -118,7 +118,7 @@ async fn concurrent_calls_are_all_at_work_at_once_and_one_that_fails_is_a_warnin
     .await;
     let app = start_with(&sandbox, [&peer, &peer, &peer], &["--fanout-calls=concurrent"]).await;
     let reply = app.put("/products/2", json!({"stock": 1})).await;
-    let warnings = json!(["cacheservice could not be told"]);
+    let warnings = json!(["cacheservice was not notified"]);
     assert_eq!((reply.status, &reply.body["warnings"]), (200, &warnings), "{}", reply.text);
     app.stop().await;
     sandbox.close().await;

@@ -241,7 +241,7 @@ impl Shared {
     }
 
     /// So that a receiver that forgot or missed something has the chance to know the last version: asked again where one
-    /// of them could not be told.
+    /// of them was not notified.
     fn update_a_last_time(&self) -> Result<()> {
         for product in &self.products {
             for _ in 0..10 {

@@ -81,7 +81,7 @@ pub struct FaultsArgs {
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
 
-    /// How long to break things; 10 if not said.
+    /// How long to break things; 10 by default.
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
 
@@ -97,7 +97,7 @@ pub struct FaultsArgs {
     #[arg(long, value_name = "R", default_value_t = 60.0)]
     rate: f64,
 
-    /// Where the result goes; `results` if not said.
+    /// Where the result goes; `results` by default.
     #[arg(long, value_parser = given_path(), value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -285,7 +285,7 @@ impl Plan {
     }
 }
 
-/// An abort is what is tested here: nobody needs its memory as a file.
+/// An abort is what is tested here: a core dump is of no use.
 fn no_core_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };

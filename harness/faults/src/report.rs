@@ -89,7 +89,7 @@ fn figures(result: &RunResult) -> String {
         p.offered, p.accepted, p.rejected, p.open, p.not_offered
     ));
     text += &wrap(&format!(
-        "{} refusals (503, or nobody listened); {} operations with an unknown outcome: {} became definite by asking \
+        "{} refusals (503, or connection refused); {} operations with an unknown outcome: {} became definite by asking \
          again, the others have no key",
         p.refused, p.unknown, p.resolved
     ));

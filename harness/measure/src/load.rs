@@ -258,7 +258,7 @@ impl Samples {
 fn last_complaint(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let last = text.lines().rfind(|line| line.contains("level=error")).or(text.lines().next_back());
-    let line = last.unwrap_or("it said nothing");
+    let line = last.unwrap_or("no message");
     let message = line.split_once("msg=").map_or(line, |(_, message)| message);
     message.trim_matches('"').to_owned()
 }

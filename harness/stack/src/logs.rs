@@ -20,7 +20,7 @@ use super::{Mode, services, signals, state_folder};
 #[derive(Args)]
 pub struct LogsArgs {
     /// A service (`user` or `userservice`), `postgresql` or `rabbitmq`, of containers also `gateway`, `prometheus`,
-    /// `grafana` or `cadvisor`; all services if not said.
+    /// `grafana` or `cadvisor`; all services by default.
     service: Option<String>,
 
     /// Go on with what comes, until Ctrl-C.

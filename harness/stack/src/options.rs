@@ -19,7 +19,7 @@ pub struct StackOptions {
     pub env_of: Vec<(&'static str, String, String)>,
     /// Where the services write their final effects (JOURNAL_DIR).
     pub journal: Option<PathBuf>,
-    /// Data, logs and state; `.study/<mode>` if not said.
+    /// Data, logs and state; `.study/<mode>` by default.
     pub dir: Option<PathBuf>,
     /// Begin with empty databases, and do not keep them.
     pub fresh: bool,
@@ -31,7 +31,7 @@ pub struct StackOptions {
     pub monitoring: bool,
     /// In containers instead, of the project `NAME-MODE`. With `fresh` it has only what is needed.
     pub docker: Option<String>,
-    /// Where the services' binaries are; beside the running program if not said.
+    /// Where the services' binaries are; beside the running program by default.
     pub programs: Option<PathBuf>,
 }
 

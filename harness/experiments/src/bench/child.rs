@@ -27,7 +27,7 @@ pub fn output(command: &mut Command, name: &str, mut tick: impl FnMut() -> Resul
     child.0.stdout.take().context("no standard output")?.read_to_string(&mut output)?;
     child.0.stderr.take().context("no standard error")?.read_to_string(&mut said)?;
     if !status.success() {
-        let last = said.lines().next_back().or(output.lines().next_back()).unwrap_or("it said nothing");
+        let last = said.lines().next_back().or(output.lines().next_back()).unwrap_or("no message");
         bail!("{name} ended with {status}: {last}");
     }
     Ok(output)

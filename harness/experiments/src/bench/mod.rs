@@ -66,7 +66,7 @@ pub struct BenchArgs {
     #[arg(long)]
     quick: bool,
 
-    /// Where `bench.json` and `PERFORMANCE.md` go; `.study/bench` if not said.
+    /// Where `bench.json` and `PERFORMANCE.md` go; `.study/bench` by default.
     #[arg(long, value_parser = given_path(), value_name = "DIR")]
     out: Option<PathBuf>,
 

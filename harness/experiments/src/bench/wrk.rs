@@ -92,7 +92,7 @@ impl Script {
 impl Summary {
     /// From everything that wrk wrote.
     pub fn parse(output: &str) -> Result<Self> {
-        let line = output.lines().rfind(|line| line.starts_with('{')).context("wrk told no figures")?;
+        let line = output.lines().rfind(|line| line.starts_with('{')).context("wrk printed no figures")?;
         serde_json::from_str(line).with_context(|| format!("wrk's figures cannot be read: {line}"))
     }
 

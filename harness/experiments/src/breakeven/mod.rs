@@ -41,7 +41,7 @@ pub struct BreakevenArgs {
     quick: bool,
 
     /// Where `breakeven.json` goes, such as the folder of a comparison, whose report then shows it;
-    /// `results/breakeven-<UTC time>` if not said.
+    /// `results/breakeven-<UTC time>` by default.
     #[arg(long, value_parser = given_path(), value_name = "DIR")]
     out: Option<PathBuf>,
 

@@ -46,7 +46,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=LARGEST_NUMBER))]
     seed: u64,
 
-    /// One mode (`--modes`, async if not said) against itself, as A and B: what the comparison makes of no difference.
+    /// One mode (`--modes`, async by default) against itself, as A and B: the comparison must find no difference.
     #[arg(long = "self")]
     against_itself: bool,
 
@@ -59,7 +59,7 @@ pub struct CompareArgs {
     #[arg(long)]
     pub docker: bool,
 
-    /// Where the results go; `results/<UTC time>` if not said.
+    /// Where the results go; `results/<UTC time>` by default.
     #[arg(long, value_parser = given_path(), value_name = "DIR")]
     pub out: Option<PathBuf>,
 

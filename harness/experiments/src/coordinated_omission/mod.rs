@@ -48,7 +48,7 @@ pub struct OmissionArgs {
     seconds: u64,
 
     /// Where `omission.json` goes, such as the folder of a comparison, whose report then shows it;
-    /// `results/omission-<UTC time>` if not said.
+    /// `results/omission-<UTC time>` by default.
     #[arg(long, value_parser = given_path(), value_name = "DIR")]
     out: Option<PathBuf>,
 }

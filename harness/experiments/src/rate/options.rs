@@ -33,7 +33,7 @@ pub struct RateArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(4..=600))]
     seconds: Option<u64>,
 
-    /// The p99 of the time to complete may be no longer. If not said: what the scenario's work takes, and 250 ms
+    /// The p99 of the time to complete may be no longer. Default: what the scenario's work takes, and 250 ms
     /// (S4: one more report).
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=3_600_000))]
     bound: Option<u32>,
@@ -47,7 +47,7 @@ pub struct RateArgs {
     max: f64,
 
     /// Where `rate-sN.json` goes, such as the folder of a comparison, whose report then shows it;
-    /// `results/rate-<UTC time>` if not said.
+    /// `results/rate-<UTC time>` by default.
     #[arg(long, value_parser = given_path(), value_name = "DIR")]
     pub out: Option<PathBuf>,
 

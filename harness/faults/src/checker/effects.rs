@@ -243,7 +243,7 @@ pub fn unasked(case: &Case<'_>) -> Finding {
         finding.look(emails.contains(user.email.as_str()), || format!("user {}: {}", user.id, user.email));
     }
     for user in &stores.emails {
-        finding.look(users.contains(user), || format!("e-mail of user {user}, whom nobody registered"));
+        finding.look(users.contains(user), || format!("e-mail of user {user}, which no request registered"));
     }
     let tags: HashSet<i64> = sent(Kind::Pay).map(|record| number(record, "order_id")).collect();
     let orders: HashSet<i64> = stores.orders.iter().map(|order| order.id).collect();

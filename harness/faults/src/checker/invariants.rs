@@ -21,7 +21,7 @@ pub const UNKNOWN_ONCE: &str = "unknown outcome, asked again with its key: one e
 pub const DEFINITE: &str = "every request with a key came to a definite answer";
 pub const VALID_TAKEN: &str = "no valid request was answered 4xx";
 pub const NO_TRACE: &str = "a 4xx left no trace";
-pub const UNASKED: &str = "nothing is there that nobody asked for";
+pub const UNASKED: &str = "every stored row belongs to a request";
 pub const ORDERS_END: &str = "every order ended";
 pub const ORDERS_IN_TIME: &str = "orders ended within 60 s of the last fault";
 pub const RESERVED: &str = "reserved stock = open reservations = 0";
@@ -36,7 +36,7 @@ pub const EMPTY: &str = "outboxes and queues are empty";
 pub const HEALTH: &str = "health answered within 2 s";
 pub const NO_500: &str = "no answer 500";
 pub const MEMORY: &str = "resident memory of each service below 64 MiB";
-pub const WARNED: &str = "answered with a warning: a peer could not be told";
+pub const WARNED: &str = "answered with a warning: a peer did not get the change";
 pub const STILL_MISSING: &str = "of those: its effect is missing for good";
 pub const PAYMENT_CUT_OFF: &str = "answered as failed: a payment that was cut off";
 

@@ -46,7 +46,7 @@ impl Broker {
         Ok(dead)
     }
 
-    /// How many letters are in a queue now: what the broker's statistics say is up to five seconds old.
+    /// How many messages are in a queue now: what the broker's statistics say is up to five seconds old.
     pub fn depth(&self, queue: &str) -> Result<usize> {
         Ok(self.peek(queue, 1)?.first().map_or(0, |letter| 1 + letter.behind))
     }

@@ -1,4 +1,4 @@
-//! One dead letter as the management API shows it: the properties that a consumer wrote when it set the event aside,
+//! One dead-lettered message as the management API shows it: the properties that a consumer wrote when it set the event aside,
 //! the body as bytes.
 
 use contract::headers::{ATTEMPT, FIRST_FAILED_AT, REASON, REQUEST_ID, TRACEPARENT};
@@ -223,7 +223,8 @@ mod tests {
             "traceparent": "00-abc-d-01", "x-request-id": "w"}),
         );
         let text = shown.describe(false);
-        for part in ["m\n", "UserRegistered", "5\n", "2023-11-14T22:13:20.000000Z", "no\u{fffd}[31m", "abc\n", "w\n"]
+        for part in
+            ["m\n", "UserRegistered", "5\n", "2023-11-14T22:13:20.000000Z", "no\u{fffd}[31m", "abc\n", "w\n"]
         {
             assert!(text.contains(part), "{part} is missing: {text}");
         }

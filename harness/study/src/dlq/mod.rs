@@ -36,21 +36,21 @@ pub struct DlqArgs {
 enum Action {
     /// Each dead-letter queue that is not empty.
     List,
-    /// The letters of one queue: what failed, why, when first, after how many attempts.
+    /// The messages of one queue: what failed, why, when first, after how many attempts.
     Show {
         queue: String,
         /// Print the bodies too: personal data.
         #[arg(long)]
         body: bool,
     },
-    /// Put letters back into the working queue as if they were new. Doing it twice is harmless.
+    /// Put messages back into the working queue as if they were new. A second redrive has no effect.
     Redrive {
         queue: String,
-        /// Only the letter with this message id.
+        /// Only the message with this message id.
         #[arg(long)]
         id: Option<String>,
     },
-    /// Throw all letters of a queue away.
+    /// Delete all messages of a queue.
     Purge {
         queue: String,
         /// They are lost for good.
@@ -71,7 +71,7 @@ pub fn run(args: &DlqArgs) -> Result<ExitCode> {
             let queue = dead_letter_queue(queue);
             let Redriven { moved, put_back } = broker.redrive(&queue, id.as_deref())?;
             say(&match (moved, id) {
-                (0, Some(id)) => format!("{queue} holds no letter {id}.\n"),
+                (0, Some(id)) => format!("{queue} holds no message {id}.\n"),
                 (0, None) => format!("{queue} is empty.\n"),
                 _ => format!(
                     "{moved} of {queue} redriven; `./study dlq list` tells whether any fails again.\n"
@@ -85,10 +85,10 @@ pub fn run(args: &DlqArgs) -> Result<ExitCode> {
             let queue = dead_letter_queue(queue);
             let letters = broker.depth(&queue)?;
             if !yes {
-                bail!("{queue} holds {letters}: `--yes` throws them away for good");
+                bail!("{queue} holds {letters}: `--yes` deletes them");
             }
             broker.purge(&queue)?;
-            say(&format!("{letters} of {queue} thrown away.\n"))?;
+            say(&format!("{letters} of {queue} deleted.\n"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -111,7 +111,7 @@ fn dead_letter_queue(name: &str) -> String {
 
 fn list(broker: &Broker) -> Result<()> {
     let mut table = Table::new();
-    table.load_style(STYLE).set_header(["queue", "letters", "oldest first failure", "its reason"]);
+    table.load_style(STYLE).set_header(["queue", "messages", "oldest first failure", "reason"]);
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -126,7 +126,7 @@ fn list(broker: &Broker) -> Result<()> {
         table.add_row([queue, letters, oldest.first_failed_at(), reason]);
     }
     match table.row_count() {
-        0 => say("No dead letters.\n"),
+        0 => say("No dead-lettered messages.\n"),
         _ => say(&format!("{table}\n")),
     }
 }

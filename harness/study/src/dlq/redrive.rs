@@ -1,5 +1,5 @@
 //! Back to the working queue, crash-safe without a transaction: first a copy of everything that is going to be taken out
-//! is confirmed by the broker, and only then it is taken out. A crash in between leaves letters twice, never none; the
+//! is confirmed by the broker, and only then it is taken out. A crash in between leaves messages twice, never none; the
 //! second copy is recognised by the inbox of the consumer, since the message id is kept.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use stack::signals;
 
 /// Letters that are copied, then taken out, together.
 const CHUNK: usize = 200;
-/// For letters that the broker still hands back to their queue after somebody looked at them.
+/// For messages that the broker still hands back to their queue after somebody looked at them.
 const RETURN_LIMIT: Duration = Duration::from_secs(10);
 
 /// How a redrive ended.
@@ -26,7 +26,7 @@ pub struct Redriven {
 }
 
 impl Broker {
-    /// Moves the letters that are in `queue` now, or only those with this message id.
+    /// Moves the messages that are in `queue` now, or only those with this message id.
     pub fn redrive(&self, queue: &str, id: Option<&str>) -> Result<Redriven> {
         let mut done = Redriven { moved: 0, put_back: 0 };
         let mut left = self.depth(queue)?;
@@ -66,7 +66,7 @@ impl Broker {
         }
     }
 
-    /// Takes out these letters, of which there are copies; how many others came out with them and were put back.
+    /// Takes out these messages, of which there are copies; how many others came out with them and were put back.
     fn take_out(&self, queue: &str, copied: &[Letter]) -> Result<usize> {
         let mut expected: HashMap<(Option<String>, String), usize> = HashMap::new();
         for letter in copied {
@@ -92,7 +92,7 @@ impl Broker {
             // Taken out by someone else meanwhile: their copies are the ones that count.
             ensure!(
                 Instant::now() < deadline,
-                "{missing} letters of {queue} were gone before they could be taken out: does another redrive run?"
+                "{missing} messages of {queue} were gone before they could be taken out: does another redrive run?"
             );
             if none {
                 signals::rest(Duration::from_millis(50));

@@ -1,4 +1,4 @@
-//! `./study dlq`: letters are seen, healed and redriven; nothing is lost on the way, and no effect happens twice.
+//! `./study dlq`: messages are seen, healed and redriven; nothing is lost on the way, and no effect happens twice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,7 +23,7 @@ fn broker(stack: &Stack) -> Broker {
 }
 
 fn holds(broker: &Broker, letters: usize) {
-    eventually(&format!("{letters} letters"), || broker.depth(DEAD).unwrap() == letters);
+    eventually(&format!("{letters} messages"), || broker.depth(DEAD).unwrap() == letters);
 }
 
 fn ids(letters: &[Letter]) -> Vec<String> {
@@ -51,7 +51,7 @@ fn publish(stack: &Stack, queue: &str, id: &str, payload: &str, encoding: &str) 
 
 #[test]
 fn a_letter_tells_what_happened_and_takes_effect_once_when_its_cause_is_mended() {
-    let (stack, _folder) = fixture::start("letters", Mode::Async, &[]);
+    let (stack, _folder) = fixture::start("messages", Mode::Async, &[]);
     let broker = broker(&stack);
     execute(&stack, BREAK);
     let mut users = Vec::new();
