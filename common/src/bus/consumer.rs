@@ -274,6 +274,10 @@ impl<S: Source> ConsumerTask<S> {
             if in_vain || matches!(sent, Ok(()) | Err(PublishError::Unroutable)) {
                 return sent;
             }
+            if let (0, Err(error)) = (failures, &sent) {
+                let queue = self.subscription.queue;
+                tracing::warn!(queue, %error, "a failed event cannot be stored again, so the consumer waits");
+            }
             failures += 1;
             pause(failures, &self.stop).await;
         }
