@@ -361,9 +361,11 @@ def outbox_and_letters() -> list[Panel]:
         lines(
             "Outbox: events waiting",
             COUNT,
-            "Events that are committed and not yet confirmed by the broker. Near 0 is right; it grows while the broker is away.",
-            # Every replica looks at the same table.
+            "Events that are committed and not yet confirmed by the broker: 0 or a few. They grow while the broker is down. A line with a "
+            "destination counts the events for a queue or exchange that takes none.",
+            # All replicas report the same table, so max, not sum.
             Query(f"max by (service) ({select('outbox_pending', 'async')})", "{{service}}"),
+            Query(f"max by (service, destination) ({select('outbox_waiting', 'async')})", "{{service}} for {{destination}}"),
         ),
         lines(
             "Outbox: age of the oldest",
