@@ -61,6 +61,7 @@ struct ScenarioFacts {
     service: Service,
     method: &'static str,
     path: &'static str,
+    delay_setting: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -131,7 +132,15 @@ fn mode(mode: Mode) -> ModeFacts {
 
 fn scenario(key: Scenario) -> ScenarioFacts {
     let (service, method, path) = key.entrance();
-    ScenarioFacts { key, title: key.title(), description: key.description(), service, method, path }
+    ScenarioFacts {
+        key,
+        title: key.title(),
+        description: key.description(),
+        service,
+        method,
+        path,
+        delay_setting: key.delay_setting(),
+    }
 }
 
 fn queues(event: &'static Event) -> impl Iterator<Item = QueueFacts> {

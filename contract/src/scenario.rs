@@ -68,6 +68,19 @@ impl Scenario {
         }
     }
 
+    /// The setting of the services that decides how long the work takes when nothing waits, in milliseconds or, if its name
+    /// ends so, in seconds.
+    pub const fn delay_setting(self) -> Option<&'static str> {
+        match self {
+            Scenario::S1 => Some("EMAIL_DELAY_MS"),
+            Scenario::S2 => Some("PAYMENT_DELAY_MS"),
+            Scenario::S3 => Some("PRODUCT_UPDATE_DELAY_MS"),
+            Scenario::S4 => Some("REPORT_SECONDS"),
+            Scenario::S5 => Some("SAGA_PAYMENT_DELAY_MS"),
+            Scenario::S6 => None,
+        }
+    }
+
     pub fn find(key: &str) -> Option<Scenario> {
         Scenario::ALL.into_iter().find(|scenario| scenario.key() == key)
     }

@@ -98,17 +98,11 @@ impl RateArgs {
     }
 }
 
-/// What the work of a scenario takes when nothing waits.
+/// How long the work of a scenario takes when nothing waits.
 fn service_ms(scenario: Scenario, delays: &Delays) -> f64 {
-    let setting = |name| delays.0.get(name).and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);
-    match scenario {
-        Scenario::S1 => setting("EMAIL_DELAY_MS"),
-        Scenario::S2 => setting("PAYMENT_DELAY_MS"),
-        Scenario::S3 => setting("PRODUCT_UPDATE_DELAY_MS"),
-        Scenario::S4 => setting("REPORT_SECONDS") * 1000.0,
-        Scenario::S5 => setting("SAGA_PAYMENT_DELAY_MS"),
-        Scenario::S6 => 0.0,
-    }
+    let Some(setting) = scenario.delay_setting() else { return 0.0 };
+    let value: f64 = delays.0.get(setting).and_then(|value| value.parse().ok()).unwrap_or(0.0);
+    if setting.ends_with("_SECONDS") { value * 1000.0 } else { value }
 }
 
 #[expect(
