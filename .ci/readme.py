@@ -5,7 +5,7 @@
     .ci/readme.py --write README.md    # puts the real output into the document instead
 
 An example is a line `$ command` in a block marked `console`, with its output below. What differs from run to run (ids,
-times, hashes, counts) is compared by shape.
+times, hashes, counts) is compared by shape. A block marked `diff` shows lines of the `diff` command above it.
 """
 
 import re
@@ -25,6 +25,16 @@ def shape(text):
     for pattern, name in SHAPES:
         text = re.sub(pattern, name, text)
     return text.strip()
+
+
+def wrong_in_diffs(text):
+    """Lines of `diff` blocks that are not in what the command before the block prints."""
+    for command, block in re.findall(r"\n    (diff [^\n]+)\n\n```diff\n(.*?)\n```", text, re.DOTALL):
+        run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=10, check=False)
+        real = {(line[0] == ">", line[1:].strip()) for line in run.stdout.split("\n") if line[:1] in ("<", ">")}
+        for line in block.split("\n"):
+            if line[1:].strip() != "..." and (line[0] == "+", line[1:].strip()) not in real:
+                yield f"{command}: no line {line}"
 
 
 def main():
@@ -57,6 +67,9 @@ def main():
     if write:
         with open(path, "w", encoding="utf-8") as file:
             file.write("\n".join(out))
+    for wrong in wrong_in_diffs("\n".join(lines)):
+        differing += 1
+        print(wrong)
     if not examples:
         sys.exit(f"{path} has no examples")
     print(f"{path}: {examples} examples, {differing} differ")
