@@ -129,8 +129,8 @@ struct Unconfirmed {
 /// publishes nothing more.
 ///
 /// All confirms that are ready are settled together. The broker returns an unroutable message before it confirms it, but lapin
-/// attaches the return to whichever confirm comes next, often another message's. So when a confirm is ready, its message's return
-/// is ready too, in this confirm or in an earlier one, and the id in a return tells its message.
+/// attaches the return to whichever confirm comes next, often another message's. So when all confirms of an
+/// acknowledgement are ready, the returns of their messages are among them, and the id in a return tells its message.
 async fn publish_all(
     connection: &Connection,
     channel: &Channel,
@@ -150,10 +150,7 @@ async fn publish_all(
         tokio::select! {
             biased;
             Some(first) = confirms.next() => {
-                let mut there = vec![first];
-                while let Some(Some(next)) = confirms.next().now_or_never() {
-                    there.push(next);
-                }
+                let there = all_ready(channel, &mut confirms, first);
                 let unconfirmed = settle(&mut waiting, &mut returned, max_size, there);
                 // The frame may still be in a buffer, and its confirm must not mix with later ones: closing the connection
                 // discards both. Not during an alarm, when the broker would not read the close.
@@ -197,6 +194,28 @@ async fn publish_all(
                 ensure!(connection.status().blocked(), "a publish was not confirmed");
                 cut.store(true, Ordering::Relaxed);
             }
+        }
+    }
+}
+
+/// This confirm and all others that are ready. The broker may acknowledge many messages at once; lapin's thread then makes their
+/// confirms ready one after the other, in any order, and holds a lock meanwhile. So the confirms are complete when none
+/// became ready while this waited for the lock.
+fn all_ready<T: Future>(
+    channel: &Channel,
+    confirms: &mut FuturesUnordered<T>,
+    first: T::Output,
+) -> Vec<T::Output> {
+    let mut ready = vec![first];
+    loop {
+        let before = ready.len();
+        // Takes the lock at its first poll. Returned messages travel with their confirms, so none is lost here.
+        drop(channel.wait_for_confirms().now_or_never());
+        while let Some(Some(next)) = confirms.next().now_or_never() {
+            ready.push(next);
+        }
+        if ready.len() == before {
+            return ready;
         }
     }
 }
