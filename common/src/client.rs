@@ -126,9 +126,12 @@ fn too_large(peer: &'static str) -> CallError {
 }
 
 impl CallError {
-    /// Whether the peer refused with this text as the `detail` of its problem.
-    pub fn says(&self, detail: &str) -> bool {
-        matches!(self, CallError::Refused { body, .. } if body["detail"] == detail)
+    /// The `detail` of the problem with which the peer refused.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            CallError::Refused { body, .. } => body["detail"].as_str(),
+            _ => None,
+        }
     }
 }
 

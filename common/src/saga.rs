@@ -57,10 +57,14 @@ impl StockRefusal {
         }
     }
 
+    fn find(text: &str) -> Option<StockRefusal> {
+        StockRefusal::ALL.into_iter().find(|refusal| refusal.as_str() == text)
+    }
+
     /// The refusal that a peer's 4xx reports; `None` for other errors.
     #[cfg(feature = "http")]
     pub fn of(error: &crate::client::CallError) -> Option<StockRefusal> {
-        StockRefusal::ALL.into_iter().find(|refusal| error.says(refusal.as_str()))
+        StockRefusal::find(error.detail()?)
     }
 }
 
@@ -68,8 +72,7 @@ impl TryFrom<String> for StockRefusal {
     type Error = String;
 
     fn try_from(text: String) -> Result<StockRefusal, String> {
-        let found = StockRefusal::ALL.into_iter().find(|refusal| refusal.as_str() == text);
-        found.ok_or_else(|| format!("{text:?} is not a refusal of stock"))
+        StockRefusal::find(&text).ok_or_else(|| format!("{text:?} is not a refusal of stock"))
     }
 }
 

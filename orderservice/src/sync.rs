@@ -143,13 +143,15 @@ enum GiveUp {
 /// Undoes all steps, which is safe for a step that had no effect, and ends the order.
 async fn give_up(app: &App, order: &Order, why: GiveUp) -> Result<(), ApiError> {
     let (cause, reason) = match &why {
-        GiveUp::Call(_) => (Cause::Interrupted, "Interrupted"),
-        GiveUp::Overdue => (Cause::Overdue, OVERDUE),
+        GiveUp::Call(error) => {
+            tracing::warn!(%error, order_id = order.id, "saga is interrupted and undone");
+            (Cause::Interrupted, "Interrupted")
+        }
+        GiveUp::Overdue => {
+            tracing::warn!(order_id = order.id, "saga is overdue and undone");
+            (Cause::Overdue, OVERDUE)
+        }
     };
-    match &why {
-        GiveUp::Call(error) => tracing::warn!(%error, order_id = order.id, "saga is interrupted and undone"),
-        GiveUp::Overdue => tracing::warn!(order_id = order.id, "saga is overdue and undone"),
-    }
     let undone = async {
         let reason = "Order given up".to_owned();
         app.http.call(&CancelPayment { order_id: order.id, reason }).await?;

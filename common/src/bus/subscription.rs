@@ -209,7 +209,7 @@ where
 }
 
 /// Runs a handler of one event within the event's workflow. A panic is an error.
-async fn in_workflow<T>(
+pub(super) async fn in_workflow<T>(
     queue: &'static str,
     context: Context,
     running: impl Future<Output = HandlerResult<T>>,

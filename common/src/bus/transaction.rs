@@ -6,10 +6,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tracing::Instrument;
 
 use super::handler::{Incoming, Outcome};
-use super::subscription::{BATCH, BatchHandler, Consumer, Delivery, HandlerResult, together_or_alone};
+use super::subscription::{
+    BATCH, BatchHandler, Consumer, Delivery, HandlerResult, in_workflow, together_or_alone,
+};
 use crate::db::Tx;
 use crate::events::{Event, Queue};
 use crate::failpoint::{self, Protection, disabled};
@@ -79,9 +80,8 @@ impl<E: Event, F> InTransaction<E, F> {
             }
             failpoint::applied(&mut tx, queue, &event.message_id).await?;
             let context = event.context.clone();
-            let span = tracing::info_span!("event", queue, request_id = context.workflow);
             let applying = self.handler.apply(state.clone(), &mut tx, event);
-            outcomes.push(context.scope(applying).instrument(span).await?);
+            outcomes.push(in_workflow(queue, context, applying).await?);
         }
         tx.commit().await?;
         Ok(outcomes)
