@@ -37,7 +37,7 @@ def quantile(q: float, selector: str, *by: str) -> str:
 
 
 def or_zero(vector: str, of: str) -> str:
-    """`vector`, and 0 for whatever is in `of` but not in it."""
+    """`vector`, and 0 for each element of `of` that it lacks."""
     return f"{vector} or 0 * {of}"
 
 

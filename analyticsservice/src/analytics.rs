@@ -25,7 +25,7 @@ use uuid::Uuid;
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewClick {
-    /// Of whoever sends the clicks: ids of users in the wild begin at 0
+    /// The id that the sender of the click gives its user; 0 is valid
     #[garde(range(min = 0))]
     #[schema(minimum = 0)]
     pub user_id: i64,
@@ -143,7 +143,7 @@ pub async fn record(tx: &mut PgConnection, change: &ProductChange) -> Result<boo
 #[derive(Debug, Serialize, sqlx::FromRow, ToSchema)]
 pub struct ProductUpdate {
     pub product_id: i64,
-    /// Missing where the caller said none
+    /// Absent if the click had none
     pub version: Option<i64>,
     pub name: Option<String>,
     pub stock: Option<i64>,

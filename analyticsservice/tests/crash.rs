@@ -31,7 +31,7 @@ async fn stored(sandbox: &Sandbox) -> HashMap<String, i64> {
     select.fetch_all(&sandbox.pool().await).await.expect("clicks").into_iter().collect()
 }
 
-/// Waits until what was answered is stored and nothing more will be; whatever is there, is there once.
+/// Waits until every acknowledged click is stored and no more follow; each click is stored once.
 async fn each_is_stored_once(sandbox: &Sandbox, answered: &[String], point: &str) {
     let all_there = async || {
         let stored = stored(sandbox).await;

@@ -8,7 +8,7 @@ use analyticsservice::{ABOUT, messaging};
 use common::Mode;
 use common::events::{ClickTracked, ProductUpdated};
 use common::testing::{
-    Sandbox, TestApp, assert_limits_list, assert_serves_common_paths, effects_of, eventually, nobody,
+    Sandbox, TestApp, assert_limits_list, assert_serves_common_paths, closed_port, effects_of, eventually,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -21,13 +21,13 @@ async fn start(sandbox: &Sandbox) -> TestApp {
 }
 
 async fn start_without_broker(sandbox: &Sandbox) -> TestApp {
-    let alone = format!("--amqp-url={}/%2f", nobody().await.replace("http", "amqp"));
+    let alone = format!("--amqp-url={}/%2f", closed_port().await.replace("http", "amqp"));
     sandbox.start_unready(ABOUT, Mode::Async, &[&alone], |deps, own| messaging::service(&deps, &own)).await
 }
 
 /// A service that tracks clicks and stores none: there is a broker, but no database.
 async fn start_without_database(sandbox: &Sandbox) -> TestApp {
-    let alone = format!("--database-url={}/none", nobody().await.replace("http", "postgres"));
+    let alone = format!("--database-url={}/none", closed_port().await.replace("http", "postgres"));
     let app = sandbox
         .start_unready(ABOUT, Mode::Async, &[&alone], |deps, own| messaging::service(&deps, &own))
         .await;
@@ -128,7 +128,7 @@ async fn of_a_batch_with_poison_the_poison_is_set_aside_and_its_neighbours_are_s
     // Nothing is consumed yet, so that all of them are one batch.
     start_without_database(&sandbox).await.stop().await;
     sandbox.publish(&click("0198f1a0-0000-7000-8000-000000000001", "/before"), "before").await;
-    // What is set aside says why in a header, which has to fit into a frame however long the wrong value is.
+    // A dead-lettered message has the reason in a header, which fits into a frame however long the wrong value is.
     let long = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(60_000));
     let poison = ["nonsense", "{}", r#"{"event_id":"x","user_id":1,"page":"/"}"#, &long];
     for (n, poison) in poison.iter().enumerate() {

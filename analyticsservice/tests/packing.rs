@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use analyticsservice::{ABOUT, Settings, messaging, sync};
 use common::context::REQUEST_ID;
 use common::events::{self, BatchedClick, ClickTracked, Clicks};
-use common::testing::{Client, Method, Reply, Sandbox, TestApp, effects_of, eventually, nobody};
+use common::testing::{Client, Method, Reply, Sandbox, TestApp, closed_port, effects_of, eventually};
 use common::{Context, Deps, Mode, Service};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ async fn start_unready(sandbox: &Sandbox, mode: Mode, setting: &str) -> TestApp 
 
 /// Tracks clicks and stores none.
 async fn start_without_database(sandbox: &Sandbox) -> TestApp {
-    let nowhere = format!("--database-url={}/none", nobody().await.replace("http", "postgres"));
+    let nowhere = format!("--database-url={}/none", closed_port().await.replace("http", "postgres"));
     let app = start_unready(sandbox, Mode::Async, &nowhere).await;
     let connected =
         async || app.get("/ready").await.body["detail"].as_str().is_some_and(|d| !d.contains("broker"));
@@ -44,7 +44,7 @@ async fn start_without_database(sandbox: &Sandbox) -> TestApp {
     app
 }
 
-/// The queue is there, and nobody reads it.
+/// The queue exists and has no consumer.
 async fn declare(sandbox: &Sandbox) {
     start_without_database(sandbox).await.stop().await;
 }
@@ -160,7 +160,7 @@ async fn clicks_that_wait_together_share_messages_and_each_is_stored_once_in_its
         workflows.iter().all(|(page, workflow)| page == workflow) && workflows.keys().eq(once(&pages).keys())
     );
 
-    // Whoever reads them need not pack itself.
+    // A reader of batches need not publish batches itself.
     let app = sandbox.start(ABOUT, Mode::Async, &["--click-packing=off"], service(Mode::Async)).await;
     assert_stored_once(&sandbox, &pages).await;
     app.stop().await;
@@ -303,7 +303,7 @@ async fn however_many_packs_wait_a_statement_stores_so_many_clicks_and_no_more()
 #[tokio::test]
 async fn without_a_broker_all_are_refused_at_once() {
     let sandbox = Sandbox::new().await;
-    let nowhere = format!("--amqp-url={}/%2f", nobody().await.replace("http", "amqp"));
+    let nowhere = format!("--amqp-url={}/%2f", closed_port().await.replace("http", "amqp"));
     let app = start_unready(&sandbox, Mode::Async, &nowhere).await;
     eventually("the database is there", async || app.get("/clicks/count").await.status == 200).await;
     assert_refuses_all_at_once(&app).await;
@@ -314,7 +314,7 @@ async fn without_a_broker_all_are_refused_at_once() {
 #[tokio::test]
 async fn without_a_database_all_are_refused_at_once() {
     let sandbox = Sandbox::new().await;
-    let nowhere = format!("--database-url={}/none", nobody().await.replace("http", "postgres"));
+    let nowhere = format!("--database-url={}/none", closed_port().await.replace("http", "postgres"));
     let app = start_unready(&sandbox, Mode::Sync, &nowhere).await;
     assert_refuses_all_at_once(&app).await;
     app.stop().await;

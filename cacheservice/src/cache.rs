@@ -43,7 +43,7 @@ pub enum Applied {
 #[derive(Clone)]
 pub struct Products(Cache<i64, Known>);
 
-/// The newest version that was heard of, and the product in it, if it was said what that is.
+/// The newest version that is known, and its product if a change described it.
 #[derive(Clone)]
 struct Known {
     version: i64,
@@ -51,7 +51,7 @@ struct Known {
 }
 
 impl Known {
-    /// Whether a change says something else of this version.
+    /// Whether a change contradicts this version.
     fn differs(&self, change: &ProductChange) -> bool {
         let Some((name, stock)) = &self.content else { return false };
         change.name.as_ref().is_some_and(|other| other != name)

@@ -91,7 +91,7 @@ async fn what_is_no_event_is_set_aside_and_its_neighbours_are_cached() {
 #[tokio::test]
 async fn without_a_broker_it_serves_what_it_has_and_is_not_ready() {
     let sandbox = Sandbox::new().await;
-    let closed = common::testing::nobody().await.replace("http", "amqp");
+    let closed = common::testing::closed_port().await.replace("http", "amqp");
     let alone = format!("--amqp-url={closed}/%2f");
     let app = sandbox
         .start_unready(ABOUT, Mode::Async, &[&alone], |deps, own| messaging::service(&deps, &own))

@@ -1,5 +1,5 @@
 //! THE SYNC CONTRACT: one type per request from one service to another, with its path and its reply.
-//! Its twin is [`events`](crate::events): what is asked here is announced there.
+//! Its twin is [`events`](crate::events): a call there is an event here.
 
 use contract::calls;
 use garde::Validate;
@@ -16,7 +16,7 @@ pub trait Call: Serialize + Sync {
     type Reply: DeserializeOwned;
 }
 
-/// The reply of a peer that only has to say that it did what was asked.
+/// The reply of a peer that only confirms the call.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Done {
     #[schema(example = "ok")]
@@ -44,8 +44,8 @@ impl Call for SendWelcomeEmail {
     type Reply = Done;
 }
 
-/// S3. What productservice tells its three receivers. Fields that are missing are left as they are. A change without a
-/// version is taken as it comes, and the version that is there stays: whatever productservice says next is newer.
+/// S3. A change that productservice sends to its three receivers. Absent fields stay unchanged. A change without a
+/// version is applied and keeps the stored version: the next change of productservice is newer.
 #[derive(Clone, Debug, Serialize, Deserialize, Validate, ToSchema)]
 pub struct ProductChange {
     #[garde(range(min = 1))]
@@ -92,7 +92,7 @@ impl Call for LogUpdate {
     type Reply = Done;
 }
 
-/// S5. A quantity of a product, for an order; without an order it cannot be told from the next one like it.
+/// S5. A quantity of a product, for an order; without an order, two equal requests cannot be distinguished.
 #[derive(Clone, Debug, Serialize, Deserialize, Validate, ToSchema)]
 pub struct StockRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +136,7 @@ impl Call for CompensateStock {
     type Reply = StockReply;
 }
 
-/// S5. orderservice tells inventoryservice that held stock was sold. Idempotent by order.
+/// S5. orderservice reports to inventoryservice that held stock was sold. Idempotent by order.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct CommitStock(pub StockRequest);

@@ -1,5 +1,5 @@
-//! Calls a peer over HTTP: one client per process, limits on connecting and on the whole call, and an error that says
-//! whether the peer refused, failed, or could not be asked. What travels along is in [`Context`].
+//! Calls a peer over HTTP: one client per process, limits on connecting and on the whole call, and an error that tells
+//! a refusal, a failure and an unreachable peer apart. [`Context`] has the headers of a call.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct Http {
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The peer understood and said no (4xx); `body` says why.
+    /// The peer refused the request (4xx); `body` has the reason.
     #[error("{peer} refused with {status}")]
     Refused { peer: &'static str, status: StatusCode, body: Value },
     /// Nothing was answered in time: whether it took effect is not known.

@@ -62,7 +62,7 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// RFC 9457. `type` is `about:blank`: the status says all that is general.
+/// RFC 9457. `type` is `about:blank`: the status alone classifies the problem.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct Problem {
     #[serde(rename = "type")]

@@ -30,7 +30,7 @@ impl<E> Queue<E> {
 
 /// A domain event.
 pub trait Event: Serialize + DeserializeOwned + Validate<Context = ()> + Send + Sync + 'static {
-    /// What the contract says of it.
+    /// Its entry in the contract.
     const EVENT: contract::events::Event;
     /// `type` in the message's properties, and the label in metrics.
     const NAME: &'static str = Self::EVENT.name;

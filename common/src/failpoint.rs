@@ -89,7 +89,7 @@ pub(crate) fn delivers_twice() -> bool {
     COMPILED_IN && ARMED.get().is_some_and(|settings| settings.deliver_twice)
 }
 
-/// Notes, in the transaction of a final effect, that it took place; nothing keeps it from being noted twice.
+/// Records a final effect in its transaction. Without a unique key: an effect that is applied twice is recorded twice.
 ///
 /// # Errors
 /// As the database.

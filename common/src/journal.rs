@@ -56,7 +56,7 @@ pub fn record(entry: &Entry<'_>) {
     }
 }
 
-/// Waits until everything noted so far is in the file.
+/// Waits until every effect reported so far is in the file.
 pub fn flush() {
     let Some(lines) = LINES.get() else { return };
     let (done, written) = channel();
@@ -72,7 +72,7 @@ fn write(mut file: BufWriter<File>, lines: &Receiver<Line>) {
             Ok(Line::Entry(line)) => file.write_all(&line).and_then(|()| file.write_all(b"\n")),
             Ok(Line::Flush(done)) => {
                 let result = file.flush();
-                // Whoever waits may have given up.
+                // The waiting task may have ended.
                 done.send(()).ok();
                 result
             }

@@ -63,7 +63,7 @@ pub struct Metrics {
     pub outbox_oldest: Gauge,
     /// `destination`
     pub outbox_waiting: IntGaugeVec,
-    /// Until a connection is there, with its transaction begun where one was asked for
+    /// Until a connection is available, with its transaction begun if the caller needs one
     pub db_acquire: Histogram,
     /// From the beginning to the end of a commit
     pub db_transaction: Histogram,
@@ -171,7 +171,7 @@ impl Metrics {
         metrics
     }
 
-    /// A gauge of one service alone. To be asked for once per process.
+    /// A gauge of one service alone. Call it once per process.
     pub fn own_gauge(&self, name: &str, help: &str, labels: &[&str]) -> Gauges {
         gauges(&self.registry, name, help, labels)
     }
@@ -194,7 +194,7 @@ impl Metrics {
         self.event_age.with_label_values(&[queue]);
     }
 
-    /// Says which build runs, in which mode.
+    /// Reports the version and the mode of this process.
     pub fn set_build(&self, version: &str, mode: Mode) {
         self.build_info.with_label_values(&[version, mode.as_str()]).set(1.0);
     }

@@ -31,7 +31,7 @@ pub(crate) use lines::keep;
 /// Target of the lines of workflows.
 const WORKFLOW: &str = "workflow";
 
-/// Says what the running request is about, such as `order 17`: the name by which its workflow can be found.
+/// Names the subject of the running request, such as `order 17`, so that its workflow can be found by it.
 pub fn subject(kind: &str, id: impl Display) {
     Span::current().record("subject", format!("{kind} {id}"));
 }

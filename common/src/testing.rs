@@ -1,6 +1,6 @@
 //! For tests: a service started as its `main` starts it, on a free port, with a schema and a virtual host of its own, against
 //! the real PostgreSQL and RabbitMQ of `DATABASE_URL`, `AMQP_URL` and `RABBITMQ_MANAGEMENT_URL` (`./study test` starts them).
-//! A missing one fails the test and says so. Waiting is for a condition with a deadline.
+//! A test fails with a message if one is missing. Waiting is for a condition with a deadline.
 
 mod plans;
 mod program;
@@ -104,7 +104,7 @@ impl Sandbox {
             "--rust-log=off".to_owned(),
             "--log-format=pretty".to_owned(),
             format!("--journal-dir={}", journal_dir().display()),
-            // Whatever the environment says: spans of tests are nobody's business.
+            // Tests export no spans, whatever the environment sets.
             #[cfg(feature = "otel")]
             "--otel-exporter-otlp-endpoint=".to_owned(),
         ];
@@ -172,7 +172,7 @@ impl Sandbox {
         self.publish_raw("", queue, &text, message_id).await;
     }
 
-    /// Publishes whatever text, through the management API; fails if no queue takes it.
+    /// Publishes any text through the management API; fails if no queue takes it.
     pub async fn publish_raw(&self, exchange: &str, routing_key: &str, payload: &str, message_id: &str) {
         let exchange = if exchange.is_empty() { "amq.default" } else { exchange };
         let body = json!({
@@ -433,7 +433,7 @@ pub async fn assert_limits_list(app: &Client, path: &str) {
     assert_eq!(one.as_slice(), &all[..1], "the newest one");
 }
 
-/// What every service serves, whatever its scenario.
+/// The paths that every service serves.
 pub async fn assert_serves_common_paths(app: &Client, about: &About, mode: Mode) {
     let health = app.get("/health").await;
     assert_eq!((health.status, &health.body["status"]), (200, &json!("ok")));
@@ -497,7 +497,7 @@ where
     Peer::start(answer).await.url
 }
 
-/// A stub that notes what it is asked.
+/// A stub that records its requests.
 pub struct Peer {
     pub url: String,
     calls: Arc<Mutex<Vec<Asked>>>,
@@ -541,7 +541,7 @@ impl Peer {
         Peer { url: format!("http://{address}"), calls }
     }
 
-    /// What it was asked so far, in order.
+    /// The requests so far, in order.
     pub fn calls(&self) -> Vec<Asked> {
         self.calls.lock().expect("no test panics here").clone()
     }
@@ -552,13 +552,13 @@ impl Peer {
     }
 }
 
-/// An address where nobody listens.
-pub async fn nobody() -> String {
+/// The URL of a port without a listener.
+pub async fn closed_port() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     format!("http://{}", listener.local_addr().expect("an address"))
 }
 
-/// The final effects that services of this process noted for a workflow, as `effect outcome`, in order.
+/// The final effects that services of this process reported for a workflow, as `effect outcome`, in order.
 pub fn effects_of(workflow: &str) -> Vec<String> {
     journal::flush();
     let mut effects = Vec::new();

@@ -1,4 +1,4 @@
-//! S5 in async mode: nobody coordinates; the stock reacts to what happened to the order.
+//! S5 in async mode: there is no coordinator; the stock reacts to the events of the order.
 //! Twin: `sync.rs` is called by orderservice for each step.
 
 use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};

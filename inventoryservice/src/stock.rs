@@ -1,5 +1,5 @@
 //! Stock and reservations. Each step is keyed by the order and guarded by the state it expects, so that it counts once in
-//! whatever order and however often it comes. A step with other contents than the stored one moves nothing. Nothing here
+//! any order and any number of times. A step with other contents than the stored one moves nothing. Nothing here
 //! knows the mode.
 
 use std::sync::LazyLock;

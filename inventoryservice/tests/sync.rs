@@ -233,7 +233,7 @@ async fn one_order_at_once_from_all_sides_counts_once() {
     let paths = [RESERVE, COMPENSATE, COMMIT];
     let replies = join_all((0..30).map(|i| ask(&sandbox, &app, paths[i % 3], 7, 3))).await;
     assert!(replies.iter().all(|reply| [200, 409].contains(&reply.status)));
-    // Given up in the end, whatever came first.
+    // Given up in the end, whichever step came first.
     assert_ok(&ask(&sandbox, &app, COMPENSATE, 7, 3).await, 3, 0);
     assert_eq!(units(&app).await, (SEED, 0));
     app.stop().await;

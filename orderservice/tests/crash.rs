@@ -81,7 +81,7 @@ async fn in_sync_mode_the_saga_ends_by_the_sweeper_or_by_a_repetition_wherever_i
             assert!(program.try_post("/create_order", Some("key"), order()).await.is_none(), "{point}");
             program.died().await;
 
-            // Only where nobody repeats the request does the sweeper take the order up at its first turn.
+            // The sweeper takes the order at its first cycle only if no client repeats the request.
             let patience = ("SAGA_RETRY_SECONDS", if repeats { "600" } else { "0" });
             let program = sandbox.spawn(BIN, Mode::Sync, &[&peers[..], &[patience]].concat()).await;
             if repeats {

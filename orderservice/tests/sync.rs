@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::testing::{
     Method, Peer, Sandbox, assert_limits_list, assert_needs_field, assert_reads_few_rows,
     assert_refuses_bad_bodies, assert_refuses_path_ids, assert_refuses_values, assert_serves_common_paths,
-    eventually, keep_statistics, no_ids, nobody,
+    closed_port, eventually, keep_statistics, no_ids,
 };
 use common::{Context, Mode};
 use orderservice::orders::{self, Cause, End, OVERDUE, Settings};
@@ -175,7 +175,7 @@ async fn an_order_that_can_be_undone_at_once_is() {
 #[tokio::test]
 async fn an_order_is_no_internal_error_when_nobody_listens() {
     let sandbox = Sandbox::new().await;
-    let app = start(&sandbox, &nobody().await, &[]).await;
+    let app = start(&sandbox, &closed_port().await, &[]).await;
     app.post(PATH, json!({"product_id": 1})).await.assert_problem(502, None);
     assert_eq!(app.get("/orders/1").await.body["status"], "pending");
     app.stop().await;

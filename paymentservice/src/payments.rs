@@ -184,7 +184,7 @@ impl Bank {
         transaction_id()
     }
 
-    /// Answers the saga's request for a payment, whatever the answer is.
+    /// Answers the saga's request for a payment.
     pub async fn decide(&self) {
         tokio::time::sleep(self.saga_delay).await;
     }
@@ -251,10 +251,10 @@ pub async fn complete(
     Ok(first)
 }
 
-/// Notes a payment in the audit; `false` if it was noted before.
+/// Adds a payment to the audit; `false` if it was there before.
 ///
 /// # Errors
-/// 409 when it was noted with another transaction or status.
+/// 409 when it is there with another transaction or status.
 pub async fn audit(
     tx: &mut PgConnection,
     payment_id: &str,

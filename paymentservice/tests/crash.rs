@@ -1,4 +1,4 @@
-//! Wherever the process dies on the way of a payment: it is taken once, announced, and noted in the audit.
+//! A crash at any failpoint of a payment: the payment is taken once, published, and in the audit.
 #![cfg(all(feature = "sync", feature = "async"))]
 
 use common::Mode;

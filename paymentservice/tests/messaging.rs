@@ -132,7 +132,7 @@ async fn a_payment_is_processing_until_it_was_taken() {
     let payment = app.get(path).await.body;
     assert_eq!((&payment["status"], payment.get("transaction_id")), (&json!("processing"), None));
     assert_eq!((&payment["amount"], &payment["currency"]), (&json!(100.0), &json!("USD")));
-    // It is taken before the process ends, however soon it is told to.
+    // It is taken before the process ends, however soon SIGTERM comes.
     app.stop().await;
     let app = sandbox.start(ABOUT, Mode::Async, &[], build).await;
     eventually("it is taken", async || app.get(path).await.body["status"] == "success").await;

@@ -206,7 +206,7 @@ async fn an_order_is_paid_once_and_given_back_when_it_is_given_up() {
     );
     assert_eq!(paid["order_id"], 1);
 
-    // Whatever the reason of a repetition, the cancellation stands with the first one, and the answer says so.
+    // The cancellation keeps its first reason, and a repetition with another reason is answered with it.
     for reason in ["Order given up", "Order given up", "another"] {
         let cancelled = app.post("/cancel_payment", json!({"order_id": 1, "reason": reason})).await;
         let expected = json!({"status": "ok", "reason": "Order given up"});

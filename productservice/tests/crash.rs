@@ -1,4 +1,4 @@
-//! Wherever the process dies on the way of an update: a change that is stored is told to all three receivers.
+//! A crash at any failpoint of an update: a stored change reaches all three receivers.
 #![cfg(feature = "async")]
 
 use common::Mode;

@@ -114,7 +114,7 @@ async fn every_one_of_many_changes_at_once_gets_a_version_and_an_event_of_its_ow
 #[tokio::test]
 async fn without_a_broker_a_change_is_accepted_and_announced_by_the_next_start() {
     let sandbox = Sandbox::new().await;
-    let closed = common::testing::nobody().await.replace("http", "amqp");
+    let closed = common::testing::closed_port().await.replace("http", "amqp");
     let alone = format!("--amqp-url={closed}/%2f");
     let app = sandbox.start(ABOUT, Mode::Async, &[&alone], |deps, own| messaging::service(&deps, &own)).await;
     let reply = app.put("/products/1", json!({"stock": 3})).await;

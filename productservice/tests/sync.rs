@@ -6,14 +6,14 @@ mod products;
 use std::sync::{Arc, Mutex};
 
 use common::Mode;
-use common::testing::{Peer, Sandbox, TestApp, assert_serves_common_paths, nobody, stub_peer};
+use common::testing::{Peer, Sandbox, TestApp, assert_serves_common_paths, closed_port, stub_peer};
 use productservice::{ABOUT, sync};
 use serde_json::{Value, json};
 
 /// What the receivers were told, in order.
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
-/// A receiver that notes what it is told and answers with this status.
+/// A receiver that records its requests and answers with this status.
 async fn receiver(calls: &Calls, status: u16) -> String {
     let calls = Arc::clone(calls);
     stub_peer(move |path, body| {
@@ -145,7 +145,7 @@ async fn of_the_receivers_only_as_many_are_told_as_the_settings_say() {
 async fn a_receiver_that_fails_refuses_is_absent_or_slow_is_a_warning_and_no_failure() {
     let failing = receiver(&Calls::default(), 500).await;
     let refusing = receiver(&Calls::default(), 422).await;
-    for bad in [failing, refusing, nobody().await, silent().await] {
+    for bad in [failing, refusing, closed_port().await, silent().await] {
         let sandbox = Sandbox::new().await;
         let calls = Calls::default();
         let good = receiver(&calls, 200).await;
@@ -168,7 +168,7 @@ async fn a_receiver_that_fails_refuses_is_absent_or_slow_is_a_warning_and_no_fai
 #[tokio::test]
 async fn with_no_receiver_at_all_a_change_is_stored_with_three_warnings() {
     let sandbox = Sandbox::new().await;
-    let absent = nobody().await;
+    let absent = closed_port().await;
     let app = start(&sandbox, [&absent, &absent, &absent]).await;
     let reply = app.put("/products/3", json!({"name": "Split Keyboard"})).await;
     assert_eq!(
@@ -210,7 +210,7 @@ async fn bad_input_is_refused_and_changes_nothing() {
     let sandbox = Sandbox::new().await;
     let (app, calls) = start_told(&sandbox).await;
     products::assert_refuses_bad_input(&app).await;
-    assert!(calls.lock().unwrap().is_empty(), "nobody is told of what was refused");
+    assert!(calls.lock().unwrap().is_empty(), "a refused update is sent to no receiver");
     app.stop().await;
     sandbox.close().await;
 }

@@ -17,7 +17,7 @@ const GIVE_WAY: Duration = Duration::from_micros(50);
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
-    /// Seconds that a report takes, whatever it computes meanwhile
+    /// Seconds that a report takes, for any number of iterations
     #[arg(long, env, default_value_t = 10.0, value_parser = seconds)]
     pub report_seconds: f64,
     /// Hashes that a report takes, however long: for comparison by work; 0 goes by REPORT_SECONDS
@@ -86,7 +86,7 @@ impl Hashing {
 }
 
 impl Worker {
-    /// Computes a report about `seed`. If nobody waits for it any more, the thread ends soon.
+    /// Computes a report about `seed`. If its caller has gone, the thread ends soon.
     ///
     /// # Errors
     /// When no thread can be started, or it died.
@@ -101,7 +101,7 @@ impl Worker {
             let report = chain(seed.as_bytes(), until, &given_up);
             BUSY.with_label_values(NONE).dec();
             drop(self.permit);
-            // Nobody waits: the result is not wanted.
+            // The caller has gone.
             done.send(report).ok();
         })?;
         let report = report.await?;

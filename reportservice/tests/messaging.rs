@@ -197,7 +197,7 @@ async fn a_job_that_nobody_accepted_is_set_aside() {
 #[tokio::test]
 async fn without_a_broker_a_job_is_accepted_and_the_next_start_computes_it() {
     let sandbox = Sandbox::new().await;
-    let alone = format!("--amqp-url={}/%2f", common::testing::nobody().await.replace("http", "amqp"));
+    let alone = format!("--amqp-url={}/%2f", common::testing::closed_port().await.replace("http", "amqp"));
     let build = |deps, own: Settings| messaging::service(&deps, &own);
     let app = sandbox.start_unready(ABOUT, Mode::Async, &[&alone, SHORT[0]], build).await;
     eventually("the database is there", async || app.get("/jobs/job_0").await.status == 404).await;

@@ -1,4 +1,4 @@
-//! Users: an address each, unique in whatever spelling. Nothing here knows the mode.
+//! Users: one address each, unique without regard to case. Nothing here knows the mode.
 
 use axum::Json;
 use axum::extract::State;
@@ -59,7 +59,7 @@ pub struct User {
 /// Stores a user.
 ///
 /// # Errors
-/// 422 when it is no address, 409 when it is taken, in whatever spelling.
+/// 422 when it is no address, 409 when it is taken; case does not count.
 pub async fn insert(tx: &mut PgConnection, email: &str) -> Result<User, ApiError> {
     let identity = email::identity(email).map_err(|defect| ApiError::invalid("email", defect))?;
     sqlx::query_as("INSERT INTO users (email, identity) VALUES ($1, $2) RETURNING id, email, created_at")

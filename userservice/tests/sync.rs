@@ -9,7 +9,7 @@ use common::Mode;
 use common::config::NoSettings;
 use common::testing::{
     Method, Peer, Sandbox, TestApp, assert_limits_list, assert_needs_field, assert_refuses_bad_bodies,
-    assert_refuses_bad_keys, assert_refuses_path_ids, assert_serves_common_paths, eventually, nobody,
+    assert_refuses_bad_keys, assert_refuses_path_ids, assert_serves_common_paths, closed_port, eventually,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -94,7 +94,7 @@ async fn a_user_is_registered_with_a_warning_when_the_mail_is_refused() {
 
 #[tokio::test]
 async fn a_user_is_registered_with_a_warning_when_nobody_sends_mail() {
-    assert_registers_with_a_warning(&nobody().await).await;
+    assert_registers_with_a_warning(&closed_port().await).await;
 }
 
 #[tokio::test]

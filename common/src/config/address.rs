@@ -67,7 +67,7 @@ pub(crate) fn host(text: &str) -> Result<&str, String> {
     }
 }
 
-/// For clap: the address of a peer or a collector, which are asked over HTTP without TLS.
+/// For clap: the address of a peer or a collector, reached over HTTP without TLS.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -1,5 +1,5 @@
-//! Where the database is, from DATABASE_URL or POSTGRES_*. sqlx fills what is not said from the variables and the password file of
-//! `psql`: the variables are gone when a service runs (`environment`), the file is never asked.
+//! Where the database is, from DATABASE_URL or POSTGRES_*. sqlx takes missing parts from the variables and the password file of
+//! `psql`. A service has removed these variables (`environment`), and the file is never read.
 
 use std::str::FromStr;
 
@@ -30,7 +30,7 @@ const OPTIONS: [&str; 18] = [
     "options",
 ];
 
-/// With the name of the setting that says where it is.
+/// With the name of its setting.
 ///
 /// # Errors
 /// One line that names the setting that is missing or wrong.

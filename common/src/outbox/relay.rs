@@ -291,7 +291,7 @@ struct Cycle {
     moved: BTreeMap<String, Vec<i64>>,
     /// Why rows of a lane could not be sent.
     failed: BTreeMap<String, PublishError>,
-    /// Nothing can be sent, whatever the destination.
+    /// Nothing can be sent to any destination.
     stuck: bool,
 }
 
@@ -447,7 +447,7 @@ mod tests {
                 }
             }
         }
-        // Blocked rows in front are not read: a few pages for a batch, whatever waits.
+        // Blocked rows in front are not read: a few pages for a batch, however many rows wait.
         let explain = "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, FORMAT JSON) EXECUTE take ('', 200)";
         let plan: Json<serde_json::Value> = sqlx::query_scalar(explain).fetch_one(&mut relay).await.unwrap();
         let hits = plan.0[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap();

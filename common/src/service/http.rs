@@ -56,14 +56,14 @@ const LAST_WRITES: Duration = Duration::from_secs(3);
 /// doubles it.
 const SEND_BUFFER: u32 = 128 * 1024;
 
-/// Said of every service in its API document.
+/// Part of the API document of every service.
 const ERRORS: &str = "Errors are `application/problem+json` (RFC 9457). The exceptions have no body, and the connection is closed: \
     400 for what is no HTTP/1.1, 431 or 414 for a head of more than 32 KB. A client that does not send its request or take its \
     answer in time is cut off.";
 
 /// Counted for a request whose client went away before the answer; nginx's number for it.
 const CLIENT_LEFT: u16 = 499;
-/// Asked every few seconds by whoever watches the service.
+/// Paths that probes and Prometheus request every few seconds.
 const LOOKED_AT_BY_MACHINES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 /// What `/ready` looks at; `None` is not needed.
@@ -268,7 +268,7 @@ impl Drop for InProgress {
     }
 }
 
-/// Counts a request once, when it is answered or nobody is left to be answered.
+/// Counts a request once, when it is answered or its client has gone.
 struct Counted {
     method: &'static str,
     handler: Arc<str>,

@@ -58,7 +58,7 @@ fn waiting() -> MutexGuard<'static, Vec<u8>> {
     WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Nobody is left to be told if it fails.
+/// A failure cannot be reported anywhere.
 fn write_out(waiting: &mut Vec<u8>) {
     io::stderr().write_all(waiting).ok();
     waiting.clear();

@@ -1,4 +1,4 @@
-//! How much a step reads in the database, whatever the statistics say.
+//! How much a step reads in the database, with any statistics.
 
 use sqlx::PgConnection;
 
@@ -20,7 +20,7 @@ pub async fn assert_reads_few_rows(db: &Db, what: &str, step: impl AsyncFn(&mut 
     }
 }
 
-/// Takes the statistics of a table now; it keeps them, whatever becomes of the table.
+/// Takes the statistics of a table now, and keeps them while the table changes.
 pub async fn keep_statistics(pool: &sqlx::PgPool, table: &str) {
     for sql in [format!("ALTER TABLE {table} SET (autovacuum_enabled = false)"), format!("ANALYZE {table}")] {
         sqlx::query(sqlx::AssertSqlSafe(sql)).execute(pool).await.expect("the table is there");

@@ -102,7 +102,7 @@ impl Drop for Program {
 }
 
 impl Sandbox {
-    /// How often each subject of a kind was noted by witnesses, such as `effect:email` or `applied:<queue>`.
+    /// How often witnesses recorded each subject of a kind, such as `effect:email` or `applied:<queue>`.
     pub async fn witnessed(&self, kind: &str) -> Vec<(String, i64)> {
         let select =
             "SELECT subject, count(*) FROM witness WHERE kind = $1 GROUP BY subject ORDER BY subject";

@@ -1,5 +1,5 @@
 //! A broker that takes no messages for lack of memory or disk: what can be answered is refused at once, nothing piles up, and
-//! all goes on by itself when the alarm is over.
+//! all continues when the alarm is over.
 
 use common::Context;
 use std::sync::Arc;

@@ -35,7 +35,7 @@ pub(crate) async fn set_aside(sandbox: &Sandbox, queue: &str) -> Vec<Aside> {
     sandbox.messages(&format!("{queue}.dlq")).await.into_iter().map(aside).collect()
 }
 
-/// Events that wait in `queue` and that nobody works on.
+/// Events that are ready in `queue`, without those that a consumer holds.
 pub(crate) async fn waiting(sandbox: &Sandbox, queue: &str) -> usize {
     sandbox.messages(queue).await.len()
 }
@@ -49,7 +49,7 @@ pub(crate) async fn delayed(sandbox: &Sandbox) -> usize {
     delayed
 }
 
-/// Whatever text, published by hand with whatever id.
+/// Any text, published by hand with any id.
 pub(crate) async fn put(sandbox: &Sandbox, queue: &str, text: &str, message_id: &str) {
     sandbox.publish_raw("", queue, text, message_id).await;
 }
@@ -60,7 +60,7 @@ pub(crate) async fn delete_queue(sandbox: &Sandbox, queue: &str) {
     sandbox.manage(Method::DELETE, &path, Value::Null).await;
 }
 
-/// The broker closes the channel of whoever publishes to this exchange next.
+/// The broker closes the channel of the next publisher to this exchange.
 pub(crate) async fn delete_exchange(sandbox: &Sandbox, exchange: &str) {
     let path = format!("exchanges/{}/{exchange}", sandbox.vhost);
     sandbox.manage(Method::DELETE, &path, Value::Null).await;
@@ -73,7 +73,7 @@ pub(crate) async fn close_connections(sandbox: &Sandbox) {
         Value::Array(connections) => connections,
         _ => Vec::new(),
     };
-    // The broker tells of them with some delay.
+    // The broker reports them with some delay.
     eventually("both connections are known", async || connections().await.len() >= 2).await;
     for connection in connections().await {
         let name =

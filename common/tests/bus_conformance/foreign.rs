@@ -1,4 +1,4 @@
-//! Messages that others publish: whatever the broker delivers is handled or set aside, and its neighbours are handled once.
+//! Messages of other publishers: any delivery is handled or dead-lettered, and its neighbours are handled once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Reader {
     }
 }
 
-/// A sandbox in which the queues are there and nobody reads them.
+/// A sandbox whose queues exist and have no consumers.
 async fn sandbox_with_queues() -> Sandbox {
     let sandbox = Sandbox::new().await;
     let (app, _) = start(&sandbox, Consumers::of(())).await;
@@ -229,7 +229,7 @@ async fn of_a_thousand_random_messages_the_good_are_handled_once_and_the_bad_are
                 bad.insert(number);
                 unreadable(&mut rng, number)
             };
-            // The id of a message belongs to it alone, whatever it is.
+            // Any id of a message belongs to it alone.
             let properties = properties(&mut rng, number);
             wire.publish("", QUEUE.as_bytes(), &properties, &body).await;
         }

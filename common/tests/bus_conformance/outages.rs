@@ -149,7 +149,7 @@ async fn a_queue_of_a_fanout_that_is_deleted_gets_the_events_of_another_service_
     sandbox.close().await;
 }
 
-/// No packet says that the connection is lost: the heartbeat has to.
+/// No packet reports the loss of the connection: only the heartbeat detects it.
 #[tokio::test]
 async fn a_connection_that_leads_into_a_black_hole_is_given_up() {
     #[derive(Clone)]
@@ -197,7 +197,7 @@ async fn behind_proxy(sandbox: &Sandbox, seen: &Seen) -> (TestApp, Proxy, TestAp
     (app, proxy, other, bus)
 }
 
-/// The event is acknowledged just when nobody reads the connection any more.
+/// The event is acknowledged when no task reads the connection any more.
 #[tokio::test]
 async fn a_consumer_whose_connection_cannot_be_read_is_not_ready_and_is_built_anew() {
     let (sandbox, seen) = (Sandbox::new().await, Seen::default());

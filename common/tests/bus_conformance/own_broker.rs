@@ -49,7 +49,7 @@ impl OwnBroker {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
-    /// SIGSTOP: it reads and answers nothing, and nobody is told.
+    /// SIGSTOP: it reads and answers nothing, and its connections stay open.
     pub(crate) fn freeze(&self) {
         let stopped = Command::new("kill").args(["-STOP", &self.broker.id().to_string()]).status();
         assert!(stopped.expect("kill runs").success());
@@ -93,7 +93,7 @@ impl OwnBroker {
         self.control(&["eval", &format!("application:set_env(rabbit, max_message_size, {bytes}).")]);
     }
 
-    /// The queue takes and confirms nothing, and says nothing, as when its leader is lost.
+    /// The queue takes and confirms nothing, without an error, as when its leader is lost.
     pub(crate) fn suspend_queue(&self, queue: &str) {
         self.control(&["eval", &format!("sys:suspend('%2F_{queue}').")]);
     }
@@ -119,8 +119,8 @@ impl OwnBroker {
         assert!(ended.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ended.stderr));
     }
 
-    /// Until it speaks AMQP. That the port can be reached says too little: what connects to a local port that nobody has can
-    /// meet itself.
+    /// Waits until it speaks AMQP. A successful connect is not enough: a client that connects to a free local port can connect to
+    /// itself.
     async fn wait(&self) {
         let speaks = async || {
             let mut first = [0_u8; 1];
@@ -206,7 +206,7 @@ fn spawn(mut command: Command, log: &Path) -> Child {
     command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().expect("install rabbitmq-server")
 }
 
-/// Below the range from which the kernel takes ports for outgoing connections: nobody else gets it while the broker is down.
+/// Below the range from which the kernel takes ports for outgoing connections: no other process gets it while the broker is down.
 fn free_port() -> u16 {
     let random = || {
         let bytes = Uuid::new_v4().into_bytes();

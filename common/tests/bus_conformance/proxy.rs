@@ -1,4 +1,4 @@
-//! A way to the broker that can turn into a black hole: packets vanish, and nobody is told that the connection is lost. Or it
+//! A way to the broker that can turn into a black hole: packets vanish, and neither end learns that the connection is lost. Or it
 //! delivers what is no AMQP.
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Publishers that go on whatever happens, with a ledger: what was offered, what was confirmed, what was handled.
+//! Publishers that continue through faults, with a history: offered, confirmed, handled.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

@@ -107,7 +107,7 @@ async fn a_stop_answers_what_runs_and_takes_nothing_new() {
 
     let stopping = app.stop();
     let meanwhile = async {
-        eventually("nobody is let in", async || TcpStream::connect(&address).await.is_err()).await;
+        eventually("the listener is closed", async || TcpStream::connect(&address).await.is_err()).await;
         gate.add_permits(1);
         let mut answer = String::new();
         running.read_to_string(&mut answer).await.unwrap();
@@ -140,7 +140,7 @@ async fn work_that_was_begun_ends_though_its_client_has_left() {
     // A stop waits for it, too.
     begin_and_leave(before + 1.0).await;
     let meanwhile = async {
-        eventually("nobody is let in", async || TcpStream::connect(&address).await.is_err()).await;
+        eventually("the listener is closed", async || TcpStream::connect(&address).await.is_err()).await;
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         gate.add_permits(1);
     };

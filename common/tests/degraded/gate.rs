@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 pub(crate) struct Gate {
     address: SocketAddr,
     target: String,
-    /// Holds the port while nobody listens on it.
+    /// Holds the port while it has no listener.
     held: Option<TcpSocket>,
     serving: JoinSet<()>,
 }

@@ -121,7 +121,7 @@ async fn a_body_that_is_announced_or_turns_out_too_large_is_not_waited_for() {
     let announced = ask(&app, &head("content-length: 10000000000")).await;
     assert!(announced.starts_with("HTTP/1.1 413"), "{announced}");
     let expecting = ask(&app, &head("content-length: 10000000000\r\nexpect: 100-continue")).await;
-    assert!(expecting.starts_with("HTTP/1.1 413"), "nobody asks for it: {expecting}");
+    assert!(expecting.starts_with("HTTP/1.1 413"), "a 100 Continue is not sent: {expecting}");
 
     // One that never ends: the connection does.
     let mut stream = connect(&app).await;

@@ -40,7 +40,7 @@ const ABOUT: About = About {
     migrations: Some(&NO_MIGRATIONS),
     modes: &[Mode::Sync, Mode::Async],
 };
-/// Published by the tiny service, consumed by nobody.
+/// Published by the tiny service; without a consumer.
 const QUEUE: &str = "user_registered_queue";
 
 #[derive(Clone)]

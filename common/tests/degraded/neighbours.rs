@@ -82,7 +82,7 @@ async fn those_that_are_ready_at_the_same_time_share_a_transaction() {
     app.stop().await;
     let (all, transactions) = served(&sandbox).await;
     assert_eq!(all, users);
-    // Whoever came first may have gone alone.
+    // The first one may have gone alone.
     assert!(transactions <= 3, "{transactions} transactions");
     sandbox.close().await;
 }

@@ -15,7 +15,7 @@ use common::bus::{Bus, Consumers, HandlerError, Incoming, Outcome, consumer};
 use common::config::NoSettings;
 use common::events::{OrderCreated, USER_REGISTERED_QUEUE, UserRegistered};
 use common::service::{About, Deps, Service};
-use common::testing::{Method, Reply, Sandbox, TestApp, eventually, nobody};
+use common::testing::{Method, Reply, Sandbox, TestApp, closed_port, eventually};
 use common::{ApiError, Context, Mode};
 use serde_json::Value;
 use sqlx::migrate::Migrator;
@@ -309,7 +309,7 @@ async fn without_a_collector_or_for_a_trace_that_nobody_records_headers_are_the_
 async fn a_collector_that_is_away_costs_nothing() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let silent_url = format!("http://{}", silent.local_addr().expect("an address"));
-    for url in [nobody().await, silent_url] {
+    for url in [closed_port().await, silent_url] {
         let sandbox = Sandbox::new().await;
         let registry = start_registry(&sandbox, &[&setting(&url)]).await;
         let (mailer, handled) = start_mailer(&sandbox, &[&setting(&url)], Vec::new()).await;

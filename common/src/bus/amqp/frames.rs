@@ -43,7 +43,7 @@ const AFTER: usize = 1;
 pub(super) type Kit = RuntimeParts<Tokio, Sockets>;
 
 /// What lapin runs on, for one connection; and whether it has its socket open. lapin's thread owns the socket, so this
-/// is true no longer than the thread runs, whatever lapin says of the connection.
+/// is true no longer than the thread runs, whatever state lapin reports.
 pub(super) fn runtime() -> (Runtime<Kit>, watch::Receiver<bool>) {
     let (open, is_open) = watch::channel(false);
     let tokio = Tokio::current();
@@ -158,7 +158,7 @@ impl Frames {
         self.held.extend_from_slice(bytes);
         while let Some(&[kind, _, _, a, b, c, d]) = self.held[self.ready..].first_chunk::<BEFORE>() {
             if ![METHOD, HEADER, BODY, HEARTBEAT].contains(&kind) {
-                // No frame: lapin says so.
+                // No frame: lapin reports the error.
                 self.ready = self.held.len();
                 return;
             }
@@ -494,7 +494,7 @@ mod tests {
         {
             assert_eq!(through(&header(flags, bytes), 1000), header(0, b""));
         }
-        // Too short for a header: lapin says so.
+        // Too short for a header: lapin reports the error.
         assert_eq!(through(&frame(HEADER, b"\0"), 1000), frame(HEADER, b"\0"));
     }
 
