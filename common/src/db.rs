@@ -268,7 +268,7 @@ impl DbMonitor {
         // Once per process, unless the server came back empty: migrations cost time when ten services reconnect at once.
         let migrated = sqlx::query_scalar("SELECT to_regclass('idempotency_keys') IS NOT NULL");
         if !(self.migrated && migrated.fetch_one(&mut connection).await?) {
-            self.migrate().await?;
+            self.migrate(&mut connection).await?;
             self.migrated = true;
         }
         if !self.ready.send_replace(true) {
@@ -285,8 +285,9 @@ impl DbMonitor {
         }
     }
 
-    async fn migrate(&self) -> anyhow::Result<()> {
-        let mut connection = self.background.acquire().await?;
+    /// On the monitor's own connection: sqlx holds a lock for the session, and after an error only the end of the session
+    /// releases it. The lock is the same for all services in a database.
+    async fn migrate(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
         let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
             .bind(&self.schema)
             .fetch_one(&mut *connection)
