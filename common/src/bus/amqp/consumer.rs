@@ -48,11 +48,15 @@ impl Amqp {
         for (consumer, deliveries) in subscribed {
             consumers.spawn(consumer.run(deliveries.map(|delivery| Ok(received(delivery?)))));
         }
-        // The first failure ends the connection: a service with some of its consumers must not look healthy.
-        while let Some(ended) = consumers.join_next().await {
-            ended.context("a consumer panicked")??;
+        // The first failure ends the connection: a service with some of its consumers must not look healthy. When stopping, the
+        // others finish first.
+        let mut consumed = Ok(());
+        while (consumed.is_ok() || stop.is_cancelled())
+            && let Some(ended) = consumers.join_next().await
+        {
+            consumed = consumed.and(ended.context("a consumer panicked").flatten());
         }
-        Ok(())
+        consumed
     }
 
     async fn subscribe(
