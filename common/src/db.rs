@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseSettings;
+use crate::outage::Outage;
 use crate::{ApiError, failpoint, metrics};
 
 mod address;
@@ -237,15 +238,18 @@ impl Db {
 impl DbMonitor {
     /// Waits for the server, migrates the schema, then monitors the server until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut waiting = false;
+        let outage = Outage::default();
         loop {
             let cause = tokio::select! {
                 () = stop.cancelled() => return,
                 cause = self.monitor() => cause,
             };
-            if self.ready.send_replace(false) || !waiting {
-                tracing::warn!(cause = format!("{cause:#}"), "waiting for PostgreSQL at {}", self.place);
-                waiting = true;
+            if self.ready.send_replace(false) {
+                outage.end();
+            }
+            let cause = format!("{cause:#}");
+            if outage.is_new(&cause) {
+                tracing::warn!(cause, "waiting for PostgreSQL at {}", self.place);
             }
             tokio::select! {
                 () = stop.cancelled() => return,

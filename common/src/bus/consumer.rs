@@ -18,6 +18,7 @@ use super::{Address, Bus, Message, PublishError};
 use crate::context::now_us;
 use crate::failpoint::{self, Failpoint, Protection, disabled};
 use crate::metrics;
+use crate::outage::Outage;
 use crate::throttle::Throttle;
 
 /// Where the deliveries of one queue come from: the part that a transport provides.
@@ -44,13 +45,22 @@ pub(crate) type Received<S> = (Delivery, <S as Source>::Receipt);
 
 /// Handles the deliveries of one subscription.
 pub(crate) struct ConsumerTask<S> {
-    pub subscription: Subscription,
-    pub source: S,
-    pub bus: Bus,
-    pub stop: CancellationToken,
+    subscription: Subscription,
+    source: S,
+    bus: Bus,
+    stop: CancellationToken,
+    /// Of what handlers depend on.
+    handling: Outage,
+    /// Of the publisher.
+    storing: Outage,
 }
 
 impl<S: Source> ConsumerTask<S> {
+    pub(crate) fn new(subscription: Subscription, source: S, bus: Bus, stop: CancellationToken) -> Self {
+        let (handling, storing) = (Outage::default(), Outage::default());
+        ConsumerTask { subscription, source, bus, stop, handling, storing }
+    }
+
     /// Handles `deliveries` until `stop`; then finishes those that it has begun. Those that wait stay unacknowledged, and the
     /// broker delivers them again.
     pub(crate) async fn run(
@@ -113,6 +123,9 @@ impl<S: Source> ConsumerTask<S> {
                 disposition => break disposition,
             }
         };
+        if waits > 0 {
+            self.handling.end();
+        }
         match disposition {
             Some(disposition) => self.finish(vec![received], vec![disposition], false).await,
             None if self.subscription.batch == 1 => self.handle(vec![received], false).await,
@@ -158,7 +171,12 @@ impl<S: Source> ConsumerTask<S> {
                     _ => None,
                 });
             let (places, reasons): (Vec<usize>, Vec<&String>) = waiting.unzip();
-            let Some(reason) = reasons.first() else { return dispositions };
+            let Some(reason) = reasons.first() else {
+                if waits > 0 {
+                    self.handling.end();
+                }
+                return dispositions;
+            };
             if !self.wait(&mut waits, reason).await {
                 return dispositions;
             }
@@ -172,7 +190,7 @@ impl<S: Source> ConsumerTask<S> {
 
     /// Waits before another attempt; false if there is none because of `stop`.
     async fn wait(&self, waits: &mut u32, reason: &str) -> bool {
-        if *waits == 0 {
+        if self.handling.is_new(reason) {
             tracing::warn!(queue = self.subscription.queue, reason, "consumer waits");
         }
         *waits += 1;
@@ -290,9 +308,14 @@ impl<S: Source> ConsumerTask<S> {
             let in_vain = self.stop.is_cancelled() || !self.source.is_open();
             // Unroutable: the queue was deleted. The next connection declares it again.
             if in_vain || matches!(sent, Ok(()) | Err(PublishError::Unroutable)) {
+                if failures > 0 {
+                    self.storing.end();
+                }
                 return sent;
             }
-            if let (0, Err(error)) = (failures, &sent) {
+            if let Err(error) = &sent
+                && self.storing.is_new(error)
+            {
                 let queue = self.subscription.queue;
                 tracing::warn!(queue, %error, "a failed event cannot be stored again, so the consumer waits");
             }
@@ -410,7 +433,7 @@ mod tests {
         connect.send_replace(Some(publisher));
         let (source, stop) = (Memory::default(), CancellationToken::new());
         let subscription = consumers.into_subscriptions().remove(0);
-        let consumer = ConsumerTask { subscription, source: source.clone(), bus, stop: stop.clone() };
+        let consumer = ConsumerTask::new(subscription, source.clone(), bus, stop.clone());
         let deliveries: Vec<_> = users.iter().map(|user| delivery(*user)).collect();
         let running = consumer.run(stream::iter(deliveries).chain(stream::pending()));
         let (mut published, all): (Vec<Message>, HashSet<i64>) =
@@ -439,7 +462,7 @@ mod tests {
         let (bus, _) = Bus::new(Spans::default());
         let (source, stop) = (Memory::default(), CancellationToken::new());
         let subscription = consumers.into_subscriptions().remove(0);
-        let consumer = ConsumerTask { subscription, source: source.clone(), bus, stop: stop.clone() };
+        let consumer = ConsumerTask::new(subscription, source.clone(), bus, stop.clone());
         let deliveries: Vec<_> = users.iter().map(|user| delivery(*user)).collect();
         let running = consumer.run(stream::iter(deliveries).chain(stream::pending()));
         let stopping = async {
@@ -533,5 +556,26 @@ mod tests {
         let seen = Seen::default();
         let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, one).batch(10));
         assert_eq!(stop_when_seen(consumers, &seen, &[1, 2, WAITS]).await, [1, 2]);
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn each_cause_for_which_a_consumer_waits_is_logged_once() {
+        async fn fail_six_times(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
+            let mut seen = seen.0.lock().unwrap();
+            seen.push(user.user_id);
+            let cause = match seen.len() {
+                1..=3 => "refused",
+                4..=6 => "timed out",
+                _ => return Ok(Outcome::Applied),
+            };
+            Err(HandlerError::Unavailable(anyhow!(cause)))
+        }
+        let logs = crate::testing::Logs::capture();
+        let consumers = Consumers::of(Seen::default()).with(consumer(USER_REGISTERED_QUEUE, fail_six_times));
+        let (_, acknowledged) = run(consumers, &[1, 2]).await;
+        assert_eq!(acknowledged, [1, 2]);
+        let logged = ["refused", "timed out"].map(|cause| logs.count(&["consumer waits", QUEUE, cause]));
+        assert_eq!(logged, [1, 1]);
     }
 }

@@ -1,22 +1,27 @@
 //! Migrations of the service's schema that fail.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use common::Mode;
 use common::config::NoSettings;
 use common::service::{About, Deps, Service};
-use common::testing::{Sandbox, eventually};
+use common::testing::{Logs, Sandbox, eventually};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, SqlSafeStr};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{ABOUT, ready, start_sync};
+use super::{ABOUT, gate_to_database, ready, start_sync};
 
 /// The tiny service with this migration.
 fn with_migration(sql: &'static str) -> About {
     let migration = Migration::new(1, "test".into(), MigrationType::Simple, sql.into_sql_str(), false);
     let migrations = Migrator { migrations: Cow::Owned(vec![migration]), ..Migrator::DEFAULT };
     About { migrations: Some(Box::leak(Box::new(migrations))), ..ABOUT }
+}
+
+fn nothing(_: Deps, NoSettings {}: NoSettings) -> Service {
+    Service::new(OpenApiRouter::new())
 }
 
 #[tokio::test]
@@ -29,9 +34,8 @@ async fn a_migration_that_fails_keeps_no_other_service_from_migrating() {
     let url = format!("{server}/{}", sandbox.schema);
     let setting = format!("--database-url={url}");
 
-    let build = |_: Deps, NoSettings {}| Service::new(OpenApiRouter::new());
     let broken = with_migration("SELECT no_such_function()");
-    let failing = sandbox.start_unready(broken, Mode::Sync, &[&setting], build).await;
+    let failing = sandbox.start_unready(broken, Mode::Sync, &[&setting], nothing).await;
     let pool = PgPool::connect(&url).await.unwrap();
     eventually("the migration is tried", async || {
         let table = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
@@ -49,4 +53,21 @@ async fn a_migration_that_fails_keeps_no_other_service_from_migrating() {
     admin.close().await.unwrap();
     sandbox.close().await;
     other.close().await;
+}
+
+#[tokio::test]
+async fn each_cause_of_an_outage_of_the_database_is_logged_once() {
+    let (sandbox, logs) = (Sandbox::new().await, Logs::capture());
+    let (mut gate, setting) = gate_to_database(&sandbox);
+    let broken = with_migration("SELECT no_such_function()");
+    let app = sandbox.start_unready(broken, Mode::Sync, &[&setting], nothing).await;
+    let refused = async || logs.count(&["waiting for PostgreSQL", "refused"]);
+    let broken = async || logs.count(&["waiting for PostgreSQL", "no_such_function"]);
+    eventually("no connection", async || refused().await == 1).await;
+    gate.open();
+    eventually("a connection", async || broken().await == 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((refused().await, broken().await), (1, 1));
+    app.stop().await;
+    sandbox.close().await;
 }

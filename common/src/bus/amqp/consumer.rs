@@ -75,12 +75,8 @@ impl Amqp {
             let options = BasicConsumeOptions::default();
             let consuming = channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
             let deliveries = consuming.await.with_context(|| format!("cannot consume {queue}"))?;
-            let consumer = ConsumerTask {
-                subscription: subscription.clone(),
-                source: Subscribed { channel, tag: deliveries.tag() },
-                bus: bus.clone(),
-                stop: stop.clone(),
-            };
+            let source = Subscribed { channel, tag: deliveries.tag() };
+            let consumer = ConsumerTask::new(subscription.clone(), source, bus.clone(), stop.clone());
             subscribed.push((consumer, deliveries));
         }
         Ok(subscribed)
