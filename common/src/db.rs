@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +104,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKGROUND_CONNECTIONS: u32 = 4;
 /// Connections that are opened before the first request.
 const WARM: usize = 5;
+/// Rows that one statement of [`Db::delete_in_chunks`] deletes.
+const CHUNK: u64 = 10_000;
 const PING_EVERY: Duration = Duration::from_millis(500);
 
 /// Handle to the service's schema. Cheap to clone.
@@ -216,6 +218,24 @@ impl Db {
         self.background.acquire().await
     }
 
+    /// Deletes the rows of `table` that meet `condition`. One statement for all of them could take longer than
+    /// `statement_timeout`, and then deletes none.
+    ///
+    /// # Errors
+    /// As the database. The chunks that were deleted before are gone.
+    pub(crate) async fn delete_in_chunks(&self, table: &str, condition: &str) -> Result<(), sqlx::Error> {
+        let delete = format!(
+            "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {condition} LIMIT {CHUNK}))"
+        );
+        loop {
+            let mut connection = self.background_connection().await?;
+            let deleted = sqlx::query(AssertSqlSafe(delete.as_str())).execute(&mut *connection).await?;
+            if deleted.rows_affected() < CHUNK {
+                return Ok(());
+            }
+        }
+    }
+
     /// Whether the database answered recently and is migrated.
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow()
@@ -299,7 +319,7 @@ impl DbMonitor {
         if !exists {
             // Two instances that start together race; IF NOT EXISTS keeps the loser from failing.
             let create = format!(r#"CREATE SCHEMA IF NOT EXISTS "{}""#, self.schema.replace('"', "\"\""));
-            connection.execute(sqlx::AssertSqlSafe(create)).await?;
+            connection.execute(AssertSqlSafe(create)).await?;
         }
         let mut common = Migrator { migrations: COMMON.migrations.clone(), ..Migrator::DEFAULT };
         common.dangerous_set_table_name("_common_migrations");

@@ -1,4 +1,4 @@
-//! Migrations of the service's schema that fail.
+//! The service's schema: migrations that fail, and tables that have grown large.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, SqlSafeStr};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{ABOUT, gate_to_database, ready, start_sync};
+use super::{ABOUT, gate_to_database, ready, start_async, start_sync};
 
 /// The tiny service with this migration.
 fn with_migration(sql: &'static str) -> About {
@@ -68,6 +68,45 @@ async fn each_cause_of_an_outage_of_the_database_is_logged_once() {
     eventually("a connection", async || broken().await == 1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((refused().await, broken().await), (1, 1));
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn old_inbox_rows_and_idempotency_keys_are_deleted_ten_thousand_a_statement() {
+    const ROWS: &str = "
+        INSERT INTO inbox (queue, message_id, applied_at)
+            SELECT 'q', n, now() - interval '8 days' FROM generate_series(1, 25000) AS n;
+        INSERT INTO inbox (queue, message_id) VALUES ('q', 'recent');
+        INSERT INTO idempotency_keys (key, fingerprint, leased_until, created_at)
+            SELECT n, '', now(), now() - interval '3 days' FROM generate_series(1, 25000) AS n;
+        INSERT INTO idempotency_keys (key, fingerprint, leased_until) VALUES ('recent', '', now());
+        CREATE FUNCTION refuse_large_deletes() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF (SELECT count(*) FROM deleted) > 10000 THEN RAISE 'too many rows'; END IF;
+                RETURN NULL;
+            END $$;
+        CREATE TRIGGER refuse_large_deletes AFTER DELETE ON inbox
+            REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION refuse_large_deletes();
+        CREATE TRIGGER refuse_large_deletes AFTER DELETE ON idempotency_keys
+            REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION refuse_large_deletes();";
+    let sandbox = Sandbox::new().await;
+    let app = start_async(&sandbox, &[]).await;
+    ready(&app).await;
+    app.stop().await;
+    let pool = sandbox.pool().await;
+    pool.execute(ROWS).await.unwrap();
+    // Each is pruned when the service starts.
+    let app = start_async(&sandbox, &[]).await;
+    eventually("the old rows are deleted", async || {
+        let left: (i64, i64) =
+            sqlx::query_as("SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM idempotency_keys)")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+        left == (1, 1)
+    })
+    .await;
     app.stop().await;
     sandbox.close().await;
 }
