@@ -298,9 +298,9 @@ impl DbMonitor {
         if !self.ready.send_replace(true) {
             tracing::info!(schema = self.schema, "database is ready");
         }
-        // A login costs milliseconds of hashing on both sides, which the first requests should not pay.
-        let warm = join_all((0..WARM).map(|_| self.requests.acquire())).await;
-        drop(warm);
+        // A login costs milliseconds of hashing on both sides, which the first requests should not pay. The logins begin together,
+        // and each connection is free at once: the pool may be smaller than `WARM`, and requests wait for it.
+        join_all((0..WARM).map(|_| async { drop(self.requests.acquire().await) })).await;
         loop {
             tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping()).await??;
             self.requests.trim().await;
