@@ -13,11 +13,12 @@ use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseSettings;
+use crate::outage::Outage;
 use crate::{ApiError, failpoint, metrics};
 
 mod address;
@@ -103,6 +104,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKGROUND_CONNECTIONS: u32 = 4;
 /// Connections that are opened before the first request.
 const WARM: usize = 5;
+/// Rows that one statement of [`Db::delete_in_chunks`] deletes.
+const CHUNK: u64 = 10_000;
 const PING_EVERY: Duration = Duration::from_millis(500);
 
 /// Handle to the service's schema. Cheap to clone.
@@ -215,6 +218,24 @@ impl Db {
         self.background.acquire().await
     }
 
+    /// Deletes the rows of `table` that meet `condition`. One statement for all of them could take longer than
+    /// `statement_timeout`, and then deletes none.
+    ///
+    /// # Errors
+    /// As the database. The chunks that were deleted before are gone.
+    pub(crate) async fn delete_in_chunks(&self, table: &str, condition: &str) -> Result<(), sqlx::Error> {
+        let delete = format!(
+            "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {condition} LIMIT {CHUNK}))"
+        );
+        loop {
+            let mut connection = self.background_connection().await?;
+            let deleted = sqlx::query(AssertSqlSafe(delete.as_str())).execute(&mut *connection).await?;
+            if deleted.rows_affected() < CHUNK {
+                return Ok(());
+            }
+        }
+    }
+
     /// Whether the database answered recently and is migrated.
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow()
@@ -237,15 +258,18 @@ impl Db {
 impl DbMonitor {
     /// Waits for the server, migrates the schema, then monitors the server until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut waiting = false;
+        let outage = Outage::default();
         loop {
             let cause = tokio::select! {
                 () = stop.cancelled() => return,
                 cause = self.monitor() => cause,
             };
-            if self.ready.send_replace(false) || !waiting {
-                tracing::warn!(cause = format!("{cause:#}"), "waiting for PostgreSQL at {}", self.place);
-                waiting = true;
+            if self.ready.send_replace(false) {
+                outage.end();
+            }
+            let cause = format!("{cause:#}");
+            if outage.is_new(&cause) {
+                tracing::warn!(cause, "waiting for PostgreSQL at {}", self.place);
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -268,15 +292,15 @@ impl DbMonitor {
         // Once per process, unless the server came back empty: migrations cost time when ten services reconnect at once.
         let migrated = sqlx::query_scalar("SELECT to_regclass('idempotency_keys') IS NOT NULL");
         if !(self.migrated && migrated.fetch_one(&mut connection).await?) {
-            self.migrate().await?;
+            self.migrate(&mut connection).await?;
             self.migrated = true;
         }
         if !self.ready.send_replace(true) {
             tracing::info!(schema = self.schema, "database is ready");
         }
-        // A login costs milliseconds of hashing on both sides, which the first requests should not pay.
-        let warm = join_all((0..WARM).map(|_| self.requests.acquire())).await;
-        drop(warm);
+        // A login costs milliseconds of hashing on both sides, which the first requests should not pay. The logins begin together,
+        // and each connection is free at once: the pool may be smaller than `WARM`, and requests wait for it.
+        join_all((0..WARM).map(|_| async { drop(self.requests.acquire().await) })).await;
         loop {
             tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping()).await??;
             self.requests.trim().await;
@@ -285,8 +309,9 @@ impl DbMonitor {
         }
     }
 
-    async fn migrate(&self) -> anyhow::Result<()> {
-        let mut connection = self.background.acquire().await?;
+    /// On the monitor's own connection: sqlx holds a lock for the session, and after an error only the end of the session
+    /// releases it. The lock is the same for all services in a database.
+    async fn migrate(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
         let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
             .bind(&self.schema)
             .fetch_one(&mut *connection)
@@ -294,7 +319,7 @@ impl DbMonitor {
         if !exists {
             // Two instances that start together race; IF NOT EXISTS keeps the loser from failing.
             let create = format!(r#"CREATE SCHEMA IF NOT EXISTS "{}""#, self.schema.replace('"', "\"\""));
-            connection.execute(sqlx::AssertSqlSafe(create)).await?;
+            connection.execute(AssertSqlSafe(create)).await?;
         }
         let mut common = Migrator { migrations: COMMON.migrations.clone(), ..Migrator::DEFAULT };
         common.dangerous_set_table_name("_common_migrations");

@@ -215,10 +215,7 @@ impl utoipa::IntoParams for IdempotencyKey {
 
 /// Deletes keys after 48 h, twice the promised time.
 pub(crate) async fn prune(db: &Db) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM idempotency_keys WHERE created_at < now() - interval '48 hours'")
-        .execute(&mut *db.background_connection().await?)
-        .await?;
-    Ok(())
+    db.delete_in_chunks("idempotency_keys", "created_at < now() - interval '48 hours'").await
 }
 
 /// Hashes the parsed request, so that blanks and the order of fields do not matter.

@@ -51,8 +51,5 @@ pub(crate) async fn begin_together<E>(
 
 /// Deletes ids after 7 days, longer than a message waits in any queue.
 pub(crate) async fn prune(db: &Db) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM inbox WHERE applied_at < now() - interval '7 days'")
-        .execute(&mut *db.background_connection().await?)
-        .await?;
-    Ok(())
+    db.delete_in_chunks("inbox", "applied_at < now() - interval '7 days'").await
 }

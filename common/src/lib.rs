@@ -69,6 +69,7 @@ pub mod error;
 pub mod fanout;
 pub mod idempotency;
 mod mode;
+mod outage;
 pub mod rules;
 pub mod saga;
 pub mod service;

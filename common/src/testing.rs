@@ -2,6 +2,7 @@
 //! the real PostgreSQL and RabbitMQ of `DATABASE_URL`, `AMQP_URL` and `RABBITMQ_MANAGEMENT_URL` (`./study test` starts them).
 //! A test fails with a message if one is missing. Waiting is for a condition with a deadline.
 
+mod logs;
 mod plans;
 mod program;
 
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
+pub use logs::Logs;
 pub use plans::{assert_reads_few_rows, keep_statistics};
 pub use program::Program;
 pub use reqwest::Method;

@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use futures_util::stream::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use super::{Address, Bus, Message, PublishError};
 use crate::context::now_us;
 use crate::failpoint::{self, Failpoint, Protection, disabled};
 use crate::metrics;
+use crate::outage::Outage;
 use crate::throttle::Throttle;
 
 /// Where the deliveries of one queue come from: the part that a transport provides.
@@ -44,14 +45,24 @@ pub(crate) type Received<S> = (Delivery, <S as Source>::Receipt);
 
 /// Handles the deliveries of one subscription.
 pub(crate) struct ConsumerTask<S> {
-    pub subscription: Subscription,
-    pub source: S,
-    pub bus: Bus,
-    pub stop: CancellationToken,
+    subscription: Subscription,
+    source: S,
+    bus: Bus,
+    stop: CancellationToken,
+    /// Of what handlers depend on.
+    handling: Outage,
+    /// Of the publisher.
+    storing: Outage,
 }
 
 impl<S: Source> ConsumerTask<S> {
-    /// Handles `deliveries` until `stop`; then finishes those that it has begun.
+    pub(crate) fn new(subscription: Subscription, source: S, bus: Bus, stop: CancellationToken) -> Self {
+        let (handling, storing) = (Outage::default(), Outage::default());
+        ConsumerTask { subscription, source, bus, stop, handling, storing }
+    }
+
+    /// Handles `deliveries` until `stop`; then finishes those that it has begun. Those that wait stay unacknowledged, and the
+    /// broker delivers them again.
     pub(crate) async fn run(
         self,
         deliveries: impl Stream<Item = anyhow::Result<Received<S>>> + Send + Unpin,
@@ -91,11 +102,12 @@ impl<S: Source> ConsumerTask<S> {
             }
         }
         drop(ready);
-        this.source.cancel().await?;
+        // A failure ends none of the others: what they have begun, such as an e-mail, would be done again.
+        let mut stopped = this.source.cancel().await;
         while let Some(ended) = running.join_next().await {
-            ended??;
+            stopped = stopped.and(ended.unwrap_or_else(|panic| Err(panic.into())));
         }
-        Ok(())
+        stopped
     }
 
     /// Does what comes before a delivery is handled, and passes it on.
@@ -107,10 +119,13 @@ impl<S: Source> ConsumerTask<S> {
         let mut waits = 0;
         let disposition = loop {
             match self.subscription.first(&received.0, &self.bus.spans).await {
-                Some(Disposition::Wait(reason)) => self.wait(&mut waits, &reason).await?,
+                Some(Disposition::Wait(reason)) if self.wait(&mut waits, &reason).await => {}
                 disposition => break disposition,
             }
         };
+        if waits > 0 {
+            self.handling.end();
+        }
         match disposition {
             Some(disposition) => self.finish(vec![received], vec![disposition], false).await,
             None if self.subscription.batch == 1 => self.handle(vec![received], false).await,
@@ -140,12 +155,12 @@ impl<S: Source> ConsumerTask<S> {
     }
 
     async fn handle(&self, batch: Vec<Received<S>>, cumulative: bool) -> anyhow::Result<()> {
-        let dispositions = self.dispositions(&batch).await?;
+        let dispositions = self.dispositions(&batch).await;
         self.finish(batch, dispositions, cumulative).await
     }
 
-    /// Has a batch handled. While a dependency is unavailable, deliveries wait here and are handled again.
-    async fn dispositions(&self, batch: &[Received<S>]) -> anyhow::Result<Vec<Disposition>> {
+    /// Has a batch handled. While a dependency is unavailable, deliveries wait here and are handled again, until `stop`.
+    async fn dispositions(&self, batch: &[Received<S>]) -> Vec<Disposition> {
         let deliveries: Vec<&Delivery> = batch.iter().map(|(delivery, _)| delivery).collect();
         let mut dispositions = self.subscription.handle_batch(&deliveries, &self.bus.spans).await;
         let mut waits = 0;
@@ -156,8 +171,15 @@ impl<S: Source> ConsumerTask<S> {
                     _ => None,
                 });
             let (places, reasons): (Vec<usize>, Vec<&String>) = waiting.unzip();
-            let Some(reason) = reasons.first() else { return Ok(dispositions) };
-            self.wait(&mut waits, reason).await?;
+            let Some(reason) = reasons.first() else {
+                if waits > 0 {
+                    self.handling.end();
+                }
+                return dispositions;
+            };
+            if !self.wait(&mut waits, reason).await {
+                return dispositions;
+            }
             let again: Vec<&Delivery> = places.iter().map(|place| deliveries[*place]).collect();
             let decided = self.subscription.handle_batch(&again, &self.bus.spans).await;
             for (place, disposition) in places.into_iter().zip(decided) {
@@ -166,50 +188,64 @@ impl<S: Source> ConsumerTask<S> {
         }
     }
 
-    async fn wait(&self, waits: &mut u32, reason: &str) -> anyhow::Result<()> {
-        if *waits == 0 {
+    /// Waits before another attempt; false if there is none because of `stop`.
+    async fn wait(&self, waits: &mut u32, reason: &str) -> bool {
+        if self.handling.is_new(reason) {
             tracing::warn!(queue = self.subscription.queue, reason, "consumer waits");
         }
         *waits += 1;
         pause(*waits, &self.stop).await;
-        ensure!(!self.stop.is_cancelled(), "stopped while waiting: {reason}");
-        Ok(())
+        !self.stop.is_cancelled()
     }
 
-    /// Stores the failed events of a batch again, then acknowledges the whole batch.
+    /// Stores the failed events of a batch again, then acknowledges the batch, except what is left to the next process.
     async fn finish(
         &self,
         batch: Vec<Received<S>>,
         dispositions: Vec<Disposition>,
         cumulative: bool,
     ) -> anyhow::Result<()> {
-        let consumed = &metrics::get().events_consumed;
-        let half = batch.len() / 2;
-        for (place, ((delivery, _), disposition)) in batch.iter().zip(dispositions).enumerate() {
-            if batch.len() > 1 && place == half {
+        let (consumed, queue, size) = (&metrics::get().events_consumed, self.subscription.queue, batch.len());
+        let mut finished = Vec::with_capacity(size);
+        for (place, (received, disposition)) in batch.into_iter().zip(dispositions).enumerate() {
+            if size > 1 && place == size / 2 {
                 failpoint::pass(Failpoint::MidBatch);
             }
-            let outcome = match disposition {
-                Disposition::Acknowledge(outcome) => outcome.as_str(),
-                Disposition::Retry { after_seconds, failure } => {
-                    self.schedule_retry(delivery, after_seconds, failure).await?;
-                    "retry"
+            match self.carry_out(&received.0, disposition).await {
+                Ok(outcome) => {
+                    if metrics::counting() {
+                        consumed.with_label_values(&[queue, outcome]).inc();
+                    }
+                    finished.push(received);
                 }
-                Disposition::DeadLetter(failure) => {
-                    self.dead_letter(delivery, failure).await?;
-                    "dead"
+                Err(cause) if self.stop.is_cancelled() => {
+                    tracing::debug!(queue, cause = format!("{cause:#}"), "event will be delivered again");
                 }
-                Disposition::Wait(_) => unreachable!("deliveries that wait are handled again"),
-            };
-            if metrics::counting() {
-                consumed.with_label_values(&[self.subscription.queue, outcome]).inc();
+                Err(cause) => return Err(cause),
             }
         }
         failpoint::pass(Failpoint::BeforeAck);
         if disabled(Protection::AckAfterCommit) {
             return Ok(());
         }
-        self.acknowledge(&batch, cumulative).await
+        // When stopping, earlier deliveries may stay unacknowledged.
+        self.acknowledge(&finished, cumulative && !self.stop.is_cancelled()).await
+    }
+
+    /// Does what was decided; the outcome for the metrics.
+    async fn carry_out(&self, delivery: &Delivery, disposition: Disposition) -> anyhow::Result<&'static str> {
+        match disposition {
+            Disposition::Acknowledge(outcome) => Ok(outcome.as_str()),
+            Disposition::Retry { after_seconds, failure } => {
+                self.schedule_retry(delivery, after_seconds, failure).await?;
+                Ok("retry")
+            }
+            Disposition::DeadLetter(failure) => {
+                self.dead_letter(delivery, failure).await?;
+                Ok("dead")
+            }
+            Disposition::Wait(reason) => bail!("stopped while waiting: {reason}"),
+        }
     }
 
     async fn acknowledge(&self, batch: &[Received<S>], cumulative: bool) -> anyhow::Result<()> {
@@ -272,9 +308,14 @@ impl<S: Source> ConsumerTask<S> {
             let in_vain = self.stop.is_cancelled() || !self.source.is_open();
             // Unroutable: the queue was deleted. The next connection declares it again.
             if in_vain || matches!(sent, Ok(()) | Err(PublishError::Unroutable)) {
+                if failures > 0 {
+                    self.storing.end();
+                }
                 return sent;
             }
-            if let (0, Err(error)) = (failures, &sent) {
+            if let Err(error) = &sent
+                && self.storing.is_new(error)
+            {
                 let queue = self.subscription.queue;
                 tracing::warn!(queue, %error, "a failed event cannot be stored again, so the consumer waits");
             }
@@ -304,6 +345,7 @@ mod tests {
     const QUEUE: &str = USER_REGISTERED_QUEUE.name;
     const FAILS: i64 = 3;
     const WAITS_ONCE: i64 = 5;
+    const WAITS: i64 = 6;
 
     /// A transport in memory: acknowledgements are noted.
     #[derive(Clone, Default)]
@@ -350,6 +392,7 @@ mod tests {
             seen.push(user_id);
             match user_id {
                 FAILS => Err(HandlerError::Retry(anyhow!("not yet"))),
+                WAITS => Err(HandlerError::Unavailable(anyhow!("away"))),
                 WAITS_ONCE if first => Err(HandlerError::Unavailable(anyhow!("away"))),
                 _ => Ok(Outcome::Applied),
             }
@@ -364,6 +407,21 @@ mod tests {
         users.iter().map(|user| seen.note(user.user_id)).collect()
     }
 
+    async fn slowly(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
+        let noted = seen.note(user.user_id);
+        if noted.is_ok() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        noted
+    }
+
+    async fn slowly_first(
+        seen: Seen,
+        user: Incoming<UserRegistered>,
+    ) -> Result<Option<Outcome>, HandlerError> {
+        slowly(seen, user).await.map(|_| None)
+    }
+
     async fn skip_even(_: Seen, user: Incoming<UserRegistered>) -> Result<Option<Outcome>, HandlerError> {
         Ok((user.user_id % 2 == 0).then_some(Outcome::Duplicate))
     }
@@ -375,7 +433,7 @@ mod tests {
         connect.send_replace(Some(publisher));
         let (source, stop) = (Memory::default(), CancellationToken::new());
         let subscription = consumers.into_subscriptions().remove(0);
-        let consumer = ConsumerTask { subscription, source: source.clone(), bus, stop: stop.clone() };
+        let consumer = ConsumerTask::new(subscription, source.clone(), bus, stop.clone());
         let deliveries: Vec<_> = users.iter().map(|user| delivery(*user)).collect();
         let running = consumer.run(stream::iter(deliveries).chain(stream::pending()));
         let (mut published, all): (Vec<Message>, HashSet<i64>) =
@@ -397,6 +455,25 @@ mod tests {
         let mut acknowledged = source.0.lock().unwrap().clone();
         acknowledged.sort_unstable();
         (published, acknowledged)
+    }
+
+    /// Stops the consumers when the handler has begun the last of `users`; what was acknowledged. Nothing can be published.
+    async fn stop_when_seen(consumers: Consumers<Seen>, seen: &Seen, users: &[i64]) -> Vec<i64> {
+        let (bus, _) = Bus::new(Spans::default());
+        let (source, stop) = (Memory::default(), CancellationToken::new());
+        let subscription = consumers.into_subscriptions().remove(0);
+        let consumer = ConsumerTask::new(subscription, source.clone(), bus, stop.clone());
+        let deliveries: Vec<_> = users.iter().map(|user| delivery(*user)).collect();
+        let running = consumer.run(stream::iter(deliveries).chain(stream::pending()));
+        let stopping = async {
+            while seen.0.lock().unwrap().last() != users.last() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            stop.cancel();
+        };
+        let (ended, ()) = tokio::join!(running, stopping);
+        ended.expect("it stops in order");
+        source.0.lock().unwrap().clone()
     }
 
     /// The one that fails is stored for a retry; each delivery is acknowledged once.
@@ -454,5 +531,51 @@ mod tests {
         let (_, acknowledged) = run(Consumers::of(Seen::default()).with(delayed), &[1, 2]).await;
         assert_eq!(acknowledged, [1, 2]);
         assert!(begun.elapsed() >= Duration::from_millis(100));
+    }
+
+    #[tokio::test]
+    async fn a_stop_gives_back_only_events_that_wait() {
+        // One that fails waits as well, because it cannot be stored for its retry.
+        for waits in [WAITS, FAILS] {
+            for in_first in [false, true] {
+                let seen = Seen::default();
+                let consumers = Consumers::of(seen.clone());
+                let consumers = match in_first {
+                    true => {
+                        consumers.with(consumer(USER_REGISTERED_QUEUE, one).batch(10).first(slowly_first))
+                    }
+                    false => consumers.with(consumer(USER_REGISTERED_QUEUE, slowly)),
+                };
+                assert_eq!(stop_when_seen(consumers, &seen, &[1, waits]).await, [1], "{waits}, {in_first}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_gives_back_only_the_events_of_a_batch_that_wait() {
+        let seen = Seen::default();
+        let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, one).batch(10));
+        assert_eq!(stop_when_seen(consumers, &seen, &[1, 2, WAITS]).await, [1, 2]);
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn each_cause_for_which_a_consumer_waits_is_logged_once() {
+        async fn fail_six_times(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
+            let mut seen = seen.0.lock().unwrap();
+            seen.push(user.user_id);
+            let cause = match seen.len() {
+                1..=3 => "refused",
+                4..=6 => "timed out",
+                _ => return Ok(Outcome::Applied),
+            };
+            Err(HandlerError::Unavailable(anyhow!(cause)))
+        }
+        let logs = crate::testing::Logs::capture();
+        let consumers = Consumers::of(Seen::default()).with(consumer(USER_REGISTERED_QUEUE, fail_six_times));
+        let (_, acknowledged) = run(consumers, &[1, 2]).await;
+        assert_eq!(acknowledged, [1, 2]);
+        let logged = ["refused", "timed out"].map(|cause| logs.count(&["consumer waits", QUEUE, cause]));
+        assert_eq!(logged, [1, 1]);
     }
 }

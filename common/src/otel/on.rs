@@ -1,7 +1,6 @@
 //! Spans by OpenTelemetry's conventions for HTTP and messaging. Their ids come from the [`Context`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "messaging")]
 use std::time::Instant;
 use std::time::{Duration, SystemTime};
@@ -19,6 +18,7 @@ use opentelemetry_sdk::trace::{self, BatchSpanProcessor, SpanData, SpanEvents, S
 use crate::Mode;
 use crate::config::{Settings, address};
 use crate::context::Context;
+use crate::outage::Outage;
 
 /// Longest wait at shutdown for a collector to take the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(3);
@@ -60,7 +60,7 @@ impl Spans {
             .with_attribute(KeyValue::new("comm.mode", mode.as_str()))
             .build();
         let mut queue =
-            BatchSpanProcessor::builder(Exporter { otlp: exporter, failing: AtomicBool::new(false) }).build();
+            BatchSpanProcessor::builder(Exporter { otlp: exporter, outage: Outage::default() }).build();
         queue.set_resource(&resource);
         Ok(Spans { queue: Some(Arc::new(queue)) })
     }
@@ -271,20 +271,21 @@ fn failed(span: &mut SpanData, kind: impl Into<Value>, reason: &str) {
     span.status = Status::error(reason.to_owned());
 }
 
-/// Logs once that the collector is unavailable, and once that it is back. The library would log every batch, or none.
+/// Logs why the collector is unavailable, and that it is back. The library would log every batch, or none.
 #[derive(Debug)]
 struct Exporter {
     otlp: SpanExporter,
-    failing: AtomicBool,
+    outage: Outage,
 }
 
 impl trace::SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let exported = self.otlp.export(batch).await;
-        let failed_before = self.failing.swap(exported.is_err(), Ordering::Relaxed);
         match &exported {
-            Err(error) if !failed_before => tracing::warn!(%error, "spans are lost: no collector takes them"),
-            Ok(()) if failed_before => tracing::info!("the collector takes spans again"),
+            Err(error) if self.outage.is_new(error) => {
+                tracing::warn!(%error, "spans are lost: no collector takes them");
+            }
+            Ok(()) if self.outage.end() => tracing::info!("the collector takes spans again"),
             _ => {}
         }
         exported

@@ -2,6 +2,7 @@
 //! for other destinations pass it. The rows are in the database; this is the state that one relay keeps of its lanes.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::bus::PublishError;
+use crate::outage::Outage;
 
 /// The lane of rows that are sent with the next batch.
 pub(super) const READY: &str = "";
@@ -46,13 +48,19 @@ struct Wait {
     /// `None` while the lane is being served.
     due: Option<Instant>,
     failures: u32,
-    logged: bool,
+    outage: Outage,
 }
 
 impl Wait {
     fn begin() -> Wait {
         let now = Instant::now();
-        Wait { since: now, pause: Duration::ZERO, due: Some(now), failures: 0, logged: false }
+        Wait { since: now, pause: Duration::ZERO, due: Some(now), failures: 0, outage: Outage::default() }
+    }
+
+    fn log(&self, lane: &str, cause: impl Display) {
+        if self.outage.is_new(&cause) {
+            tracing::warn!(destination = destination(lane).0, %cause, "events wait in the outbox");
+        }
     }
 }
 
@@ -88,10 +96,8 @@ impl Lanes {
         wait.due = Some(Instant::now() + wait.pause);
         // The first such failure may be caused by another message on the connection, or by the connection itself.
         let ambiguous = matches!(error, PublishError::Unconfirmed | PublishError::Closed(_));
-        if !(wait.logged || ambiguous && wait.failures == 1) {
-            wait.logged = true;
-            let destination = destination(lane).0;
-            tracing::warn!(destination, cause = %error, "events wait in the outbox");
+        if !ambiguous || wait.failures > 1 {
+            wait.log(lane, error);
         }
         self.changed.notify_one();
     }
@@ -101,6 +107,14 @@ impl Lanes {
         if let Some(wait) = self.lock().get_mut(lane) {
             wait.pause = Duration::ZERO;
         }
+    }
+
+    /// The rows of the lane cannot be read or deleted.
+    pub(super) fn unreadable(&self, lane: &str, error: &sqlx::Error) {
+        if let Some(wait) = self.lock().get(lane) {
+            wait.log(lane, error);
+        }
+        self.postpone(lane);
     }
 
     /// Nothing can be sent now, to any destination.
@@ -114,7 +128,7 @@ impl Lanes {
     /// The lane is empty.
     pub(super) fn ended(&self, lane: &str) {
         let Some(wait) = self.lock().remove(lane) else { return };
-        if wait.logged {
+        if wait.outage.end() {
             let (destination, waited_seconds) = (destination(lane).0, wait.since.elapsed().as_secs_f64());
             tracing::info!(destination, waited_seconds, "events have left the outbox again");
         }

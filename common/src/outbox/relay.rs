@@ -2,7 +2,6 @@
 //! growing pauses. Rows for other destinations are sent meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use super::{Full, Outbox};
 use crate::bus::{Address, Bus, Message, PublishError};
 use crate::config::BrokerSettings;
 use crate::context::{Context, now_us};
+use crate::outage::Outage;
 use crate::throttle::Throttle;
 use crate::{Db, failpoint, metrics, telemetry};
 
@@ -40,8 +40,10 @@ pub(crate) struct Relay {
     bus: Bus,
     outbox: Outbox,
     lanes: Lanes,
-    /// Whether cycles fail, so that it is logged once.
-    failing: AtomicBool,
+    /// Of the ready rows in the database.
+    reading: Outage,
+    /// Of the measurement.
+    measuring: Outage,
     /// The lanes in the metrics.
     shown: Mutex<BTreeSet<String>>,
     max_rows: i64,
@@ -62,8 +64,9 @@ struct Row {
 impl Relay {
     pub(super) fn new(db: Db, bus: Bus, outbox: Outbox, settings: &BrokerSettings) -> Relay {
         let (max_rows, max_age) = (settings.outbox_max_rows, settings.outbox_max_age());
-        let (lanes, failing, shown) = (Lanes::default(), AtomicBool::new(false), Mutex::default());
-        Relay { db, bus, outbox, lanes, failing, shown, max_rows, max_age }
+        let (reading, measuring) = (Outage::default(), Outage::default());
+        let (lanes, shown) = (Lanes::default(), Mutex::default());
+        Relay { db, bus, outbox, lanes, reading, measuring, shown, max_rows, max_age }
     }
 
     /// Sends until `stop`, and then a last time.
@@ -91,13 +94,13 @@ impl Relay {
         while self.can_send() {
             let cycle = self.send_batch(READY, BATCH, backlog).await;
             if let Err(error) = &cycle
-                && !self.failing.swap(true, Ordering::Relaxed)
+                && self.reading.is_new(error)
             {
                 tracing::warn!(%error, "the outbox cannot be read");
             }
             match cycle {
                 Ok(Cycle { taken, stuck: false, .. }) => {
-                    self.failing.store(false, Ordering::Relaxed);
+                    self.reading.end();
                     if taken < BATCH as usize {
                         return;
                     }
@@ -149,7 +152,8 @@ impl Relay {
                     self.lanes.progressed(&lane);
                     limit = (2 * limit).min(BATCH);
                 }
-                Ok(_) | Err(_) => break,
+                Ok(_) => break,
+                Err(error) => return self.lanes.unreadable(&lane, &error),
             }
         }
         self.lanes.postpone(&lane);
@@ -162,8 +166,14 @@ impl Relay {
         }
         let backlog = match backlog(&self.db).await {
             Ok(backlog) => backlog,
-            Err(error) => return tracing::debug!(%error, "outbox cannot be measured"),
+            Err(error) => {
+                if self.measuring.is_new(&error) {
+                    tracing::warn!(%error, "the outbox cannot be measured");
+                }
+                return;
+            }
         };
+        self.measuring.end();
         let metrics = metrics::get();
         metrics.outbox_pending.set(backlog.iter().map(|(_, rows, _)| rows).sum());
         metrics.outbox_oldest.set(backlog.iter().map(|(_, _, oldest)| *oldest).fold(0.0, f64::max));

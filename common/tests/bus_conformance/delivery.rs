@@ -1,11 +1,12 @@
 //! Who gets an event, when a publish counts, and what a stop leaves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::Context;
 use common::bus::{Address, Consumers, HandlerError, Incoming, Message, Outcome, PublishError, consumer};
 use common::events::{
-    ANALYTICS_PRODUCT_UPDATES_QUEUE, CACHE_PRODUCT_UPDATES_QUEUE, ProductUpdated,
+    ANALYTICS_PRODUCT_UPDATES_QUEUE, CACHE_PRODUCT_UPDATES_QUEUE, Event, ProductUpdated,
     SEARCH_PRODUCT_UPDATES_QUEUE, USER_REGISTERED_QUEUE, UserRegistered,
 };
 use common::testing::{Sandbox, eventually};
@@ -124,6 +125,52 @@ async fn a_confirm_belongs_to_its_message_however_many_publish_at_once() {
         all.into_iter().eq((0..64 * 100).filter(|number| number % 10 != 0)),
         "what was confirmed, and nothing else"
     );
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn an_event_that_waits_at_a_stop_interrupts_no_other_of_any_queue() {
+    const WAITS: i64 = 1;
+    /// Begun, finished.
+    type Work = (Seen, Seen);
+    async fn work<E: Event>(
+        (begun, finished): Work,
+        event: Incoming<E>,
+        number: i64,
+    ) -> Result<Outcome, HandlerError> {
+        begun.note(&event, number);
+        if number == WAITS {
+            return Err(HandlerError::Unavailable(anyhow::anyhow!("away")));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        finished.note(&event, number);
+        Ok(Outcome::Applied)
+    }
+    async fn user_work(to: Work, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
+        let number = user.user_id;
+        work(to, user, number).await
+    }
+    async fn product_work(to: Work, product: Incoming<ProductUpdated>) -> Result<Outcome, HandlerError> {
+        let number = product.version;
+        work(to, product, number).await
+    }
+    let (sandbox, begun, finished) = (Sandbox::new().await, Seen::default(), Seen::default());
+    let consumers = Consumers::of((begun.clone(), finished.clone()))
+        .with(consumer(USER_REGISTERED_QUEUE, user_work))
+        .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, product_work));
+    let (app, bus) = start(&sandbox, consumers).await;
+    publish(&bus, [WAITS]).await;
+    eventually("it waits", async || begun.times(WAITS) > 0).await;
+    publish(&bus, [2]).await;
+    let product = ProductUpdated { product_id: 1, name: "Laptop".into(), stock: 5, version: 3 };
+    bus.publish(&product).await.unwrap();
+    eventually("the others run", async || begun.times(2) + begun.times(3) == 2).await;
+    app.stop().await;
+    let mut numbers = finished.numbers();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 3]);
+    let left = (waiting(&sandbox, QUEUE).await, waiting(&sandbox, CACHE_PRODUCT_UPDATES_QUEUE.name).await);
+    assert_eq!(left, (1, 0), "only the one that waits is delivered again");
     sandbox.close().await;
 }
 

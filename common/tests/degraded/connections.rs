@@ -1,6 +1,6 @@
 //! What becomes of a connection whose user went away in the middle. There is only one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::config::NoSettings;
 use common::service::{Deps, Service};
@@ -17,8 +17,10 @@ async fn start(sandbox: &Sandbox) -> (TestApp, Db) {
         db = Some(deps.db());
         Service::new(OpenApiRouter::new())
     };
-    let app = sandbox.start(ABOUT, Mode::Sync, &["--db-pool-size=1"], build).await;
-    (app, db.expect("the service was built"))
+    let app = sandbox.start_unready(ABOUT, Mode::Sync, &["--db-pool-size=1"], build).await;
+    let db = db.expect("the service was built");
+    db.wait_ready().await;
+    (app, db)
 }
 
 async fn number(connection: &mut PgConnection, sql: &'static str) -> Result<i32, sqlx::Error> {
@@ -87,6 +89,17 @@ async fn a_connection_that_broke_is_replaced_whether_it_was_in_use_or_at_rest() 
     let mut connection = db.acquire().await.unwrap();
     assert_ne!(number(&mut connection, PID).await.unwrap(), second);
     drop(connection);
+    app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_small_pool_serves_requests_as_soon_as_the_service_is_ready() {
+    let sandbox = Sandbox::new().await;
+    let (app, db) = start(&sandbox).await;
+    let asked = Instant::now();
+    db.acquire().await.expect("a connection is free");
+    assert!(asked.elapsed() < Duration::from_millis(1500), "{:?}", asked.elapsed());
     app.stop().await;
     sandbox.close().await;
 }

@@ -9,6 +9,7 @@ mod neighbours;
 mod peers;
 mod readers;
 mod requests;
+mod schema;
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use common::events::{
 };
 use common::outbox::Outbox;
 use common::service::{About, Deps, Service};
-use common::testing::{Method, Sandbox, TestApp, eventually};
+use common::testing::{Logs, Method, Sandbox, TestApp, eventually};
 use common::{ApiError, Db, Mode};
 use own_broker::OwnBroker;
 use serde_json::{Value, json};
@@ -350,6 +350,25 @@ async fn a_destination_that_is_unknown_keeps_its_events_waiting_and_no_others() 
     }
     let alone = async || rows(&sandbox).await == [("Renamed".to_owned(), "before".to_owned(), 30)];
     eventually("the others have gone", alone).await;
+    tiny.app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn each_cause_for_which_events_wait_is_logged_once() {
+    const REFUSE: &str = "
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk is broken'; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse();";
+    let (sandbox, logs) = (Sandbox::new().await, Logs::capture());
+    let tiny = Tiny::start(&sandbox, &[]).await;
+    let waits = |cause| logs.count(&["events wait in the outbox", USERS, cause]);
+    delete_queue(&sandbox, USERS).await;
+    tiny.register([1]).await;
+    eventually("no queue takes it", async || waits("no queue") == 1).await;
+    sqlx::raw_sql(REFUSE).execute(&sandbox.pool().await).await.unwrap();
+    eventually("it cannot be read", async || waits("disk is broken") == 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((waits("no queue"), waits("disk is broken")), (1, 1));
     tiny.app.stop().await;
     sandbox.close().await;
 }

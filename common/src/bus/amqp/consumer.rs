@@ -48,11 +48,15 @@ impl Amqp {
         for (consumer, deliveries) in subscribed {
             consumers.spawn(consumer.run(deliveries.map(|delivery| Ok(received(delivery?)))));
         }
-        // The first failure ends the connection: a service with some of its consumers must not look healthy.
-        while let Some(ended) = consumers.join_next().await {
-            ended.context("a consumer panicked")??;
+        // The first failure ends the connection: a service with some of its consumers must not look healthy. When stopping, the
+        // others finish first.
+        let mut consumed = Ok(());
+        while (consumed.is_ok() || stop.is_cancelled())
+            && let Some(ended) = consumers.join_next().await
+        {
+            consumed = consumed.and(ended.context("a consumer panicked").flatten());
         }
-        Ok(())
+        consumed
     }
 
     async fn subscribe(
@@ -71,12 +75,8 @@ impl Amqp {
             let options = BasicConsumeOptions::default();
             let consuming = channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
             let deliveries = consuming.await.with_context(|| format!("cannot consume {queue}"))?;
-            let consumer = ConsumerTask {
-                subscription: subscription.clone(),
-                source: Subscribed { channel, tag: deliveries.tag() },
-                bus: bus.clone(),
-                stop: stop.clone(),
-            };
+            let source = Subscribed { channel, tag: deliveries.tag() };
+            let consumer = ConsumerTask::new(subscription.clone(), source, bus.clone(), stop.clone());
             subscribed.push((consumer, deliveries));
         }
         Ok(subscribed)

@@ -21,6 +21,7 @@ use super::backoff::pause;
 use super::{Bus, Endpoint, PublisherHandle};
 use crate::Db;
 use crate::config::AmqpSettings;
+use crate::outage::Outage;
 #[cfg(feature = "testing")]
 pub(crate) use topology::route;
 
@@ -116,7 +117,7 @@ impl Amqp {
 
     /// Connects, however long it takes; `None` when stopped.
     async fn connect(&self, role: &str, stop: &CancellationToken) -> Option<Link> {
-        let mut failures = 0_u32;
+        let (mut failures, outage) = (0, Outage::default());
         while !stop.is_cancelled() {
             let name = format!("{} {role}", self.endpoint.service);
             let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -131,7 +132,7 @@ impl Amqp {
                     Err(_) => "no answer within 5 s".into(),
                 },
             };
-            if failures == 0 {
+            if outage.is_new(&cause) {
                 tracing::warn!(cause, role, "waiting for RabbitMQ");
             }
             failures += 1;
