@@ -62,30 +62,23 @@ impl Fault {
         help(self)
     }
 
-    /// Where it can happen: without a broker there are no queues.
-    pub fn modes(self) -> &'static [Mode] {
-        match self {
-            Self::Kill
-            | Self::Failpoint
-            | Self::Pause
-            | Self::Restart
-            | Self::DatabaseKill
-            | Self::BackendsTerminated
-            | Self::NetCut
-            | Self::NetReset
-            | Self::NetDelay
-            | Self::NetBlackhole
-            | Self::None => &[Mode::Sync, Mode::Async],
+    fn needs_broker(self) -> bool {
+        matches!(
+            self,
             Self::BrokerKill
-            | Self::BrokerMemory
-            | Self::BrokerDisk
-            | Self::ConnectionsClosed
-            | Self::MissingQueue
-            | Self::QueueDeleted
-            | Self::Duplicates
-            | Self::Poison
-            | Self::Backlog => &[Mode::Async],
-        }
+                | Self::BrokerMemory
+                | Self::BrokerDisk
+                | Self::ConnectionsClosed
+                | Self::MissingQueue
+                | Self::QueueDeleted
+                | Self::Duplicates
+                | Self::Poison
+                | Self::Backlog
+        )
+    }
+
+    pub fn exists_in(self, mode: Mode) -> bool {
+        mode.has_broker() || !self.needs_broker()
     }
 
     /// How often it comes in a round of all faults.
@@ -108,14 +101,14 @@ pub struct Choice {
 
 impl Choice {
     pub fn all(mode: Mode) -> Vec<Self> {
-        let faults = Fault::value_variants().iter().filter(|fault| fault.modes().contains(&mode));
+        let faults = Fault::value_variants().iter().filter(|fault| fault.exists_in(mode));
         let chosen = faults.filter(|fault| fault.weight(mode) > 0);
         chosen.map(|fault| Self { fault: *fault, point: None }).collect()
     }
 
     /// Whether this mode has it.
     pub fn exists_in(&self, mode: Mode) -> bool {
-        self.fault.modes().contains(&mode) && self.point.is_none_or(|point| point.exists_in(mode))
+        self.fault.exists_in(mode) && self.point.is_none_or(|point| point.exists_in(mode))
     }
 }
 
@@ -168,18 +161,21 @@ fn help(value: impl ValueEnum) -> String {
     help.unwrap_or_default()
 }
 
+fn modes(exists_in: impl Fn(Mode) -> bool) -> String {
+    let modes = Mode::ALL.into_iter().filter(|mode| exists_in(*mode));
+    modes.map(Mode::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// The text of `--list`.
 pub fn list() -> String {
     let mut text = String::from("Faults (modes):\n");
     for fault in Fault::value_variants() {
-        let modes: Vec<String> = fault.modes().iter().map(Mode::to_string).collect();
-        text += &format!("  {:<20} {} ({})\n", fault.name(), fault.explanation(), modes.join(", "));
+        let modes = modes(|mode| fault.exists_in(mode));
+        text += &format!("  {:<20} {} ({modes})\n", fault.name(), fault.explanation());
     }
     text += "\nPlaces of failpoint:NAME (modes):\n";
     for point in Failpoint::ALL {
-        let modes = Mode::ALL.into_iter().filter(|mode| point.exists_in(*mode));
-        let modes: Vec<String> = modes.map(|mode| mode.to_string()).collect();
-        text += &format!("  {point:<28} {} ({})\n", help(point), modes.join(", "));
+        text += &format!("  {point:<28} {} ({})\n", help(point), modes(|mode| point.exists_in(mode)));
     }
     text += "\nProtections that --disable takes away, and the faults that show it:\n";
     for protection in checked_protections() {

@@ -30,6 +30,7 @@ pub use finding::Finding;
 use history::History;
 pub use settle::{Settled, settle};
 use stack::Mode;
+use stack::broker::Broker;
 use stores::Stores;
 
 /// All that the checker may look at.
@@ -40,9 +41,7 @@ pub struct Evidence {
     pub urls: HashMap<&'static str, String>,
     /// The superuser's.
     pub database_url: String,
-    pub management_url: Option<String>,
-    /// As the management API wants it in a path.
-    pub vhost: String,
+    pub broker: Option<Box<dyn Broker>>,
     /// Queue and message id of what was poisoned.
     pub poison: Vec<(String, String)>,
     pub probes: Probes,
@@ -88,7 +87,7 @@ pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = effects::lost(case, &there);
     findings.push(effects::rows_twice(&there));
     let witnessed = events::twice(case);
-    if case.mode == Mode::Async {
+    if case.mode.has_broker() {
         findings.extend(witnessed);
         findings.push(events::all_applied(case));
         findings.push(events::dead_letters(case));
@@ -106,11 +105,11 @@ pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     findings.push(system::last_versions(case));
     findings.push(system::audit(case));
     findings.push(system::at_rest(case));
-    if case.mode == Mode::Async {
+    if case.mode.has_broker() {
         findings.push(events::empty(case));
     }
     findings.extend(system::felt(case));
-    if case.mode == Mode::Sync {
+    if !case.mode.has_broker() {
         findings.extend(effects::disclosed(case, &there));
     }
     findings

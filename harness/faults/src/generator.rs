@@ -97,7 +97,7 @@ impl Load {
                 workers.push(std::thread::spawn(move || shared.work(&lane)));
             }
         }
-        if mode == Mode::Async {
+        if mode.has_broker() {
             let shared = Arc::clone(&shared);
             workers.push(std::thread::spawn(move || shared.count_duplicates()));
         }

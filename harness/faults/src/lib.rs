@@ -43,9 +43,9 @@ use report::RunResult;
 use schedule::{Length, Schedule};
 use stack::build;
 use stack::output::say;
-use stack::ports::Ports;
-use stack::{Mode, Stack, StackOptions, given_path, postgres, rabbitmq, services, state_folder};
-use topology::{BROKER, DATABASE, Link};
+use stack::ports::{BrokerPorts, Ports};
+use stack::{Mode, Stack, StackOptions, broker, given_path, postgres, services, state_folder};
+use topology::{DATABASE, Link};
 
 /// Shorter work and more of it; half of the orders are paid.
 const SETTINGS: [(&str, &str); 6] = [
@@ -196,7 +196,7 @@ impl Plan {
         let options = StackOptions {
             port_offset: self.port_offset,
             env: self.settings(),
-            env_of: by_way_of(&proxy, self.mode),
+            env_of: through(&proxy, self.mode, &ports),
             dir: Some(dir),
             fresh: true,
             programs: Some(programs),
@@ -230,8 +230,7 @@ impl Plan {
             ledger,
             urls,
             database_url: stack.database_url(),
-            management_url: stack.management_url(),
-            vhost: stack.vhost().to_owned(),
+            broker: stack.broker(),
             poison: deeds.poison.clone(),
             probes: probes.clone(),
             last_fault_ended: deeds.last_ended.unwrap_or_else(SystemTime::now),
@@ -292,33 +291,34 @@ fn no_core_files() {
     setrlimit(Resource::Core, limit).ok();
 }
 
-/// A link for each way between two processes of this mode.
+/// A proxy for every link of this mode.
 fn proxy_for(mode: Mode, ports: &Ports) -> Result<Proxy> {
-    let port_of = |name: &str| match (name, &ports.rabbitmq) {
-        (DATABASE, _) => Some(ports.postgres),
-        (BROKER, Some(rabbitmq)) => Some(rabbitmq.amqp),
-        _ => Service::ALL
-            .iter()
-            .zip(&ports.services)
-            .find(|(service, _)| service.name() == name)
-            .map(|(_, port)| *port),
+    let port_of = |name: &str| {
+        let broker =
+            topology::broker(mode).zip(ports.broker.as_ref()).map(|(name, ports)| (name, ports.client));
+        let services = Service::ALL.map(Service::name).into_iter().zip(ports.services.iter().copied());
+        let mut all = services.chain([(DATABASE, ports.postgres)]).chain(broker);
+        all.find(|(known, _)| *known == name).map(|(_, port)| port)
     };
     let links = topology::links(mode).into_iter();
     let targets: Option<Vec<(Link, u16)>> = links.map(|link| Some((link, port_of(link.to)?))).collect();
     Proxy::start(&targets.context("a link leads to nothing that this mode has")?)
 }
 
-/// The services' settings that lead them through the proxy.
-fn by_way_of(proxy: &Proxy, mode: Mode) -> Vec<(&'static str, String, String)> {
+/// The settings by which services connect through the proxy: service, variable, value.
+fn through(proxy: &Proxy, mode: Mode, ports: &Ports) -> Vec<(&'static str, String, String)> {
     let setting = |link: Link| {
-        let (port, from) = (proxy.port(link)?, link.from);
-        Some(match link.to {
-            DATABASE => {
-                (from, "DATABASE_URL".to_owned(), postgres::url(from, from, port, postgres::DATABASE))
-            }
-            BROKER => (from, "AMQP_URL".to_owned(), rabbitmq::url(port)),
-            peer => (from, services::find(peer).ok()?.url_variable(), format!("http://127.0.0.1:{port}")),
-        })
+        let (client, from) = (proxy.port(link)?, link.from);
+        if link.to == DATABASE {
+            let url = postgres::url(from, from, client, postgres::DATABASE);
+            return Some((from, "DATABASE_URL".to_owned(), url));
+        }
+        if let Ok(peer) = services::find(link.to) {
+            return Some((from, peer.url_variable(), format!("http://127.0.0.1:{client}")));
+        }
+        let (server, ports) = (broker::of(mode)?, ports.broker.clone()?);
+        let address = server.address(server.local_login(), &BrokerPorts { client, ..ports });
+        Some((from, server.setting().to_owned(), address.client_url))
     };
     topology::links(mode).into_iter().filter_map(setting).collect()
 }

@@ -3,7 +3,6 @@
 //!
 //! How each fault is done: `processes`, `servers`, `queues`.
 
-mod management;
 mod processes;
 mod queues;
 mod servers;
@@ -19,9 +18,9 @@ use super::probe::{Prober, Watch};
 use super::progress::Progress;
 use super::proxy::{Condition, Proxy};
 use super::schedule::{Action, Planned};
-use super::topology::{BROKER, DATABASE};
-use management::Management;
-use stack::{Stack, signals};
+use super::topology::{self, DATABASE};
+use stack::broker::{Alarm, Broker};
+use stack::{Mode, Stack, signals};
 
 /// What has not recovered by then has not.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
@@ -88,7 +87,7 @@ pub struct Nemesis<'a> {
     proxy: &'a Proxy,
     prober: &'a Prober,
     show: &'a Progress,
-    management: Option<Management>,
+    broker: Option<Box<dyn Broker>>,
     /// Of the ids of poison.
     random: Random,
     began: Instant,
@@ -105,12 +104,11 @@ impl<'a> Nemesis<'a> {
         (prober, show): (&'a Prober, &'a Progress),
         (seed, began): (u64, Instant),
     ) -> Result<Self> {
-        let management = Management::of(stack);
+        let broker = stack.broker();
         let random = Random::new(seed, 1);
         let current = "load".to_owned();
         let deeds = Deeds::default();
-        let mut nemesis =
-            Self { stack, load, proxy, prober, show, management, random, began, current, deeds };
+        let mut nemesis = Self { stack, load, proxy, prober, show, broker, random, began, current, deeds };
         for service in Service::ALL {
             nemesis.lives(service.name())?;
         }
@@ -126,7 +124,7 @@ impl<'a> Nemesis<'a> {
         self.current = "load".to_owned();
         self.wait(planned.rest)?;
         self.revive()?;
-        let (name, (target, services)) = (planned.fault.name(), aim(&planned.action));
+        let (name, (target, services)) = (planned.fault.name(), aim(self.stack.mode(), &planned.action));
         self.current = format!("{name}, {target}");
         self.load.note_fault(&format!("{name}, {target}: begins"));
         let watch = Watch::start(services.iter().map(|service| self.stack.url(service)).collect());
@@ -160,16 +158,8 @@ impl<'a> Nemesis<'a> {
             Action::Restart { service } => self.restart(service),
             Action::Duplicates { seconds } => self.duplicates(seconds),
             Action::BrokerKill { down } => self.broker_kill(down),
-            Action::BrokerMemory { seconds } => self.alarm(
-                &["set_vm_memory_high_watermark", "0"],
-                &["set_vm_memory_high_watermark", "0.4"],
-                seconds,
-            ),
-            Action::BrokerDisk { seconds } => self.alarm(
-                &["set_disk_free_limit", "1000000000000000"],
-                &["set_disk_free_limit", "50000000"],
-                seconds,
-            ),
+            Action::BrokerMemory { seconds } => self.alarm(Alarm::Memory, seconds),
+            Action::BrokerDisk { seconds } => self.alarm(Alarm::Disk, seconds),
             Action::ConnectionsClosed => self.connections_closed(),
             Action::DatabaseKill => self.database_kill(),
             Action::BackendsTerminated { service } => self.backends_terminated(service),
@@ -251,7 +241,7 @@ fn line(record: &FaultRecord) -> String {
 }
 
 /// What a fault aims at, and the services that feel it.
-fn aim(action: &Action) -> (String, Vec<&'static str>) {
+fn aim(mode: Mode, action: &Action) -> (String, Vec<&'static str>) {
     let all = || Service::ALL.map(Service::name).to_vec();
     match *action {
         Action::Kill { service, .. }
@@ -271,7 +261,7 @@ fn aim(action: &Action) -> (String, Vec<&'static str>) {
         Action::BrokerKill { .. }
         | Action::BrokerMemory { .. }
         | Action::BrokerDisk { .. }
-        | Action::ConnectionsClosed => (BROKER.to_owned(), all()),
+        | Action::ConnectionsClosed => (topology::broker(mode).unwrap_or_default().to_owned(), all()),
         Action::BackendsTerminated { service: None }
         | Action::Duplicates { .. }
         | Action::Poison

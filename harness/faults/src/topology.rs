@@ -12,16 +12,19 @@ pub struct Link {
 }
 
 pub const DATABASE: &str = "postgresql";
-pub const BROKER: &str = "rabbitmq";
+
+/// The name of a mode's broker, where it has one.
+pub fn broker(mode: Mode) -> Option<&'static str> {
+    stack::broker::of(mode).map(stack::broker::Server::name)
+}
 
 /// Every link of a mode.
 pub fn links(mode: Mode) -> Vec<Link> {
     let database = with_database().map(|from| Link { from: from.name(), to: DATABASE });
     let calls = calls::ALL.iter().map(|call| Link { from: call.caller.name(), to: call.peer.name() });
-    let broker = Service::ALL.into_iter().map(|from| Link { from: from.name(), to: BROKER });
-    match mode {
-        Mode::Sync => distinct(database.chain(calls)),
-        Mode::Async => distinct(database.chain(broker)),
+    match broker(mode) {
+        Some(to) => distinct(database.chain(Service::ALL.map(|from| Link { from: from.name(), to }))),
+        None => distinct(database.chain(calls)),
     }
 }
 
@@ -81,10 +84,11 @@ pub fn passing(mode: Mode, point: Failpoint) -> Vec<&'static str> {
     let callers = calls::ALL.iter().map(|call| call.caller);
     let consumers = queues::ALL.iter().map(|queue| queue.reader);
     let publishers = events::ALL.iter().map(|event| event.writer);
-    let services: Vec<Service> = match (point, mode) {
+    let services: Vec<Service> = match (point, mode.has_broker()) {
         (Failpoint::BeforeCall | Failpoint::AfterCall, _) => callers.collect(),
-        (Failpoint::BeforeReply, Mode::Async) => entrances.collect(),
-        (Failpoint::BeforeReply, Mode::Sync) => Service::ALL.to_vec(),
+        // Without events, services also answer each other.
+        (Failpoint::BeforeReply, true) => entrances.collect(),
+        (Failpoint::BeforeReply, false) => Service::ALL.to_vec(),
         // Those with several messages at once when they come back.
         (Failpoint::MidBatch, _) => vec![Service::Payment, Service::Inventory],
         (Failpoint::AfterPublishBeforeConfirm, _) => publishers.collect(),
@@ -127,7 +131,7 @@ mod tests {
         for mode in Mode::ALL {
             let links = links(mode);
             assert_eq!(links.iter().filter(|link| link.to == DATABASE).count(), 9);
-            assert_eq!(links.len(), if mode == Mode::Sync { 15 } else { 19 });
+            assert_eq!(links.len(), if mode.has_broker() { 19 } else { 15 });
         }
     }
 

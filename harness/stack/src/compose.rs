@@ -23,7 +23,7 @@ pub use watch::Container;
 
 use super::process::{on_path, run_to_end, signal_group};
 use super::run_as::Account;
-use super::{Mode, StackOptions, not_ours, project_root, signals};
+use super::{Mode, StackOptions, broker, not_ours, project_root, signals};
 use config::Effective;
 
 /// Where the services' journals are in their containers.
@@ -40,7 +40,7 @@ pub struct Compose {
     services: Vec<String>,
     /// Its volumes and images go when it ends.
     fresh: bool,
-    /// Host port of each service and server, for whoever shows them.
+    /// Host port of each service and server.
     pub ports: Vec<(String, u16)>,
 }
 
@@ -55,7 +55,7 @@ impl Compose {
         let mut services = Vec::new();
         if options.fresh {
             services.push("postgres".to_owned());
-            services.extend((mode == Mode::Async).then(|| "rabbitmq".to_owned()));
+            services.extend(broker::of(mode).map(|server| server.name().to_owned()));
         }
         if options.fresh && !options.servers_only {
             services.extend(Service::ALL.iter().map(|service| service.name().to_owned()));
@@ -71,7 +71,7 @@ impl Compose {
         for file in &self.files {
             command.arg("-f").arg(file);
         }
-        // Another project's, or a part of the files that nobody asked for here.
+        // They would select another project, or other parts of the files.
         for name in ["COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"] {
             command.env_remove(name);
         }
@@ -201,7 +201,7 @@ fn said(output: &Output, name: &str) -> Result<String> {
 
 /// A second compose file that puts the journals' folder into every service.
 fn with_journal(dir: &Path, journal: &Path) -> Result<PathBuf> {
-    // Services in containers are another user, whom nobody here knows.
+    // Services in containers run as a user that this machine does not know.
     fs::set_permissions(journal, Permissions::from_mode(0o777)).with_context(|| not_ours(journal))?;
     let file = dir.join("compose-journal.json");
     fs::write(&file, journal_override(journal)).with_context(|| not_ours(&file))?;

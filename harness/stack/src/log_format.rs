@@ -7,12 +7,12 @@ pub fn readable(line: &str) -> String {
     let Some(start) = line.find('{') else { return line.to_owned() };
     let (before, json) = line.split_at(start);
     match serde_json::from_str(json) {
-        Ok(Value::Object(fields)) => told(before, fields).unwrap_or_else(|| line.to_owned()),
+        Ok(Value::Object(fields)) => formatted(before, fields).unwrap_or_else(|| line.to_owned()),
         _ => line.to_owned(),
     }
 }
 
-fn told(before: &str, mut fields: Map<String, Value>) -> Option<String> {
+fn formatted(before: &str, mut fields: Map<String, Value>) -> Option<String> {
     let (time, level) = (fields.remove("timestamp")?, fields.remove("level")?);
     let message = fields.remove("message").unwrap_or_default();
     let mut text = format!("{before}{} {:>5} {}", plain(&time), plain(&level), plain(&message));
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_told_with_its_span() {
+    fn a_line_is_shown_with_its_span() {
         let line = r#"user-1  | {"timestamp":"T","level":"INFO","message":"answered","status":202,"target":"workflow","span":{"handler":"/register","name":"request"}}"#;
         assert_eq!(readable(line), "user-1  | T  INFO answered status=202 handler=/register");
     }

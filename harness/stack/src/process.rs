@@ -15,7 +15,7 @@ use super::log_format::readable;
 use super::run_as::Account;
 use super::{http, not_ours, signals};
 
-/// Until a stop is asked for again by force.
+/// How often the end of a process is checked.
 const POLL: Duration = Duration::from_millis(20);
 
 pub struct Process {
@@ -23,7 +23,7 @@ pub struct Process {
     pub port: u16,
     pub log: PathBuf,
     pub started: Instant,
-    /// Set by whoever waits for it.
+    /// Set when it first answers as ready.
     pub ready_after: Option<Duration>,
     /// Asks it to end: SIGTERM, but SIGINT for PostgreSQL, which else waits for its clients to go.
     stop: Signal,
@@ -31,7 +31,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Its output is added to `log`: what a process said before it was killed stays, whoever comes after it.
+    /// Appends its output to `log`, so the output of an earlier process with this name stays.
     pub fn spawn(name: &str, port: u16, log: PathBuf, stop: Signal, command: &mut Command) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(&log).with_context(|| not_ours(&log))?;
         let child = command

@@ -11,6 +11,7 @@ use contract::Service;
 use serde::{Deserialize, Serialize};
 
 use super::atomic_file::write_whole;
+use super::broker::Address;
 use super::compose::Compose;
 use super::{Mode, signals};
 
@@ -28,10 +29,11 @@ pub struct State {
     pub processes: Vec<Entry>,
     /// Containers instead of processes.
     pub compose: Option<Compose>,
-    /// For people: superuser URL and management login.
+    /// Of the superuser.
     pub database_url: String,
-    pub management_url: Option<String>,
-    pub prometheus_port: Option<u16>,
+    pub broker: Option<Address>,
+    /// Of the broker's metrics.
+    pub broker_metrics_port: Option<u16>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -56,8 +56,9 @@ fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode>
     // All features include `otel`: nothing that tests do is to be seen in a collector that happens to run.
     test.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
     test.env("DATABASE_URL", servers.database_url());
-    test.envs(servers.amqp_url().map(|url| ("AMQP_URL", url)));
-    test.envs(servers.management_url().map(|url| ("RABBITMQ_MANAGEMENT_URL", url)));
+    if let Some(broker) = servers.broker_address() {
+        test.env("AMQP_URL", &broker.client_url).env("RABBITMQ_MANAGEMENT_URL", &broker.admin_url);
+    }
     Ok(exit_code(run_to_end(&mut test)?))
 }
 

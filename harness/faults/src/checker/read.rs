@@ -7,18 +7,17 @@ use anyhow::{Context, Result, bail};
 use contract::Service;
 use contract::events::of_dead_letters;
 use serde::Deserialize;
-use serde_json::json;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
-use ureq::Agent;
 
 use super::Evidence;
 use super::stores::*;
 use crate::topology;
+use stack::broker::{DeadLetter, QueueCount};
 use stack::{Database, http};
 
 /// More dead letters than this are not told apart.
-const DEAD_LETTERS: u32 = 100_000;
+const DEAD_LETTERS: usize = 100_000;
 
 /// One connection that reads every schema.
 pub struct Databases(Database);
@@ -153,7 +152,6 @@ impl Databases {
 /// Everything, once.
 pub fn stores(evidence: &Evidence) -> Result<Stores> {
     let mut db = Databases::connect(evidence)?;
-    let queues = Queues::of(evidence);
     let users = db.rows::<(i64, String)>("SELECT id, email FROM userservice.users")?.into_iter();
     let emails = db.rows::<(i64,)>("SELECT user_id FROM emailservice.emails")?.into_iter();
     let audit = db.rows::<(String,)>("SELECT payment_id FROM paymentservice.payment_audit")?.into_iter();
@@ -164,7 +162,7 @@ pub fn stores(evidence: &Evidence) -> Result<Stores> {
     let jobs = db.rows::<(String, String, bool)>(jobs)?.into_iter();
     let clicks = db.rows::<(String,)>("SELECT page FROM analyticsservice.clicks")?.into_iter();
     let (inventory, reservations) = db.stock()?;
-    let listed = queues.list()?;
+    let listed = queues(evidence)?;
     Ok(Stores {
         users: users.map(|(id, email)| User { id, email }).collect(),
         emails: emails.map(|(user,)| user).collect(),
@@ -185,8 +183,8 @@ pub fn stores(evidence: &Evidence) -> Result<Stores> {
         idempotency_keys: db.keys()?.into_iter().map(|(key,)| key).collect(),
         witnesses: db.witnesses()?,
         outboxes: db.outboxes()?,
-        dead_letters: queues.dead_letters(&listed)?,
-        queues: listed,
+        dead_letters: dead_letters(evidence, &listed)?,
+        queues: listed.into_iter().map(|queue| (queue.name, queue.messages)).collect(),
     })
 }
 
@@ -214,78 +212,22 @@ fn cache(evidence: &Evidence, products: impl Iterator<Item = i64>) -> Result<Has
     Ok(cached)
 }
 
-/// The broker, by its management API; in sync mode there is none.
-pub struct Queues {
-    agent: Agent,
-    /// Of the vhost's queues.
-    url: Option<String>,
+/// Messages of each queue, waiting or not acknowledged; none without a broker.
+pub fn queues(evidence: &Evidence) -> Result<Vec<QueueCount>> {
+    let queues = evidence.broker.as_ref().map(|broker| broker.queues()).transpose();
+    Ok(queues.context("the checker")?.unwrap_or_default())
 }
 
-#[derive(Deserialize)]
-struct Listed {
-    name: String,
-    #[serde(default)]
-    messages: u64,
-}
-
-#[derive(Deserialize)]
-struct Peeked {
-    #[serde(default)]
-    properties: Properties,
-}
-
-/// The API gives an empty array where a message has no properties.
-#[derive(Deserialize, Default)]
-#[serde(from = "serde_json::Value")]
-struct Properties {
-    message_id: String,
-}
-
-impl From<serde_json::Value> for Properties {
-    fn from(value: serde_json::Value) -> Properties {
-        Properties { message_id: value["message_id"].as_str().unwrap_or("(no id)").to_owned() }
+/// Working queue and message id of each dead letter.
+fn dead_letters(evidence: &Evidence, queues: &[QueueCount]) -> Result<Vec<(String, String)>> {
+    let Some(broker) = &evidence.broker else { return Ok(Vec::new()) };
+    let mut dead = Vec::new();
+    for QueueCount { name, .. } in queues {
+        let Some(queue) = of_dead_letters(name) else { continue };
+        let seen =
+            broker.peek(name, DEAD_LETTERS).with_context(|| format!("the checker cannot read {name}"))?;
+        let id = |message: DeadLetter| message.id.unwrap_or_else(|| "(no id)".to_owned());
+        dead.extend(seen.messages.into_iter().map(|message| (queue.to_owned(), id(message))));
     }
-}
-
-impl Queues {
-    pub fn of(evidence: &Evidence) -> Queues {
-        let url =
-            evidence.management_url.as_ref().map(|base| format!("{base}/api/queues/{}", evidence.vhost));
-        Queues { agent: http::agent(Duration::from_secs(20)), url }
-    }
-
-    pub fn known(&self) -> bool {
-        self.url.is_some()
-    }
-
-    /// Messages of each queue, waiting or not acknowledged.
-    pub fn list(&self) -> Result<Vec<(String, u64)>> {
-        let Some(url) = &self.url else { return Ok(Vec::new()) };
-        let (_, body) = http::get(&self.agent, &format!("{url}?columns=name,messages"))
-            .context("the checker cannot ask RabbitMQ for its queues")?;
-        let queues: Vec<Listed> = serde_json::from_str(&body)
-            .with_context(|| format!("RabbitMQ's list of queues cannot be read: {body}"))?;
-        Ok(queues.into_iter().map(|queue| (queue.name, queue.messages)).collect())
-    }
-
-    /// Looks at what lies in the dead-letter queues and leaves it there: queue and message id.
-    fn dead_letters(&self, queues: &[(String, u64)]) -> Result<Vec<(String, String)>> {
-        let Some(url) = &self.url else { return Ok(Vec::new()) };
-        let mut dead = Vec::new();
-        for (name, _) in queues {
-            let Some(queue) = of_dead_letters(name) else { continue };
-            let body = json!({"count": DEAD_LETTERS, "ackmode": "ack_requeue_true", "encoding": "auto", "truncate": 1});
-            let mut response = self
-                .agent
-                .post(&format!("{url}/{name}/get"))
-                .header("content-type", "application/json")
-                .send(body.to_string())
-                .with_context(|| format!("the checker cannot look into {name}"))?;
-            let text = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
-            let messages: Vec<Peeked> =
-                serde_json::from_str(&text).with_context(|| format!("{name} cannot be read: {text}"))?;
-            dead.extend(messages.into_iter().map(|m| (queue.to_owned(), m.properties.message_id)));
-        }
-        Ok(dead)
-    }
+    Ok(dead)
 }

@@ -20,8 +20,8 @@ pub struct Client {
 
 impl Client {
     pub fn new(mode: Mode, urls: HashMap<&'static str, String>) -> Client {
-        // In sync mode an answer waits for the work of three services.
-        let limit = Duration::from_secs(if mode == Mode::Sync { 15 } else { 5 });
+        // Without events an answer waits for the work of three services.
+        let limit = Duration::from_secs(if mode.has_broker() { 5 } else { 15 });
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)

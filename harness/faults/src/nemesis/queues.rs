@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use contract::events::{RETRY_DELAYS, queues, retry_queue};
 
-use super::management::Management;
 use super::{Felt, Nemesis, POLL};
 use crate::proxy::Condition;
-use crate::topology::{BROKER, Link, Queue};
+use crate::topology::{self, Link, Queue};
+use stack::broker::Broker;
 use stack::http;
 use stack::metrics::sum;
 
-/// The broker counts every five seconds: a queue is empty when it was found so for longer.
-const COUNTED_EVERY: Duration = Duration::from_millis(5500);
 const EMPTY_LIMIT: Duration = Duration::from_secs(16);
 /// Of what is to pile up at the held writer: less than it takes the broker to give it up.
 const PILE: f64 = 4.0;
@@ -23,8 +21,14 @@ const DECLARE_LIMIT: Duration = Duration::from_secs(15);
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
 impl Nemesis<'_> {
-    pub(super) fn management(&self) -> Result<&Management> {
-        self.management.as_ref().context("sync mode has no broker")
+    fn broker(&self) -> Result<&dyn Broker> {
+        self.broker.as_deref().with_context(|| format!("{} mode has no broker", self.stack.mode()))
+    }
+
+    /// Messages in these queues.
+    fn messages(&self, queues: &[&str]) -> Result<u64> {
+        let all = self.broker()?.queues()?;
+        Ok(all.iter().filter(|queue| queues.contains(&queue.name.as_str())).map(|queue| queue.messages).sum())
     }
 
     /// Holds the writer and deletes the queue when all that was in it is done; false, with the writer held, if it does
@@ -32,16 +36,14 @@ impl Nemesis<'_> {
     fn empties(&mut self, queue: Queue) -> Result<bool> {
         self.prober.down(queue.writer);
         self.stack.hold(queue.writer)?;
+        let retries = RETRY_DELAYS.map(retry_queue);
+        let names: Vec<&str> = retries.iter().map(String::as_str).chain([queue.name]).collect();
         let began = Instant::now();
         let mut empty_since = None;
         loop {
-            let mut waiting = 0;
-            for name in RETRY_DELAYS.map(retry_queue).into_iter().chain([queue.name.to_owned()]) {
-                waiting += self.management()?.messages(&name)?.unwrap_or(0);
-            }
-            if waiting > 0 {
+            if self.messages(&names)? > 0 {
                 empty_since = None;
-            } else if empty_since.get_or_insert_with(Instant::now).elapsed() > COUNTED_EVERY {
+            } else if empty_since.get_or_insert_with(Instant::now).elapsed() > self.broker()?.count_lag() {
                 return Ok(true);
             }
             if began.elapsed() > EMPTY_LIMIT {
@@ -64,10 +66,11 @@ impl Nemesis<'_> {
         self.wait(PILE)?;
         self.prober.down(queue.reader);
         self.stack.kill_service(queue.reader)?;
-        self.management()?.delete(queue.name)?;
+        self.broker()?.delete_queue(queue.name)?;
         // What has piled up is to reach the broker in one burst: the more messages are under way together, the more there
         // are to be mistaken for each other.
-        let link = Link { from: queue.writer, to: BROKER };
+        let to = topology::broker(self.stack.mode()).unwrap_or_default();
+        let link = Link { from: queue.writer, to };
         self.proxy.set(link, Condition::Blackhole);
         self.let_go(queue.writer)?;
         self.wait(BURST_AFTER)?;
@@ -82,12 +85,12 @@ impl Nemesis<'_> {
             self.let_go(queue.writer)?;
             return Ok(Felt::of("did not empty, so it was not deleted"));
         }
-        self.management()?.delete(queue.name)?;
+        self.broker()?.delete_queue(queue.name)?;
         let deleted = Instant::now();
         let mut there = false;
         while !there && deleted.elapsed() < DECLARE_LIMIT {
             self.wait(POLL.as_secs_f64())?;
-            there = self.management()?.is_bound(queue)?;
+            there = self.broker()?.is_reachable(queue.name)?;
         }
         let seconds = deleted.elapsed().as_secs_f64();
         self.let_go(queue.writer)?;
@@ -117,7 +120,7 @@ impl Nemesis<'_> {
             part(48)
         );
         let payload = if part(1) == 0 { "this is no event" } else { "{\"user_id\":\"nobody\"}" };
-        self.management()?.publish(queue, &id, payload)?;
+        self.broker()?.publish(queue, &id, "Poison", payload)?;
         self.deeds.poison.push((queue.to_owned(), id));
         Ok(())
     }
@@ -127,7 +130,7 @@ impl Nemesis<'_> {
         self.prober.down(queue.reader);
         self.stack.hold(queue.reader)?;
         self.wait(seconds)?;
-        let waiting = self.management()?.messages(queue.name)?.unwrap_or(0);
+        let waiting = self.messages(&[queue.name])?;
         self.let_go(queue.reader)?;
         let resumed = Instant::now();
         // A question may be too early for a process that has a minute to make up for.

@@ -1,4 +1,4 @@
-//! PostgreSQL, RabbitMQ, and the network to them and between the services.
+//! PostgreSQL, the broker, and the network to them and between the services.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{Felt, Nemesis};
 use crate::proxy::Condition;
 use crate::topology::Link;
+use stack::broker::Alarm;
 use stack::postgres;
 
 const RESET_EVERY: f64 = 1.0;
@@ -19,16 +20,15 @@ impl Nemesis<'_> {
         Ok(Felt::of(format!("down {down:.1} s and its start")))
     }
 
-    pub(super) fn alarm(&mut self, on: &[&str], off: &[&str], seconds: f64) -> Result<Felt> {
-        self.stack.control_broker(on)?;
+    pub(super) fn alarm(&mut self, alarm: Alarm, seconds: f64) -> Result<Felt> {
+        self.stack.set_broker_alarm(alarm, true)?;
         self.wait(seconds)?;
-        self.stack.control_broker(off)?;
+        self.stack.set_broker_alarm(alarm, false)?;
         Ok(Felt::of(format!("{seconds:.1} s")))
     }
 
     pub(super) fn connections_closed(&mut self) -> Result<Felt> {
-        // Not by the management API, which learns of new ones some seconds late.
-        self.stack.control_broker(&["close_all_connections", "a fault"])?;
+        self.stack.close_broker_connections()?;
         Ok(Felt::of("all"))
     }
 

@@ -1,12 +1,12 @@
-//! What the compose files amount to with this user's `.env`, asked of `docker compose config` itself.
+//! The compose files filled in with the user's `.env`, as `docker compose config` prints them.
 
 use anyhow::{Context, Result};
 use contract::Monitoring;
 use contract::Service;
 use serde_json::Value;
 
-use crate::Mode;
-use crate::ports::{Ports, RabbitPorts};
+use crate::ports::{BrokerPorts, Ports};
+use crate::{Mode, broker};
 
 /// The port of every service in its own container; those behind the gateway have theirs of the contract there.
 const SERVICE: u16 = 8000;
@@ -18,7 +18,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// As it stands in a URL, where some characters would mean something else.
+    /// `user:password`, percent-encoded.
     pub fn in_url(&self) -> String {
         format!("{}:{}", encoded(&self.user), encoded(&self.password))
     }
@@ -28,7 +28,7 @@ pub struct Effective {
     pub ports: Ports,
     pub postgres: Login,
     pub database: String,
-    pub rabbitmq: Option<Login>,
+    pub broker: Option<Login>,
 }
 
 impl Effective {
@@ -51,7 +51,7 @@ impl Effective {
         };
         let mut ports = Ports {
             postgres: port("postgres", 5432)?,
-            rabbitmq: None,
+            broker: None,
             services: Vec::new(),
             monitoring: Vec::new(),
         };
@@ -65,23 +65,24 @@ impl Effective {
                 .into_iter()
                 .collect::<Result<_>>()?;
         }
-        let mut rabbitmq = None;
-        if mode == Mode::Async {
-            rabbitmq = Some(login("rabbitmq", "RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS")?);
-            ports.rabbitmq = Some(RabbitPorts {
-                amqp: port("rabbitmq", 5672)?,
-                management: port("rabbitmq", 15672)?,
-                prometheus: port("rabbitmq", 15692)?,
-                // Inside its container.
-                epmd: 0,
-                node: 0,
+        let mut broker = None;
+        if let Some(server) = broker::of(mode) {
+            let [(user, _), (password, _)] = server.container_login();
+            broker = Some(login(server.name(), user, password)?);
+            let [client, management, metrics] =
+                server.container_ports().map(|(target, _)| port(server.name(), target));
+            ports.broker = Some(BrokerPorts {
+                client: client?,
+                management: management?,
+                metrics: metrics?,
+                internal: [0, 0],
             });
         }
         Ok(Self {
             ports,
             postgres: login("postgres", "POSTGRES_USER", "POSTGRES_PASSWORD")?,
             database: environment("postgres", "POSTGRES_DB")?,
-            rabbitmq,
+            broker,
         })
     }
 }
@@ -140,10 +141,9 @@ mod tests {
         let effective = Effective::parse(&example().to_string(), Mode::Async, false).unwrap();
         assert_eq!(effective.ports.services, (9101..9111).collect::<Vec<u16>>());
         assert_eq!(effective.ports.postgres, 6433);
-        let rabbitmq = effective.ports.rabbitmq.unwrap();
-        assert_eq!((rabbitmq.amqp, rabbitmq.management, rabbitmq.prometheus), (1, 2, 3));
+        assert_eq!(effective.ports.broker.unwrap().all(), [1, 2, 3, 0, 0]);
         assert_eq!(effective.postgres.in_url(), "postgres:a$b%2Fc");
-        assert_eq!(effective.rabbitmq.unwrap().in_url(), "me:secret");
+        assert_eq!(effective.broker.unwrap().in_url(), "me:secret");
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn logs(mode: Option<Mode>) -> Result<Vec<Logs>> {
             .into_iter()
             .map(|(mode, compose)| Logs { mode, source: Source::Containers(Box::new(compose)) }),
     );
-    of.sort_by_key(|logs| logs.mode == Mode::Async);
+    of.sort_by_key(|logs| logs.mode.has_broker());
     Ok(of)
 }
 

@@ -138,7 +138,7 @@ impl Hop {
     fn holds(&self, inner: &Hop, mode: Mode) -> bool {
         match (&self.what, &inner.what) {
             (What::Request { .. }, What::Request { .. }) => {
-                mode == Mode::Sync
+                !mode.has_broker()
                     && self.service != inner.service
                     // Of two calls at the same time the shorter one is not part of the longer one.
                     && calls::ALL.iter().any(|call| call.caller.name() == self.service)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stack::{Mode, Stack, http, signals};
-use study::dlq::Broker;
+use study::dlq::describe;
 
 use crate::client::{eventually, execute, get, manage, post, select};
 use crate::fixture;
@@ -115,7 +115,7 @@ fn breakages(stack: &mut Stack) {
     {
         execute(stack, breaks);
         work(stack, &format!("break-{number}"));
-        if stack.mode() == Mode::Async {
+        if stack.mode().has_broker() {
             // Long enough for what was published to be handled, and to fail.
             signals::rest(Duration::from_millis(700));
         }
@@ -164,15 +164,15 @@ fn poison(stack: &Stack) {
 
 /// Nothing of a body is in what is shown without asking for bodies.
 fn reasons_are_clean(stack: &Stack) {
-    let broker = Broker::new(stack.management_url().unwrap(), stack.vhost());
+    let broker = stack.broker().unwrap();
     let mut letters = Vec::new();
     eventually("poison is set aside", || {
         let queues = broker.dead_letter_queues().unwrap();
-        letters = queues.iter().flat_map(|queue| broker.peek(queue, 1000).unwrap()).collect();
+        letters = queues.iter().flat_map(|queue| broker.peek(queue, 1000).unwrap().messages).collect();
         letters.len() > 150
     });
     for letter in &letters {
-        let shown = letter.describe(false);
+        let shown = describe(letter, false);
         assert!(!shown.contains(MARK) && !shown.contains(&NUMBER.to_string()), "{shown}");
     }
 }
@@ -182,7 +182,7 @@ fn nothing_is_told(mode: Mode) {
         fixture::start(&format!("logs-{mode}"), mode, &[("RUST_LOG", LEVEL), ("LOG_FORMAT", "json")]);
     work(&stack, "first");
     work(&stack, "first");
-    if mode == Mode::Async {
+    if mode.has_broker() {
         poison(&stack);
         reasons_are_clean(&stack);
     }

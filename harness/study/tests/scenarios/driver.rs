@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use stack::{Mode, Stack, http, signals};
+use stack::{Stack, http, signals};
 use ureq::Agent;
 
 /// Far more than anything takes, so that only a hang meets it.
@@ -26,7 +26,7 @@ impl<'a> Driver<'a> {
     }
 
     fn sync(&self) -> bool {
-        self.stack.mode() == Mode::Sync
+        !self.stack.mode().has_broker()
     }
 
     /// `workflow` is the request's id, by which its effects are found in the journals.
