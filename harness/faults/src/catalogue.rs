@@ -1,4 +1,4 @@
-//! The faults, and the protections that can be disabled: names as they are typed, and one line on each for `--list`.
+//! The faults, and the protections that can be disabled: their names on the command line, and a line on each for `--list`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use contract::{Failpoint, Mode, Protection};
 
 use super::topology;
 
-/// The doc comments are the explanations that are printed.
+/// `--list` prints the doc comments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Fault {
     /// SIGKILL to a service at a random moment, started again after 0 to 2 s
@@ -81,7 +81,7 @@ impl Fault {
         mode.has_broker() || !self.needs_broker()
     }
 
-    /// How often it comes in a round of all faults.
+    /// How often it occurs in a round of all faults.
     pub fn weight(self, mode: Mode) -> usize {
         match self {
             Self::Kill => 8,
@@ -92,7 +92,7 @@ impl Fault {
     }
 }
 
-/// A fault to choose from; of failpoints perhaps only one.
+/// A chosen fault, or one failpoint of [`Fault::Failpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub fault: Fault,
@@ -135,7 +135,7 @@ impl FromStr for Choice {
     }
 }
 
-/// The faults that bring the absence of a protection to light.
+/// The faults that expose the absence of a protection.
 pub fn faults_without(protection: Protection) -> Vec<Choice> {
     let names: &[&str] = match protection {
         Protection::Confirms => &["broker-kill", "missing-queue"],

@@ -18,7 +18,7 @@ use super::progress::Step;
 use super::state::{self, Entry, Identity, State, outlives};
 use super::{Mode, broker, http, process, state_folder};
 
-/// Longer than a stack gives its services and its servers.
+/// Longer than a stack waits for its services and servers.
 const DOWN_LIMIT: Duration = Duration::from_secs(180);
 
 /// Every folder in which a run can have left its state.

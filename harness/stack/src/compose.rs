@@ -1,5 +1,5 @@
-//! A whole mode in containers: the project's compose files, through `docker compose`. [`Compose`] says which project
-//! and how its files are filled in, and can be kept (state.json); [`Containers`] is one that a stack has claimed.
+//! A whole mode in containers: the project's compose files, through `docker compose`. [`Compose`] is a project with its files and
+//! variables, which is stored in state.json; [`Containers`] is one that a stack has claimed.
 
 pub mod config;
 mod containers;
@@ -34,9 +34,9 @@ pub struct Compose {
     pub project: String,
     root: PathBuf,
     files: Vec<PathBuf>,
-    /// What the files are filled in with; wins over the caller's environment and `.env`.
+    /// Variables of the files; override the caller's environment and `.env`.
     env: Vec<(String, String)>,
-    /// What is started; all that the file has if empty.
+    /// The services to start; all if empty.
     services: Vec<String>,
     /// Its volumes and images go when it ends.
     fresh: bool,
@@ -45,7 +45,7 @@ pub struct Compose {
 }
 
 impl Compose {
-    /// `dir` is the stack's, for a file of its own.
+    /// `dir` is the stack's folder.
     fn new(project: &str, mode: Mode, options: &StackOptions, dir: &Path) -> Result<Self> {
         let root = project_root()?;
         let mut files = vec![root.join(format!("docker-compose-{mode}.yml"))];
@@ -89,7 +89,7 @@ impl Compose {
         Effective::parse(&text, mode, self.services.is_empty())
     }
 
-    /// Builds, starts and waits until all are healthy; its own progress is shown.
+    /// Builds, starts and waits until all are healthy. Shows the progress of compose.
     fn up(&self) -> Result<()> {
         let mut command = Account::CALLER.command(Path::new("docker"), "TERM");
         self.tell(&mut command);
@@ -101,7 +101,7 @@ impl Compose {
         Ok(())
     }
 
-    /// The ends of the logs of those that do not run as they should.
+    /// The ends of the logs of containers that do not run or are unhealthy.
     fn troubles(&self) -> String {
         let containers = self.containers().unwrap_or_default();
         let bad = containers.iter().filter(|container| container.state != "created" && !container.well());
@@ -117,12 +117,12 @@ impl Compose {
         log.unwrap_or_default().lines().map(|line| format!("\n    {}", plain(line))).collect()
     }
 
-    /// Those that are there, also if they have ended.
+    /// All containers, also those that have ended.
     pub fn containers(&self) -> Result<Vec<Container>> {
         watch::parse_ps(&self.ask(&["ps", "--all", "--format", "json"])?)
     }
 
-    /// Asks them to end, servers last, and removes them. A second signal means: without waiting.
+    /// Stops the containers, servers last, and removes them. A second signal kills them.
     pub fn down(&self, hurry: bool) -> Result<()> {
         let mut command = Command::new("docker");
         self.tell(&mut command);
@@ -170,7 +170,7 @@ pub fn plain(line: &str) -> &str {
     line.strip_prefix("\u{1b}[2K").unwrap_or(line)
 }
 
-/// Fails in one line if no stack can be brought up here; else the engine's version.
+/// The engine's version; an error of one line if this machine cannot run the containers.
 pub fn engine() -> Result<String> {
     if on_path("docker").is_none() {
         bail!("docker is not installed: --docker needs Docker Engine and its compose plugin (version 2)");
@@ -185,7 +185,7 @@ pub fn engine() -> Result<String> {
     Ok(version.trim().to_owned())
 }
 
-/// The standard output of a command that ends soon. Ctrl-C reaches us alone, so that it can end.
+/// The standard output of a short command. Ctrl-C does not reach the command, so it can end.
 fn answer(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).process_group(0).output().context("cannot run docker")?;
     said(&output, "docker")

@@ -1,4 +1,4 @@
-//! The few HTTP requests of the tools: loopback only, short limits, any status is an answer.
+//! HTTP requests of the tools: loopback only, with short limits. Any status is an answer.
 
 use std::time::Duration;
 

@@ -36,7 +36,7 @@ pub struct LogsArgs {
     #[arg(short = 'n', long, default_value_t = 40, value_name = "N")]
     lines: usize,
 
-    /// As the services wrote it, for programs.
+    /// Unformatted, for programs.
     #[arg(long)]
     json: bool,
 }
@@ -132,9 +132,9 @@ fn of_containers(compose: &Compose, names: &[&str], args: &LogsArgs) -> Command 
     compose.logs(&names, Some(args.lines), args.follow)
 }
 
-/// A `docker compose logs` whose lines are passed on; ended when it is dropped.
+/// A `docker compose logs` whose lines are printed; it ends when this is dropped.
 struct Shown {
-    /// Compose is a child of `docker`: both are of its group.
+    /// `docker` and its child compose are in one process group.
     child: KillOnDrop,
     reader: JoinHandle<Result<()>>,
 }

@@ -16,7 +16,7 @@ use super::{Mode, broker, project_root};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the stack's files come from, and where its own are kept.
+/// The stack's mode, folders and ports.
 pub struct Place<'a> {
     pub mode: Mode,
     pub dir: &'a Path,
@@ -29,7 +29,7 @@ pub fn has_grafana() -> bool {
     grafana().is_some()
 }
 
-/// Prometheus, and Grafana if it is here and a port is meant for it.
+/// Starts Prometheus, and Grafana if it is installed and has a port.
 pub fn start(place: &Place<'_>) -> Result<Vec<Process>> {
     let [prometheus, others @ ..] = &place.ports.monitoring[..] else { bail!("no port for Prometheus") };
     let mut started = vec![start_prometheus(place, *prometheus)?];

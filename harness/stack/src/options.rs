@@ -22,15 +22,15 @@ pub struct StackOptions {
     pub journal: Option<PathBuf>,
     /// Data, logs and state; `.study/<mode>` by default.
     pub dir: Option<PathBuf>,
-    /// Begin with empty databases, and do not keep them.
+    /// Start with empty databases, and delete them at the end.
     pub fresh: bool,
-    /// Servers on free ports, no services, nothing safe on disk: for tests.
+    /// Servers on free ports, no services, no durable data: for tests.
     pub servers_only: bool,
-    /// Servers that run already, instead of own ones: for tests. Ports are then free ones.
+    /// Running servers to use, for tests. Services then get free ports.
     pub given: Option<Given>,
     /// With a Prometheus beside the processes, and Grafana if it is installed.
     pub monitoring: bool,
-    /// In containers instead, of the project `NAME-MODE`. With `fresh` it has only what is needed.
+    /// In containers of the project `NAME-MODE` instead. With `fresh`, only the ones that are needed.
     pub docker: Option<String>,
     /// Where the services' binaries are; beside the running program by default.
     pub programs: Option<PathBuf>,
@@ -39,7 +39,7 @@ pub struct StackOptions {
 /// Servers to use: a stack gets a database and a broker namespace of its own there and removes them again.
 #[derive(Clone)]
 pub struct Given {
-    /// Superuser's.
+    /// Of a superuser.
     pub database_url: String,
     pub broker: Address,
 }

@@ -33,13 +33,13 @@ pub struct Stack {
     pub(super) programs: PathBuf,
     pub(super) servers: Vec<Process>,
     pub(super) services: Vec<Process>,
-    /// Instead of all these processes.
+    /// Instead of processes.
     containers: Option<Containers>,
     /// Name of the database and, where the servers are given, of the broker's namespace.
     database: String,
     /// Unknown on given servers until the namespace exists.
     broker: Option<Address>,
-    /// Held as long as this lives: one stack per folder.
+    /// Held during the lifetime: one stack per folder.
     _lock: File,
 }
 
@@ -279,7 +279,7 @@ impl Stack {
             .collect()
     }
 
-    /// Where the ten services, the database and the broker listen, by the name of each.
+    /// Name and port of the ten services, the database and the broker.
     pub fn server_ports(&self) -> Vec<(&'static str, u16)> {
         let services =
             Service::ALL.iter().map(|service| service.name()).zip(self.ports.services.iter().copied());

@@ -1,4 +1,4 @@
-//! `./study contract`: prints what the system is, as tables for people or as one JSON document for programs.
+//! `./study contract`: prints the contract as tables, or as one JSON document for programs.
 
 use std::fs;
 

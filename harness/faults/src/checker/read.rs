@@ -1,4 +1,4 @@
-//! Reads what the judges look at: ten schemas as superuser, the broker's queues, and the cache, which has no schema.
+//! Reads the stores: ten schemas as superuser, the broker's queues, and the cache, which has no schema.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use serde::Deserialize;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 
-use super::Evidence;
+use super::RunArtifacts;
 use super::stores::*;
 use crate::topology;
 use stack::broker::{DeadLetter, QueueCount};
 use stack::{Database, http};
 
-/// More dead letters than this are not told apart.
+/// Dead letters that are read of each queue.
 const DEAD_LETTERS: usize = 100_000;
 
 /// One connection that reads every schema.
@@ -27,8 +27,8 @@ fn schemas() -> impl Iterator<Item = &'static str> {
 }
 
 impl Databases {
-    pub fn connect(evidence: &Evidence) -> Result<Databases> {
-        Database::connect(&evidence.database_url).map(Self).context("the checker")
+    pub fn connect(artifacts: &RunArtifacts) -> Result<Databases> {
+        Database::connect(&artifacts.database_url).map(Self).context("the checker")
     }
 
     fn rows<T>(&mut self, sql: &str) -> Result<Vec<T>>
@@ -38,7 +38,7 @@ impl Databases {
         self.0.rows(sql).context("the checker")
     }
 
-    /// What has not ended, with how much of it.
+    /// Work that has not ended: what it is, and its count.
     pub fn open(&mut self) -> Result<Vec<(&'static str, i64)>> {
         let mut open = Vec::new();
         for (what, sql) in [
@@ -149,9 +149,9 @@ impl Databases {
     }
 }
 
-/// Everything, once.
-pub fn stores(evidence: &Evidence) -> Result<Stores> {
-    let mut db = Databases::connect(evidence)?;
+/// Reads all stores once.
+pub fn stores(artifacts: &RunArtifacts) -> Result<Stores> {
+    let mut db = Databases::connect(artifacts)?;
     let users = db.rows::<(i64, String)>("SELECT id, email FROM userservice.users")?.into_iter();
     let emails = db.rows::<(i64,)>("SELECT user_id FROM emailservice.emails")?.into_iter();
     let audit = db.rows::<(String,)>("SELECT payment_id FROM paymentservice.payment_audit")?.into_iter();
@@ -162,7 +162,7 @@ pub fn stores(evidence: &Evidence) -> Result<Stores> {
     let jobs = db.rows::<(String, String, bool)>(jobs)?.into_iter();
     let clicks = db.rows::<(String,)>("SELECT page FROM analyticsservice.clicks")?.into_iter();
     let (inventory, reservations) = db.stock()?;
-    let listed = queues(evidence)?;
+    let listed = queues(artifacts)?;
     Ok(Stores {
         users: users.map(|(id, email)| User { id, email }).collect(),
         emails: emails.map(|(user,)| user).collect(),
@@ -172,7 +172,7 @@ pub fn stores(evidence: &Evidence) -> Result<Stores> {
             .versions("SELECT product_id, version, stock FROM searchservice.product_index")?
             .into_iter()
             .collect(),
-        cache: cache(evidence, products.iter().map(|(id, _)| *id))?,
+        cache: cache(artifacts, products.iter().map(|(id, _)| *id))?,
         products: products.into_iter().map(|(id, last)| Product { id, last }).collect(),
         product_updates: db.rows(updates)?,
         jobs: jobs.map(|(report_type, status, hashed)| Job { report_type, status, hashed }).collect(),
@@ -183,7 +183,7 @@ pub fn stores(evidence: &Evidence) -> Result<Stores> {
         idempotency_keys: db.keys()?.into_iter().map(|(key,)| key).collect(),
         witnesses: db.witnesses()?,
         outboxes: db.outboxes()?,
-        dead_letters: dead_letters(evidence, &listed)?,
+        dead_letters: dead_letters(artifacts, &listed)?,
         queues: listed.into_iter().map(|queue| (queue.name, queue.messages)).collect(),
     })
 }
@@ -194,10 +194,10 @@ struct Cached {
     stock: i64,
 }
 
-/// What is not in the cache is not there; anything but an answer is an error.
-fn cache(evidence: &Evidence, products: impl Iterator<Item = i64>) -> Result<HashMap<i64, Version>> {
+/// A product that is not cached is left out; a failed request is an error.
+fn cache(artifacts: &RunArtifacts, products: impl Iterator<Item = i64>) -> Result<HashMap<i64, Version>> {
     let agent = http::agent(Duration::from_secs(5));
-    let base = evidence.urls.get(Service::Cache.name()).context("the address of cacheservice is unknown")?;
+    let base = artifacts.urls.get(Service::Cache.name()).context("the address of cacheservice is unknown")?;
     let mut cached = HashMap::new();
     for id in products {
         let url = format!("{base}/cache/products/{id}");
@@ -213,14 +213,14 @@ fn cache(evidence: &Evidence, products: impl Iterator<Item = i64>) -> Result<Has
 }
 
 /// Messages of each queue, waiting or not acknowledged; none without a broker.
-pub fn queues(evidence: &Evidence) -> Result<Vec<QueueCount>> {
-    let queues = evidence.broker.as_ref().map(|broker| broker.queues()).transpose();
+pub fn queues(artifacts: &RunArtifacts) -> Result<Vec<QueueCount>> {
+    let queues = artifacts.broker.as_ref().map(|broker| broker.queues()).transpose();
     Ok(queues.context("the checker")?.unwrap_or_default())
 }
 
 /// Working queue and message id of each dead letter.
-fn dead_letters(evidence: &Evidence, queues: &[QueueCount]) -> Result<Vec<(String, String)>> {
-    let Some(broker) = &evidence.broker else { return Ok(Vec::new()) };
+fn dead_letters(artifacts: &RunArtifacts, queues: &[QueueCount]) -> Result<Vec<(String, String)>> {
+    let Some(broker) = &artifacts.broker else { return Ok(Vec::new()) };
     let mut dead = Vec::new();
     for QueueCount { name, .. } in queues {
         let Some(queue) = of_dead_letters(name) else { continue };

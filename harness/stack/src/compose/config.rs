@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::ports::{BrokerPorts, Ports};
 use crate::{Mode, broker};
 
-/// The port of every service in its own container; those behind the gateway have theirs of the contract there.
+/// The port of every service in its own container. The gateway listens on the ports of the contract.
 const SERVICE: u16 = 8000;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,7 @@ impl Effective {
         let environment = |service: &str, name: &str| -> Result<String> {
             let value = services[service]["environment"][name].as_str();
             let value = value.with_context(|| format!("the compose file gives {service} no {name}"))?;
-            // What is printed could be used as a compose file again.
+            // The output is a valid compose file, in which dollar signs are escaped.
             Ok(value.replace("$$", "$"))
         };
         let login = |service: &str, user: &str, password: &str| {
@@ -87,7 +87,7 @@ impl Effective {
     }
 }
 
-/// The host's port for one of a container. It is text in some versions and a number in others.
+/// The host's port for a port of a container. Some versions print text, others a number.
 fn published(service: &Value, target: u16) -> Option<u16> {
     let ports = service["ports"].as_array()?;
     let port = &ports.iter().find(|port| port["target"] == target)?["published"];

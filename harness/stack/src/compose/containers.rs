@@ -22,7 +22,7 @@ pub struct Containers {
     pub postgres: Login,
     pub database: String,
     pub broker: Option<Login>,
-    /// There may be something to end.
+    /// Containers may run.
     started: bool,
     /// Each service has answered.
     pub ready: bool,
@@ -30,7 +30,7 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// With the ports that they will have. Nothing runs yet.
+    /// Also returns the ports that they will have. Nothing runs yet.
     pub fn claim(project: &str, mode: Mode, options: &StackOptions, dir: &Path) -> Result<(Self, Ports)> {
         engine()?;
         let mut compose = Compose::new(project, mode, options, dir)?;
@@ -53,7 +53,7 @@ impl Containers {
         Ok((Self { compose, postgres, database, broker, started: false, ready: false, watch: None }, ports))
     }
 
-    /// From here on there is something to end.
+    /// Builds and starts the containers, and watches them.
     pub fn up(&mut self) -> Result<()> {
         self.started = true;
         self.compose.up()?;
@@ -63,7 +63,7 @@ impl Containers {
         Ok(())
     }
 
-    /// Waits until each service answers 200 on `/ready` where the host finds it.
+    /// Waits until each service answers 200 on `/ready` on its host port.
     pub fn wait(&mut self, services: &[u16]) -> Result<()> {
         let agent = http::agent(Duration::from_secs(2));
         let deadline = Instant::now() + READY_LIMIT;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{Connection, Executor, PgConnection};
 use stack::{Stack, http, signals};
 
-/// Far more than anything takes, so that only a hang meets it.
+/// Far more than any step takes, so that only a hang exceeds it.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Status and body.

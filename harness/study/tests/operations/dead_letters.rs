@@ -1,4 +1,4 @@
-//! `./study dlq`: messages are seen, healed and redriven; nothing is lost on the way, and no effect happens twice.
+//! `./study dlq`: dead letters are listed and redriven; none is lost, and no effect happens twice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +13,7 @@ use crate::fixture;
 
 const REGISTERED: &str = "user_registered_queue";
 const DEAD: &str = "user_registered_queue.dlq";
-/// What PostgreSQL says of data that it cannot store: the consumer does not try again.
+/// An error of PostgreSQL about the data: the consumer does not retry.
 const BREAK: &str = "CREATE FUNCTION emailservice.refuse() RETURNS trigger LANGUAGE plpgsql AS \
      $$ BEGIN RAISE 'out of stamps' USING ERRCODE = '22000'; END $$; \
      CREATE TRIGGER refuse BEFORE INSERT ON emailservice.emails FOR EACH ROW EXECUTE FUNCTION emailservice.refuse();";
@@ -51,7 +51,7 @@ fn publish(stack: &Stack, queue: &str, id: &str, payload: &str, encoding: &str) 
 }
 
 #[test]
-fn a_letter_tells_what_happened_and_takes_effect_once_when_its_cause_is_mended() {
+fn a_dead_letter_is_described_and_takes_effect_once_when_its_cause_is_fixed() {
     let (stack, _folder) = fixture::start("messages", Mode::Async, &[]);
     let broker = broker(&stack);
     execute(&stack, BREAK);
@@ -76,7 +76,7 @@ fn a_letter_tells_what_happened_and_takes_effect_once_when_its_cause_is_mended()
     }
     assert!(broker.dead_letter_queues().unwrap().contains(&DEAD.to_owned()));
 
-    // Not mended yet: they are dead again, each once, under their own ids and with a time of their own.
+    // The cause still exists: each message is dead-lettered again, once, with its id and a new time.
     assert_eq!(broker.redrive(DEAD, None).unwrap().moved, 3);
     let newest = first.iter().filter_map(|letter| letter.first_failed_us).max();
     let again = || broker.peek(DEAD, 10).unwrap().messages;
@@ -88,7 +88,7 @@ fn a_letter_tells_what_happened_and_takes_effect_once_when_its_cause_is_mended()
     assert!(again().iter().all(|letter| letter.attempts.as_deref() == Some("1")));
 
     execute(&stack, MEND);
-    // The second: one is before it, one behind.
+    // The second of three.
     let chosen = again()[1].clone();
     let id = chosen.id.as_deref().unwrap();
     let user = serde_json::from_slice::<Value>(&chosen.body).unwrap()["user_id"].as_i64().unwrap();
@@ -98,7 +98,7 @@ fn a_letter_tells_what_happened_and_takes_effect_once_when_its_cause_is_mended()
     assert!(!ids(&again()).contains(&id.to_owned()));
     assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 0, "it is gone from there");
 
-    // As if a redrive had died after its copies and before it took the originals out.
+    // As after a crash of a redrive between its copies and the removal of the originals.
     publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body).unwrap(), "string");
     publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body).unwrap(), "string");
     assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 2);
@@ -112,7 +112,7 @@ fn a_letter_tells_what_happened_and_takes_effect_once_when_its_cause_is_mended()
 }
 
 #[test]
-fn a_body_that_is_no_text_comes_back_as_it_was_and_a_purge_ends_it() {
+fn a_binary_body_is_redriven_unchanged_and_can_be_purged() {
     let (stack, _folder) = fixture::start("bytes", Mode::Async, &[]);
     let broker = broker(&stack);
     let id = "0193fd6e-0000-7000-8000-000000000001";
@@ -136,7 +136,7 @@ fn a_body_that_is_no_text_comes_back_as_it_was_and_a_purge_ends_it() {
 }
 
 #[test]
-fn a_letter_stays_where_it_is_when_its_copy_could_not_be_made() {
+fn a_dead_letter_stays_in_its_queue_when_its_copy_fails() {
     let (stack, _folder) = fixture::start("lonely", Mode::Async, &[]);
     let broker = broker(&stack);
     // Its working queue was deleted.
@@ -158,7 +158,7 @@ fn a_letter_stays_where_it_is_when_its_copy_could_not_be_made() {
 }
 
 #[test]
-fn what_no_queue_took_goes_once_more_through_its_exchange() {
+fn an_unrouted_message_is_redriven_through_its_exchange() {
     let (stack, _folder) = fixture::start("unrouted", Mode::Async, &[]);
     let broker = broker(&stack);
     let queues = ["search", "cache", "analytics"].map(|name| format!("{name}_product_updates_queue"));
@@ -184,11 +184,11 @@ fn what_no_queue_took_goes_once_more_through_its_exchange() {
 }
 
 #[test]
-fn no_letter_is_lost_while_others_arrive_and_two_people_redrive() {
+fn no_dead_letter_is_lost_during_two_redrives_with_new_arrivals() {
     let (stack, _folder) = fixture::start("crowd", Mode::Async, &[]);
     let broker = broker(&stack);
     let id = |n: usize| format!("0193fd6e-0000-7000-8000-{n:012}");
-    // Never an event: whatever is redriven is dead again soon.
+    // No valid event: redriven messages are dead-lettered again.
     (0..250).for_each(|n| publish(&stack, DEAD, &id(n), "poison", "string"));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -197,7 +197,7 @@ fn no_letter_is_lost_while_others_arrive_and_two_people_redrive() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    // One may find that the other was faster: an error that says so, and no more.
+                    // One redrive may fail because the other was faster.
                     self::broker(&stack).redrive(DEAD, None).ok();
                 }
             });
