@@ -44,7 +44,7 @@ use schedule::{Length, Schedule};
 use stack::build;
 use stack::output::say;
 use stack::ports::{BrokerPorts, Ports};
-use stack::{Mode, Stack, StackOptions, broker, given_path, postgres, services, state_folder};
+use stack::{Mode, Stack, StackOptions, given_path, postgres, services, state_folder};
 use topology::{DATABASE, Link};
 
 /// Short delays for a higher rate; half of the payments of orders fail.
@@ -298,8 +298,7 @@ fn no_core_files() {
 /// A proxy for every link of this mode.
 fn proxy_for(mode: Mode, ports: &Ports) -> Result<Proxy> {
     let port_of = |name: &str| {
-        let broker =
-            topology::broker(mode).zip(ports.broker.as_ref()).map(|(name, ports)| (name, ports.client));
+        let broker = ports.broker.as_ref().map(|ports| (ports.server.name(), ports.client));
         let services = Service::ALL.map(Service::name).into_iter().zip(ports.services.iter().copied());
         let mut all = services.chain([(DATABASE, ports.postgres)]).chain(broker);
         all.find(|(known, _)| *known == name).map(|(_, port)| port)
@@ -320,9 +319,9 @@ fn through(proxy: &Proxy, mode: Mode, ports: &Ports) -> Vec<(&'static str, Strin
         if let Ok(peer) = services::find(link.to) {
             return Some((from, peer.url_variable(), format!("http://127.0.0.1:{client}")));
         }
-        let (server, ports) = (broker::of(mode)?, ports.broker.clone()?);
-        let address = server.address(server.local_login(), &BrokerPorts { client, ..ports });
-        Some((from, server.setting().to_owned(), address.client_url))
+        let ports = BrokerPorts { client, ..ports.broker.clone()? };
+        let address = ports.server.address(ports.server.local_login(), &ports);
+        Some((from, ports.server.setting().to_owned(), address.client_url))
     };
     topology::links(mode).into_iter().filter_map(setting).collect()
 }

@@ -2,6 +2,7 @@
 //! how a stack runs one. Each broker implements both in a module of its own (`rabbitmq`), and [`of`] says which mode has which.
 //! Callers know queues by their names in the contract, and nothing of APIs, exchanges or vhosts.
 
+use std::fmt::Debug;
 use std::path::Path;
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ impl DeadLetter {
 }
 
 /// How a stack runs a broker: as processes of its own, in a container, or as a part of a server that is given.
-pub trait Server: Sync {
+pub trait Server: Debug + Sync {
     /// Of its process, log, data folder and container.
     fn name(&self) -> &'static str;
 

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::ports::Ports;
 use super::process::{self, Process};
 use super::run_as::Account;
-use super::{Mode, broker, project_root};
+use super::{Mode, project_root};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -77,13 +77,12 @@ fn configuration(committed: &str, mode: Mode, ports: &Ports, own: u16) -> Result
             "cadvisor" => continue,
             "prometheus" => replaced(job, "localhost:9090", &format!("127.0.0.1:{own}"))?,
             _ => {
-                let broker = broker::of(mode).zip(ports.broker.as_ref());
-                let (server, ports) = broker.with_context(|| format!("no address for {name}"))?;
-                let [.., (metrics, _)] = server.container_ports();
+                let broker = ports.broker.as_ref().with_context(|| format!("no address for {name}"))?;
+                let [.., (metrics, _)] = broker.server.container_ports();
                 replaced(
                     job,
-                    &format!("{}:{metrics}", server.name()),
-                    &format!("127.0.0.1:{}", ports.metrics),
+                    &format!("{}:{metrics}", broker.server.name()),
+                    &format!("127.0.0.1:{}", broker.metrics),
                 )?
             }
         };

@@ -9,7 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use contract::{Monitoring, Service};
 
-use super::{Mode, broker};
+use super::Mode;
+use super::broker::{self, Server};
 
 #[derive(Clone, Debug)]
 pub struct Ports {
@@ -23,6 +24,7 @@ pub struct Ports {
 
 #[derive(Clone, Debug)]
 pub struct BrokerPorts {
+    pub server: &'static dyn Server,
     pub client: u16,
     pub management: u16,
     pub metrics: u16,
@@ -42,9 +44,10 @@ impl Ports {
     pub fn contract(mode: Mode, offset: u16) -> Result<Self> {
         let at = |port| moved(port, offset);
         let ports = mode.ports();
-        let broker = |(server, ports): (&dyn broker::Server, contract::BrokerPorts)| {
+        let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| {
             let [first, second] = server.internal_ports();
             anyhow::Ok(BrokerPorts {
+                server,
                 client: at(ports.amqp)?,
                 management: at(ports.management)?,
                 metrics: at(ports.metrics)?,
@@ -72,7 +75,8 @@ impl Ports {
     /// Unused ports, for tests, which run beside other stacks.
     pub fn free(mode: Mode) -> Result<Self> {
         let free = unused(16)?;
-        let broker = mode.has_broker().then(|| BrokerPorts {
+        let broker = broker::of(mode).map(|server| BrokerPorts {
+            server,
             client: free[1],
             management: free[2],
             metrics: free[3],
@@ -83,11 +87,11 @@ impl Ports {
     }
 
     /// Each port with the name of what listens there.
-    fn named(&self, mode: Mode) -> Vec<(u16, String)> {
+    fn named(&self) -> Vec<(u16, String)> {
         let mut named = vec![(self.postgres, "PostgreSQL".to_owned())];
-        if let (Some(server), Some(ports)) = (broker::of(mode), &self.broker) {
-            let title = |purpose| format!("{} ({purpose})", server.title());
-            named.extend(ports.all().into_iter().zip(server.port_names().map(title)));
+        if let Some(broker) = &self.broker {
+            let title = |purpose| format!("{} ({purpose})", broker.server.title());
+            named.extend(broker.all().into_iter().zip(broker.server.port_names().map(title)));
         }
         named
             .extend(self.services.iter().copied().zip(Service::ALL.map(|service| service.name().to_owned())));
@@ -99,7 +103,7 @@ impl Ports {
     /// Fails with a line for each port on which another process listens, on either loopback address: `localhost` means both.
     pub fn check(&self, mode: Mode) -> Result<()> {
         let mut busy = Vec::new();
-        for (port, needed_by) in self.named(mode) {
+        for (port, needed_by) in self.named() {
             if let Some(error) = taken(port) {
                 let holder = holder(port).unwrap_or_else(|| format!("a process of another user ({error})"));
                 busy.push(format!("port {port}, needed by {needed_by} ({mode}), is held by {holder}"));

@@ -26,6 +26,7 @@ const EPMD: &str = "epmd";
 /// The vhost that exists from the beginning, as it stands in a path.
 const DEFAULT_VHOST: &str = "%2F";
 
+#[derive(Debug)]
 pub struct RabbitMq;
 
 impl Server for RabbitMq {

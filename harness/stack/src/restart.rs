@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use super::broker::{self, Alarm, Server};
+use super::broker::Alarm;
 use super::ports::BrokerPorts;
 use super::process::{self, Process};
 use super::services;
@@ -138,37 +138,36 @@ impl Stack {
         self.save()
     }
 
-    fn broker_server(&self) -> Result<(&'static dyn Server, &BrokerPorts)> {
-        let found = broker::of(self.mode()).zip(self.ports.broker.as_ref());
-        found.with_context(|| format!("{} mode has no broker", self.mode()))
+    fn broker_ports(&self) -> Result<&BrokerPorts> {
+        self.ports.broker.as_ref().with_context(|| format!("{} mode has no broker", self.mode()))
     }
 
     /// SIGKILL. Its helper processes keep running.
     pub fn kill_broker(&mut self) -> Result<()> {
-        let name = self.broker_server()?.0.name();
+        let name = self.broker_ports()?.server.name();
         self.take(name)?.kill();
         self.save()
     }
 
     /// Returns when it takes connections.
     pub fn start_broker(&mut self) -> Result<()> {
-        let (server, ports) = self.broker_server()?;
-        let mut process = server.restart(&self.dir, ports, &self.logs())?;
-        server.wait(&mut process, ports, SERVER_LIMIT)?;
+        let ports = self.broker_ports()?;
+        let mut process = ports.server.restart(&self.dir, ports, &self.logs())?;
+        ports.server.wait(&mut process, ports, SERVER_LIMIT)?;
         self.servers.push(process);
         self.save()
     }
 
     /// Makes the broker refuse messages, or accept them again.
     pub fn set_broker_alarm(&self, alarm: Alarm, on: bool) -> Result<()> {
-        let (server, ports) = self.broker_server()?;
-        server.set_alarm(&self.dir, ports, alarm, on)
+        let ports = self.broker_ports()?;
+        ports.server.set_alarm(&self.dir, ports, alarm, on)
     }
 
     /// Closes the broker's connections to all clients, from its side.
     pub fn close_broker_connections(&self) -> Result<()> {
-        let (server, ports) = self.broker_server()?;
-        server.close_connections(&self.dir, ports)
+        let ports = self.broker_ports()?;
+        ports.server.close_connections(&self.dir, ports)
     }
 }
 

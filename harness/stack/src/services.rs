@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail};
 use contract::Service;
 use rustix::process::Signal;
 
-use super::broker::{self, Address};
 use super::process::{self, Process};
 use super::run_as::Account;
 use super::{Mode, http, signals};
@@ -20,7 +19,8 @@ pub struct Setting<'a> {
     pub logs: &'a Path,
     /// `host:port/database` of PostgreSQL.
     pub database: &'a str,
-    pub broker: Option<&'a Address>,
+    /// Setting and URL of the broker; without it services call each other.
+    pub broker: Option<(&'a str, &'a str)>,
     pub journal: Option<&'a Path>,
     pub env: &'a [(String, String)],
     pub env_of: &'a [(&'static str, String, String)],
@@ -82,8 +82,8 @@ fn set_environment(command: &mut Command, service: Service, port: u16, setting: 
         .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service, setting.database))
         // A log file needs no colour codes.
         .env("NO_COLOR", "1");
-    match broker::of(setting.mode).zip(setting.broker) {
-        Some((server, broker)) => _ = command.env(server.setting(), &broker.client_url),
+    match setting.broker {
+        Some((name, url)) => _ = command.env(name, url),
         None => {
             for (peer, port) in Service::ALL.into_iter().zip(setting.ports) {
                 command.env(peer.url_variable(), format!("http://127.0.0.1:{port}"));

@@ -11,7 +11,7 @@ use contract::Service;
 use super::broker::{self, Address, Broker, Server};
 use super::compose::{Compose, Containers, Login};
 use super::options::{StackOptions, empty_logs, remove_data, without_path};
-use super::ports::Ports;
+use super::ports::{BrokerPorts, Ports};
 use super::process::Process;
 use super::progress::Step;
 use super::services;
@@ -103,10 +103,10 @@ impl Stack {
             let count = STACKS.fetch_add(1, Ordering::Relaxed);
             database = format!("study_{mode}_{}_{count}", std::process::id());
         }
-        let of_own = broker::of(mode).zip(ports.broker.as_ref()).filter(|_| options.given.is_none());
-        let broker = of_own.map(|(server, ports)| {
+        let broker = ports.broker.as_ref().filter(|_| options.given.is_none()).map(|ports| {
             let login = containers.as_ref().and_then(|containers| containers.broker.as_ref());
-            server.address(&login.map_or_else(|| server.local_login().to_owned(), Login::in_url), ports)
+            let login = login.map_or_else(|| ports.server.local_login().to_owned(), Login::in_url);
+            ports.server.address(&login, ports)
         });
         let options = options.clone();
         let (servers, services) = (Vec::new(), Vec::new());
@@ -149,14 +149,14 @@ impl Stack {
 
     fn start_servers(&mut self) -> Result<()> {
         if let Some(given) = &self.options.given {
-            let create = |server: &dyn Server| server.create_namespace(&given.broker, &self.database);
-            self.broker = broker::of(self.mode).map(create).transpose()?;
+            let create = |ports: &BrokerPorts| ports.server.create_namespace(&given.broker, &self.database);
+            self.broker = self.ports.broker.as_ref().map(create).transpose()?;
             return Ok(());
         }
         let logs = self.logs();
         // The broker first: it takes longer, and the database can be initialized meanwhile.
-        if let Some((server, ports)) = broker::of(self.mode).zip(self.ports.broker.as_ref()) {
-            self.servers.extend(server.start(&self.dir, ports, &logs)?);
+        if let Some(ports) = &self.ports.broker {
+            self.servers.extend(ports.server.start(&self.dir, ports, &logs)?);
             self.save()?;
         }
         self.servers.push(postgres::start(
@@ -169,13 +169,12 @@ impl Stack {
     }
 
     fn wait_for_servers(&mut self) -> Result<()> {
-        let broker = broker::of(self.mode).zip(self.ports.broker.as_ref());
         // The database answers first: the broker's wait would add to its time otherwise.
         for process in self.servers.iter_mut().rev() {
-            match broker {
+            match &self.ports.broker {
                 _ if process.name == "postgresql" => postgres::wait(process, SERVER_LIMIT)?,
-                Some((server, ports)) if process.name == server.name() => {
-                    server.wait(process, ports, SERVER_LIMIT)?;
+                Some(ports) if process.name == ports.server.name() => {
+                    ports.server.wait(process, ports, SERVER_LIMIT)?;
                 }
                 _ => process.check()?,
             }
@@ -196,12 +195,13 @@ impl Stack {
         let server = self.database_server();
         let host = server.rsplit_once('@').context("the database URL names no user")?.1;
         let (logs, database) = (self.logs(), format!("{host}/{}", self.database));
+        let broker_url = self.amqp_url();
         let setting = services::Setting {
             mode: self.mode,
             programs: &self.programs,
             logs: &logs,
             database: &database,
-            broker: self.broker.as_ref(),
+            broker: self.ports.broker.as_ref().map(|ports| ports.server.setting()).zip(broker_url.as_deref()),
             journal: self.options.journal.as_deref(),
             env: &self.options.env,
             env_of: &self.options.env_of,
@@ -254,7 +254,7 @@ impl Stack {
 
     /// `None` in a mode without a broker.
     pub fn broker(&self) -> Option<Box<dyn Broker>> {
-        broker::of(self.mode).zip(self.broker.as_ref()).map(|(server, address)| server.connect(address))
+        Some(self.ports.broker.as_ref()?.server.connect(self.broker.as_ref()?))
     }
 
     pub fn broker_address(&self) -> Option<&Address> {
@@ -283,8 +283,7 @@ impl Stack {
     pub fn server_ports(&self) -> Vec<(&'static str, u16)> {
         let services =
             Service::ALL.iter().map(|service| service.name()).zip(self.ports.services.iter().copied());
-        let broker = broker::of(self.mode).zip(self.ports.broker.as_ref());
-        let broker = broker.map(|(server, ports)| (server.name(), ports.client));
+        let broker = self.ports.broker.as_ref().map(|ports| (ports.server.name(), ports.client));
         services.chain([("postgresql", self.ports.postgres)]).chain(broker).collect()
     }
 
@@ -348,7 +347,7 @@ impl Stack {
             self.servers.iter_mut().for_each(Process::kill);
         } else {
             // A broker needs its helpers until it has ended.
-            let helpers = broker::of(self.mode).map_or(&[][..], Server::helpers);
+            let helpers = self.ports.broker.as_ref().map_or(&[][..], |ports| ports.server.helpers());
             let (helpers, others): (Vec<_>, Vec<_>) =
                 self.servers.drain(..).partition(|server| helpers.contains(&server.name.as_str()));
             for mut servers in [others, helpers] {
@@ -360,8 +359,8 @@ impl Stack {
         State::remove(&self.dir);
         if let Some(given) = self.options.given.take() {
             postgres::drop_database(without_path(&given.database_url), &self.database)?;
-            if let Some((server, address)) = broker::of(self.mode).zip(self.broker.take()) {
-                server.remove_namespace(&address)?;
+            if let (Some(ports), Some(address)) = (&self.ports.broker, self.broker.take()) {
+                ports.server.remove_namespace(&address)?;
             }
         }
         if self.options.fresh { remove_data(&self.dir) } else { Ok(()) }

@@ -72,6 +72,7 @@ impl Effective {
             let [client, management, metrics] =
                 server.container_ports().map(|(target, _)| port(server.name(), target));
             ports.broker = Some(BrokerPorts {
+                server,
                 client: client?,
                 management: management?,
                 metrics: metrics?,

@@ -12,7 +12,7 @@ use super::config::{Effective, Login};
 use super::watch::{Death, Watch};
 use super::{Compose, answer, engine};
 use crate::ports::Ports;
-use crate::{Mode, StackOptions, broker, http, signals};
+use crate::{Mode, StackOptions, http, signals};
 
 /// From healthy to reachable through the gateway.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -40,8 +40,7 @@ impl Containers {
         let services = Service::ALL.iter().map(|service| service.name()).zip(&ports.services);
         let monitoring = Monitoring::ALL.map(Monitoring::name).into_iter().zip(&ports.monitoring);
         let servers = [("postgres", &ports.postgres)].into_iter();
-        let broker = broker::of(mode).zip(ports.broker.as_ref());
-        let broker = broker.map(|(server, ports)| (server.name(), &ports.client));
+        let broker = ports.broker.as_ref().map(|broker| (broker.server.name(), &broker.client));
         compose.ports = services
             .filter(|_| !options.servers_only)
             .chain(servers)

@@ -41,9 +41,9 @@ fn ports(mode: Mode, ports: &Ports) -> Vec<(String, String)> {
     all.extend(
         Monitoring::ALL.iter().zip(&ports.monitoring).map(|(server, port)| (of_mode(server.name()), *port)),
     );
-    if let Some((server, ports)) = broker::of(mode).zip(ports.broker.as_ref()) {
-        let variables = server.container_ports().map(|(_, variable)| variable.to_owned());
-        all.extend(variables.into_iter().zip(ports.all()));
+    if let Some(broker) = &ports.broker {
+        let variables = broker.server.container_ports().map(|(_, variable)| variable.to_owned());
+        all.extend(variables.into_iter().zip(broker.all()));
     }
     all.into_iter().map(|(name, port)| (name, port.to_string())).collect()
 }
