@@ -41,6 +41,11 @@ pub fn retry_queue(seconds: u32) -> String {
 /// Where a message that finds no queue of its fanout exchange is kept.
 pub const UNROUTED_QUEUE: &str = "unrouted_queue";
 
+/// Whether the messages of this queue have no consumer: it is a dead-letter queue or [`UNROUTED_QUEUE`].
+pub fn holds_dead_letters(queue: &str) -> bool {
+    of_dead_letters(queue).is_some() || queue == UNROUTED_QUEUE
+}
+
 /// Where an event goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

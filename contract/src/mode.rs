@@ -105,6 +105,11 @@ impl Mode {
         }
     }
 
+    /// Whether services communicate by events through a broker, rather than by calls.
+    pub const fn has_broker(self) -> bool {
+        self.ports().broker.is_some()
+    }
+
     pub const fn ports(self) -> Ports {
         match self {
             Mode::Sync => {

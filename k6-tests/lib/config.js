@@ -8,6 +8,8 @@ const names = CONTRACT.services.map((service) => service.name.replace(/service$/
 const firstPort = Object.fromEntries(CONTRACT.modes.map((mode) => [mode.name, mode.ports.first_service]));
 
 export const SCENARIOS = CONTRACT.scenarios.map((scenario) => scenario.key);
+// k6 groups answers by route instead of by URL.
+export const routes = Object.fromEntries(CONTRACT.scenarios.map(({ key, method, path }) => [key, `${method} ${path}`]));
 
 // Virtual users of S1, S2, S3 and S5, virtual users of S4, requests per second of S6, seconds.
 const PROFILES = JSON.parse(open('../profiles.json')).closed;

@@ -33,17 +33,7 @@ export const requests = {
 };
 
 // A report takes 10 s in sync mode; the contract sets the client's timeout to 20 s.
-export const timeouts = { s1: '30s', s2: '30s', s3: '30s', s4: '20s', s5: '30s', s6: '30s' };
-
-// k6 groups by route instead of by URL.
-export const routes = {
-  s1: 'POST /register',
-  s2: 'POST /process_payment',
-  s3: 'PUT /products/{id}',
-  s4: 'POST /generate_report',
-  s5: 'POST /create_order',
-  s6: 'POST /track_click',
-};
+export const timeouts = { s4: '20s' };
 
 // A field of a JSON answer, or undefined where there is none (a problem, an empty body, a timeout).
 export function field(answer, path) {

@@ -4,9 +4,9 @@ import exec from 'k6/execution';
 import http from 'k6/http';
 import { check, sleep } from 'k6';
 import { Counter } from 'k6/metrics';
-import { addresses, config } from './config.js';
+import { addresses, config, routes } from './config.js';
 import { active, options } from './options.js';
-import { requests, routes, timeouts } from './requests.js';
+import { requests, timeouts } from './requests.js';
 import { summary } from './summary.js';
 
 const answersExpected = new Counter('answers_expected');
@@ -52,7 +52,7 @@ export function study({ mode, answers, thresholds = {} }) {
       headers: { 'Content-Type': 'application/json', 'x-request-id': id },
       tags: { step: 'acknowledge', name: routes[scenario], ...tags },
       responseCallback: http.expectedStatuses(status),
-      timeout: timeouts[scenario],
+      timeout: timeouts[scenario] ?? '30s',
     });
     const label = scenario.toUpperCase();
     const named = { [`${label} answers ${status}`]: (a) => a.status === status };

@@ -1,4 +1,4 @@
-//! The faults, and the protections that can be disabled: names as they are typed, and one line on each for `--list`.
+//! The faults, and the protections that can be disabled: their names on the command line, and a line on each for `--list`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use contract::{Failpoint, Mode, Protection};
 
 use super::topology;
 
-/// The doc comments are the explanations that are printed.
+/// `--list` prints the doc comments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Fault {
     /// SIGKILL to a service at a random moment, started again after 0 to 2 s
@@ -62,33 +62,26 @@ impl Fault {
         help(self)
     }
 
-    /// Where it can happen: without a broker there are no queues.
-    pub fn modes(self) -> &'static [Mode] {
-        match self {
-            Self::Kill
-            | Self::Failpoint
-            | Self::Pause
-            | Self::Restart
-            | Self::DatabaseKill
-            | Self::BackendsTerminated
-            | Self::NetCut
-            | Self::NetReset
-            | Self::NetDelay
-            | Self::NetBlackhole
-            | Self::None => &[Mode::Sync, Mode::Async],
+    fn needs_broker(self) -> bool {
+        matches!(
+            self,
             Self::BrokerKill
-            | Self::BrokerMemory
-            | Self::BrokerDisk
-            | Self::ConnectionsClosed
-            | Self::MissingQueue
-            | Self::QueueDeleted
-            | Self::Duplicates
-            | Self::Poison
-            | Self::Backlog => &[Mode::Async],
-        }
+                | Self::BrokerMemory
+                | Self::BrokerDisk
+                | Self::ConnectionsClosed
+                | Self::MissingQueue
+                | Self::QueueDeleted
+                | Self::Duplicates
+                | Self::Poison
+                | Self::Backlog
+        )
     }
 
-    /// How often it comes in a round of all faults.
+    pub fn exists_in(self, mode: Mode) -> bool {
+        mode.has_broker() || !self.needs_broker()
+    }
+
+    /// How often it occurs in a round of all faults.
     pub fn weight(self, mode: Mode) -> usize {
         match self {
             Self::Kill => 8,
@@ -99,7 +92,7 @@ impl Fault {
     }
 }
 
-/// A fault to choose from; of failpoints perhaps only one.
+/// A chosen fault, or one failpoint of [`Fault::Failpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub fault: Fault,
@@ -108,14 +101,14 @@ pub struct Choice {
 
 impl Choice {
     pub fn all(mode: Mode) -> Vec<Self> {
-        let faults = Fault::value_variants().iter().filter(|fault| fault.modes().contains(&mode));
+        let faults = Fault::value_variants().iter().filter(|fault| fault.exists_in(mode));
         let chosen = faults.filter(|fault| fault.weight(mode) > 0);
         chosen.map(|fault| Self { fault: *fault, point: None }).collect()
     }
 
     /// Whether this mode has it.
     pub fn exists_in(&self, mode: Mode) -> bool {
-        self.fault.modes().contains(&mode) && self.point.is_none_or(|point| point.exists_in(mode))
+        self.fault.exists_in(mode) && self.point.is_none_or(|point| point.exists_in(mode))
     }
 }
 
@@ -142,7 +135,7 @@ impl FromStr for Choice {
     }
 }
 
-/// The faults that bring the absence of a protection to light.
+/// The faults that expose the absence of a protection.
 pub fn faults_without(protection: Protection) -> Vec<Choice> {
     let names: &[&str] = match protection {
         Protection::Confirms => &["broker-kill", "missing-queue"],
@@ -168,18 +161,21 @@ fn help(value: impl ValueEnum) -> String {
     help.unwrap_or_default()
 }
 
+fn modes(exists_in: impl Fn(Mode) -> bool) -> String {
+    let modes = Mode::ALL.into_iter().filter(|mode| exists_in(*mode));
+    modes.map(Mode::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// The text of `--list`.
 pub fn list() -> String {
     let mut text = String::from("Faults (modes):\n");
     for fault in Fault::value_variants() {
-        let modes: Vec<String> = fault.modes().iter().map(Mode::to_string).collect();
-        text += &format!("  {:<20} {} ({})\n", fault.name(), fault.explanation(), modes.join(", "));
+        let modes = modes(|mode| fault.exists_in(mode));
+        text += &format!("  {:<20} {} ({modes})\n", fault.name(), fault.explanation());
     }
     text += "\nPlaces of failpoint:NAME (modes):\n";
     for point in Failpoint::ALL {
-        let modes = Mode::ALL.into_iter().filter(|mode| point.exists_in(*mode));
-        let modes: Vec<String> = modes.map(|mode| mode.to_string()).collect();
-        text += &format!("  {point:<28} {} ({})\n", help(point), modes.join(", "));
+        text += &format!("  {point:<28} {} ({})\n", help(point), modes(|mode| point.exists_in(mode)));
     }
     text += "\nProtections that --disable takes away, and the faults that show it:\n";
     for protection in checked_protections() {

@@ -1,5 +1,5 @@
-//! What held: after everything has come to rest, the ledger is laid beside databases and queues. Reading is apart from
-//! judging: `read` gathers plain collections, the judges (`effects`, `events`, `saga`, `system`) say what they mean.
+//! Checks the invariants after a run: compares the operation log with databases and queues. `read` collects the stores; `effects`,
+//! `events`, `saga` and `system` are pure functions of them.
 
 pub mod effects;
 pub mod events;
@@ -23,27 +23,26 @@ use std::time::SystemTime;
 use anyhow::Result;
 use contract::Protection;
 
-use super::ledger;
 use super::nemesis::FaultRecord;
+use super::operation_log;
 use super::probe::Probes;
 pub use finding::Finding;
 use history::History;
 pub use settle::{Settled, settle};
 use stack::Mode;
+use stack::broker::Broker;
 use stores::Stores;
 
-/// All that the checker may look at.
-pub struct Evidence {
+/// What a run leaves for the checker.
+pub struct RunArtifacts {
     pub mode: Mode,
-    pub ledger: PathBuf,
+    pub operation_log: PathBuf,
     /// By the service's full name.
     pub urls: HashMap<&'static str, String>,
-    /// The superuser's.
+    /// Of the superuser.
     pub database_url: String,
-    pub management_url: Option<String>,
-    /// As the management API wants it in a path.
-    pub vhost: String,
-    /// Queue and message id of what was poisoned.
+    pub broker: Option<Box<dyn Broker>>,
+    /// Queue and message id of each poison message.
     pub poison: Vec<(String, String)>,
     pub probes: Probes,
     pub last_fault_ended: SystemTime,
@@ -51,8 +50,8 @@ pub struct Evidence {
     pub disabled: Option<Protection>,
 }
 
-/// What is judged.
-pub struct Case<'a> {
+/// The input of all invariants.
+pub struct CheckInput<'a> {
     pub mode: Mode,
     pub history: &'a History,
     pub stores: &'a Stores,
@@ -62,56 +61,56 @@ pub struct Case<'a> {
     pub last_fault_ms: u64,
 }
 
-/// Reads everything and judges it.
-pub fn check(evidence: &Evidence, settled: &Settled) -> Result<Vec<Finding>> {
-    let history = History::read(&evidence.ledger)?;
-    let stores = read::stores(evidence)?;
-    Ok(judge(&Case {
-        mode: evidence.mode,
+/// Reads everything and checks all invariants.
+pub fn check(artifacts: &RunArtifacts, settled: &Settled) -> Result<Vec<Finding>> {
+    let history = History::read(&artifacts.operation_log)?;
+    let stores = read::stores(artifacts)?;
+    Ok(judge(&CheckInput {
+        mode: artifacts.mode,
         history: &history,
         stores: &stores,
-        poison: &evidence.poison,
-        probes: &evidence.probes,
+        poison: &artifacts.poison,
+        probes: &artifacts.probes,
         settled,
-        last_fault_ms: ledger::millis(evidence.last_fault_ended),
+        last_fault_ms: operation_log::millis(artifacts.last_fault_ended),
     }))
 }
 
 /// Answers by status or kind of failure.
-pub fn answers(evidence: &Evidence) -> Result<BTreeMap<String, u64>> {
-    Ok(History::read(&evidence.ledger)?.answers)
+pub fn answers(artifacts: &RunArtifacts) -> Result<BTreeMap<String, u64>> {
+    Ok(History::read(&artifacts.operation_log)?.answers)
 }
 
 /// In the order of the table.
-pub fn judge(case: &Case<'_>) -> Vec<Finding> {
-    let there = effects::Effects::of(case);
-    let mut findings = effects::lost(case, &there);
+pub fn judge(input: &CheckInput<'_>) -> Vec<Finding> {
+    let there = effects::Effects::of(input);
+    let mut findings = effects::lost(input, &there);
     findings.push(effects::rows_twice(&there));
-    let witnessed = events::twice(case);
-    if case.mode == Mode::Async {
+    let witnessed = events::twice(input);
+    if input.mode.has_broker() {
         findings.extend(witnessed);
-        findings.push(events::all_applied(case));
-        findings.push(events::dead_letters(case));
+        findings.push(events::all_applied(input));
+        findings.push(events::dead_letters(input));
     } else {
-        // Nothing is delivered; effects are noted all the same.
+        // Without events, witnesses record only effects.
         findings
             .extend(witnessed.into_iter().filter(|finding| finding.invariant == invariants::EFFECTS_TWICE));
     }
-    findings.extend(effects::unknown(case, &there));
-    findings.extend(effects::refused(case));
-    findings.push(effects::unasked(case));
-    findings.extend(saga::orders(case));
-    findings.extend(saga::stock(case));
-    findings.extend(saga::agreement(case));
-    findings.push(system::last_versions(case));
-    findings.push(system::audit(case));
-    findings.push(system::at_rest(case));
-    if case.mode == Mode::Async {
-        findings.push(events::empty(case));
+    findings.extend(effects::unknown(input, &there));
+    findings.extend(effects::refused(input));
+    findings.push(effects::unasked(input));
+    findings.extend(saga::orders(input));
+    findings.extend(saga::stock(input));
+    findings.extend(saga::agreement(input));
+    findings.push(system::last_versions(input));
+    findings.push(system::audit(input));
+    findings.push(system::at_rest(input));
+    if input.mode.has_broker() {
+        findings.push(events::empty(input));
     }
-    findings.extend(system::felt(case));
-    if case.mode == Mode::Sync {
-        findings.extend(effects::disclosed(case, &there));
+    findings.extend(system::observed(input));
+    if !input.mode.has_broker() {
+        findings.extend(effects::disclosed(input, &there));
     }
     findings
 }

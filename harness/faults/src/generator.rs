@@ -1,5 +1,5 @@
-//! The load: clients that offer a fixed rate of operations whatever the services do, ask again with the same key while
-//! they do not know what came of it, and note everything in the ledger.
+//! The load: clients that offer operations at a fixed rate, repeat them with the same key until the outcome is known, and record
+//! everything in the operation log.
 //!
 //! In reading order: `plan` (which operation when), `lane` (what waits for a thread), `client` (one request), `tally`.
 
@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use contract::Service;
 use serde_json::Value;
 
-use super::ledger::{Kind, Ledger, Line, Operation, Outcome, Verdict, now_ms};
+use super::operation_log::{Kind, Line, Operation, OperationLog, Outcome, Verdict, now_ms};
 use client::Client;
 use lane::Lane;
 pub use plan::Random;
@@ -29,7 +29,7 @@ use stack::{Mode, signals};
 pub use tally::Progress;
 use tally::{Duplicates, Tally, more};
 
-/// What has no definite answer this long after the last fault gets none.
+/// After the last fault, operations are repeated for this long at most.
 const DRAIN_LIMIT: Duration = Duration::from_secs(150);
 const PREPARE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -48,7 +48,7 @@ pub struct Load {
 
 struct Shared {
     client: Client,
-    ledger: Ledger,
+    operation_log: OperationLog,
     tally: Tally,
     lanes: HashMap<(Kind, i64), Arc<Lane>>,
     products: Vec<i64>,
@@ -56,19 +56,19 @@ struct Shared {
     stop: AtomicBool,
     /// The number of the operation that comes next.
     next: AtomicU64,
-    /// The ledger cannot be written: what is found afterwards proves nothing.
+    /// Why the operation log could not be written: the run is then invalid.
     broken: Mutex<Option<String>>,
 }
 
 impl Load {
-    /// Prepares what the load needs, and begins. `rate`: operations per second.
-    pub fn start(targets: Targets, seed: u64, rate: f64, ledger: &Path) -> Result<Load> {
+    /// Prepares the load and starts it. `rate`: operations per second.
+    pub fn start(targets: Targets, seed: u64, rate: f64, operation_log: &Path) -> Result<Load> {
         let Targets { mode, urls } = targets;
-        let ledger = Ledger::create(ledger)?;
-        ledger.write(&Line::Begin { at_ms: now_ms(), mode, seed, rate })?;
+        let operation_log = OperationLog::create(operation_log)?;
+        operation_log.write(&Line::Begin { at_ms: now_ms(), mode, seed, rate })?;
         let mut shared = Shared {
             client: Client::new(mode, urls),
-            ledger,
+            operation_log,
             tally: Tally::default(),
             lanes: HashMap::new(),
             products: Vec::new(),
@@ -97,7 +97,7 @@ impl Load {
                 workers.push(std::thread::spawn(move || shared.work(&lane)));
             }
         }
-        if mode == Mode::Async {
+        if mode.has_broker() {
             let shared = Arc::clone(&shared);
             workers.push(std::thread::spawn(move || shared.count_duplicates()));
         }
@@ -110,13 +110,13 @@ impl Load {
         self.shared.tally.progress()
     }
 
-    /// A line in the ledger, so that it can be read along with the answers.
+    /// Adds a line about a fault to the operation log.
     pub fn note_fault(&self, text: &str) {
         self.shared.note(&Line::Fault { at_ms: now_ms(), text: text.into() });
     }
 
-    /// After the last fault: offers nothing more, asks again until every answer is definite (or the limit is reached),
-    /// and changes each product a last time.
+    /// After the last fault: offers no new operations, repeats the open ones until every answer is definite or the limit is reached,
+    /// and updates each product a last time.
     pub fn finish(mut self) -> Result<Progress> {
         let (shared, workers) = (Arc::clone(&self.shared), std::mem::take(&mut self.workers));
         shared.stop.store(true, Ordering::Relaxed);
@@ -136,15 +136,15 @@ impl Load {
         }
         shared.update_a_last_time()?;
         let not_offered = shared.not_offered.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        shared.ledger.write(&Line::End { at_ms: now_ms(), not_offered })?;
+        shared.operation_log.write(&Line::End { at_ms: now_ms(), not_offered })?;
         if let Some(error) = shared.broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            bail!("the ledger is not complete, so nothing can be said: {error}");
+            bail!("the operation log is not complete, so nothing can be said: {error}");
         }
         Ok(shared.tally.progress())
     }
 }
 
-/// After an error: the threads end by themselves soon.
+/// After an error the threads end soon.
 impl Drop for Load {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -154,12 +154,12 @@ impl Drop for Load {
 
 impl Shared {
     fn note(&self, line: &Line) {
-        if let Err(error) = self.ledger.write(line) {
+        if let Err(error) = self.operation_log.write(line) {
             self.broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(format!("{error:#}"));
         }
     }
 
-    /// The clock: whatever the services do, operation n comes n / rate seconds after the first.
+    /// Offers operation n at n / rate seconds after the first, independently of the answers.
     fn dispatch(&self, seed: u64, rate: f64) {
         let began = Instant::now();
         let mut id = plan::FIRST;
@@ -213,14 +213,19 @@ impl Shared {
 
     fn attempt(&self, operation: &Operation, attempt: u32) -> (Outcome, Verdict) {
         let (id, first) = (operation.id, attempt == 1);
-        self.note(&Line::Asked { at_ms: now_ms(), id, attempt, operation: first.then(|| operation.clone()) });
+        self.note(&Line::Requested {
+            at_ms: now_ms(),
+            id,
+            attempt,
+            operation: first.then(|| operation.clone()),
+        });
         let outcome = self.client.ask(operation);
         self.note(&Line::Answered { at_ms: now_ms(), id, attempt, outcome: outcome.clone() });
         let verdict = outcome.verdict(operation.kind);
         (outcome, verdict)
     }
 
-    /// Without a lane, for what must be: the body of the answer.
+    /// Repeats an operation until it is accepted, and returns the body of the answer.
     fn until_accepted(&self, operation: Operation, limit: Duration) -> Result<Value> {
         let deadline = Instant::now() + limit;
         let mut job = 0;
@@ -240,8 +245,8 @@ impl Shared {
         }
     }
 
-    /// So that a receiver that forgot or missed something has the chance to know the last version: asked again where one
-    /// of them was not notified.
+    /// Gives each receiver the chance to learn the last version. An update is repeated while its answer warns that a receiver was
+    /// not notified.
     fn update_a_last_time(&self) -> Result<()> {
         for product in &self.products {
             for _ in 0..10 {

@@ -4,7 +4,7 @@
 //!
 //! In reading order: `catalogue` (the faults), `topology` (their targets), `schedule` (which fault when, from a seed), `nemesis`
 //! (injects them), `proxy` (the network between the processes), `probe` (health and memory meanwhile); `generator` (the
-//! clients) and `ledger` (their records); `checker`, `report`.
+//! clients) and `operation_log` (their records); `checker`, `report`.
 
 #[macro_use]
 extern crate stack;
@@ -12,8 +12,8 @@ extern crate stack;
 pub mod catalogue;
 pub mod checker;
 pub mod generator;
-pub mod ledger;
 pub mod nemesis;
+pub mod operation_log;
 pub mod probe;
 pub mod progress;
 pub mod proxy;
@@ -33,9 +33,9 @@ use clap::Args;
 use contract::{DISABLED_PROTECTION, Protection, Service};
 
 use catalogue::Choice;
-use checker::{Evidence, Finding, invariants};
+use checker::{Finding, RunArtifacts, invariants};
 use generator::{Load, Targets};
-use nemesis::{Deeds, Nemesis};
+use nemesis::{FaultLog, Nemesis};
 use probe::Prober;
 use progress::Progress;
 use proxy::Proxy;
@@ -43,11 +43,11 @@ use report::RunResult;
 use schedule::{Length, Schedule};
 use stack::build;
 use stack::output::say;
-use stack::ports::Ports;
-use stack::{Mode, Stack, StackOptions, given_path, postgres, rabbitmq, services, state_folder};
-use topology::{BROKER, DATABASE, Link};
+use stack::ports::{BrokerPorts, Ports};
+use stack::{Mode, Stack, StackOptions, given_path, postgres, services, state_folder};
+use topology::{DATABASE, Link};
 
-/// Shorter work and more of it; half of the orders are paid.
+/// Short delays for a higher rate; half of the payments of orders fail.
 const SETTINGS: [(&str, &str); 6] = [
     ("PAYMENT_DELAY_MS", "200"),
     ("EMAIL_DELAY_MS", "100"),
@@ -57,7 +57,7 @@ const SETTINGS: [(&str, &str); 6] = [
     ("SAGA_RETRY_SECONDS", "15"),
 ];
 const MINUTES: f64 = 10.0;
-/// Of each fault that shows the absence of a protection.
+/// Injections of each fault that exposes the absence of a protection.
 const RUNS_WITHOUT_PROTECTION: u32 = 3;
 
 const NO_CRASH: &str = "no service ended by itself";
@@ -77,15 +77,15 @@ pub struct FaultsArgs {
     #[arg(long, value_name = "N", conflicts_with = "minutes")]
     runs: Option<u32>,
 
-    /// Repeats the schedule of an earlier run, and its requests.
+    /// Repeat the schedule and the requests of an earlier run.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
 
-    /// How long to break things; 10 by default.
+    /// For how many minutes faults are injected; 10 by default.
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
 
-    /// Run the services without one of their protections: the checker must notice.
+    /// Run the services without one of their protections: an invariant must break.
     #[arg(long, value_enum, value_name = "NAME")]
     disable: Option<Protection>,
 
@@ -106,7 +106,7 @@ pub struct FaultsArgs {
     programs: Option<PathBuf>,
 }
 
-/// What is to be done, all of it decided.
+/// The decided parameters of a run.
 struct Plan {
     mode: Mode,
     choices: Vec<Choice>,
@@ -189,14 +189,14 @@ impl Plan {
     fn carry_out(&self, programs: PathBuf) -> Result<RunResult> {
         let dir = state_folder()?.join(format!("faults-{}", self.mode));
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let ledger = dir.join("ledger.jsonl");
+        let operation_log = dir.join("operations.jsonl");
         no_core_files();
         let ports = Ports::contract(self.mode, self.port_offset)?;
         let proxy = proxy_for(self.mode, &ports)?;
         let options = StackOptions {
             port_offset: self.port_offset,
             env: self.settings(),
-            env_of: by_way_of(&proxy, self.mode),
+            env_of: through(&proxy, self.mode, &ports),
             dir: Some(dir),
             fresh: true,
             programs: Some(programs),
@@ -209,59 +209,62 @@ impl Plan {
         let began = Instant::now();
         let show = Progress::start();
         let prober = Prober::start(urls.iter().map(|(name, url)| (*name, url.clone())), began);
-        let load =
-            Load::start(Targets { mode: self.mode, urls: urls.clone() }, self.seed, self.rate, &ledger)?;
+        let load = Load::start(
+            Targets { mode: self.mode, urls: urls.clone() },
+            self.seed,
+            self.rate,
+            &operation_log,
+        )?;
         let mut nemesis = Nemesis::new(&mut stack, &load, &proxy, (&prober, &show), (self.seed, began))?;
         for planned in Schedule::new(self.seed, self.mode, &self.choices, self.length) {
             if matches!(self.length, Length::Minutes(minutes) if began.elapsed().as_secs_f64() > minutes * 60.0)
             {
                 break;
             }
-            nemesis.strike(&planned)?;
+            nemesis.inject(&planned)?;
         }
-        let deeds = nemesis.deeds();
+        let fault_log = nemesis.fault_log();
         let seconds = began.elapsed().as_secs_f64();
         show.line("the load ends; what is not known is asked for again");
         let progress = load.finish()?;
         let probes = prober.finish()?;
 
-        let evidence = Evidence {
+        let artifacts = RunArtifacts {
             mode: self.mode,
-            ledger,
+            operation_log,
             urls,
             database_url: stack.database_url(),
-            management_url: stack.management_url(),
-            vhost: stack.vhost().to_owned(),
-            poison: deeds.poison.clone(),
+            broker: stack.broker(),
+            poison: fault_log.poison.clone(),
             probes: probes.clone(),
-            last_fault_ended: deeds.last_ended.unwrap_or_else(SystemTime::now),
-            faults: deeds.records.clone(),
+            last_fault_ended: fault_log.last_ended.unwrap_or_else(SystemTime::now),
+            faults: fault_log.records.clone(),
             disabled: self.disabled,
         };
         show.line("until everything is at rest");
-        let settled = checker::settle(&evidence, &|text| show.now(text))?;
-        let mut findings = checker::check(&evidence, &settled)?;
-        findings.extend(own_findings(&deeds));
-        let answers = checker::answers(&evidence)?;
+        let settled = checker::settle(&artifacts, &|text| show.now(text))?;
+        let mut findings = checker::check(&artifacts, &settled)?;
+        findings.extend(own_findings(&fault_log));
+        let answers = checker::answers(&artifacts)?;
         drop(show);
         stack.stop()?;
         Ok(RunResult {
             mode: self.mode,
             seed: self.seed,
             revision: build::revision().unwrap_or_else(|| "unknown".to_owned()),
-            disabled: evidence.disabled,
+            disabled: artifacts.disabled,
             settings: self.settings(),
             seconds,
             progress,
             answers,
-            kills: deeds.records.iter().map(|record| record.kills).sum(),
-            faults: deeds.records,
+            kills: fault_log.records.iter().map(|record| record.kills).sum(),
+            faults: fault_log.records,
             settled,
             findings,
         })
     }
 
-    /// Exit code 1 if an invariant did not hold; with a protection taken away that is what should be.
+    /// Exit code 1 if an invariant broke, also where a disabled protection must break one.
     fn verdict(&self, result: &RunResult) -> Result<ExitCode> {
         let broken = result.broken();
         let code = if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -285,51 +288,51 @@ impl Plan {
     }
 }
 
-/// An abort is what is tested here: a core dump is of no use.
+/// Failpoints abort on purpose: no core dumps.
 fn no_core_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };
     setrlimit(Resource::Core, limit).ok();
 }
 
-/// A link for each way between two processes of this mode.
+/// A proxy for every link of this mode.
 fn proxy_for(mode: Mode, ports: &Ports) -> Result<Proxy> {
-    let port_of = |name: &str| match (name, &ports.rabbitmq) {
-        (DATABASE, _) => Some(ports.postgres),
-        (BROKER, Some(rabbitmq)) => Some(rabbitmq.amqp),
-        _ => Service::ALL
-            .iter()
-            .zip(&ports.services)
-            .find(|(service, _)| service.name() == name)
-            .map(|(_, port)| *port),
+    let port_of = |name: &str| {
+        let broker = ports.broker.as_ref().map(|ports| (ports.server.name(), ports.client));
+        let services = Service::ALL.map(Service::name).into_iter().zip(ports.services.iter().copied());
+        let mut all = services.chain([(DATABASE, ports.postgres)]).chain(broker);
+        all.find(|(known, _)| *known == name).map(|(_, port)| port)
     };
     let links = topology::links(mode).into_iter();
     let targets: Option<Vec<(Link, u16)>> = links.map(|link| Some((link, port_of(link.to)?))).collect();
     Proxy::start(&targets.context("a link leads to nothing that this mode has")?)
 }
 
-/// The services' settings that lead them through the proxy.
-fn by_way_of(proxy: &Proxy, mode: Mode) -> Vec<(&'static str, String, String)> {
+/// The settings by which services connect through the proxy: service, variable, value.
+fn through(proxy: &Proxy, mode: Mode, ports: &Ports) -> Vec<(&'static str, String, String)> {
     let setting = |link: Link| {
-        let (port, from) = (proxy.port(link)?, link.from);
-        Some(match link.to {
-            DATABASE => {
-                (from, "DATABASE_URL".to_owned(), postgres::url(from, from, port, postgres::DATABASE))
-            }
-            BROKER => (from, "AMQP_URL".to_owned(), rabbitmq::url(port)),
-            peer => (from, services::find(peer).ok()?.url_variable(), format!("http://127.0.0.1:{port}")),
-        })
+        let (client, from) = (proxy.port(link)?, link.from);
+        if link.to == DATABASE {
+            let url = postgres::url(from, from, client, postgres::DATABASE);
+            return Some((from, "DATABASE_URL".to_owned(), url));
+        }
+        if let Ok(peer) = services::find(link.to) {
+            return Some((from, peer.url_variable(), format!("http://127.0.0.1:{client}")));
+        }
+        let ports = BrokerPorts { client, ..ports.broker.clone()? };
+        let address = ports.server.address(ports.server.local_login(), &ports);
+        Some((from, ports.server.setting().to_owned(), address.client_url))
     };
     topology::links(mode).into_iter().filter_map(setting).collect()
 }
 
-/// What was seen of the processes themselves.
-fn own_findings(deeds: &Deeds) -> [Finding; 2] {
+/// Findings about the processes.
+fn own_findings(fault_log: &FaultLog) -> [Finding; 2] {
     let mut crashes = Finding::of(NO_CRASH);
     crashes.n = Service::ALL.len() as u64;
-    deeds.crashes.iter().for_each(|crash| crashes.broke(crash));
+    fault_log.crashes.iter().for_each(|crash| crashes.broke(crash));
     let mut orderly = Finding::of(ORDERLY);
-    orderly.n = deeds.stops;
-    deeds.disorderly.iter().for_each(|stop| orderly.broke(stop));
+    orderly.n = fault_log.stops;
+    fault_log.disorderly.iter().for_each(|stop| orderly.broke(stop));
     [crashes, orderly]
 }

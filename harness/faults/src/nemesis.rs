@@ -1,9 +1,8 @@
-//! Breaks what the schedule says, one thing at a time, and notes how long that was felt. Runs on the thread that started
-//! the stack, whose end would be the end of what it starts.
+//! Injects the faults of the schedule, one at a time, and records their impact. Runs on the thread that started the stack: the
+//! processes end with that thread.
 //!
-//! How each fault is done: `processes`, `servers`, `queues`.
+//! The faults themselves: `processes`, `servers`, `queues`.
 
-mod management;
 mod processes;
 mod queues;
 mod servers;
@@ -19,46 +18,45 @@ use super::probe::{Prober, Watch};
 use super::progress::Progress;
 use super::proxy::{Condition, Proxy};
 use super::schedule::{Action, Planned};
-use super::topology::{BROKER, DATABASE};
-use management::Management;
-use stack::{Stack, signals};
+use super::topology::{self, DATABASE};
+use stack::broker::{Alarm, Broker};
+use stack::{Mode, Stack, signals};
 
-/// What has not recovered by then has not.
+/// After it, the system counts as not recovered.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
-/// One fault as it took place. Times are seconds since the load began.
+/// One injected fault. Times are seconds since the load began.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FaultRecord {
     /// As in the catalogue.
     pub name: String,
     /// A service, a server, a link or a queue.
     pub target: String,
-    /// What was drawn, and what came of it.
+    /// The drawn parameters, and the result.
     pub detail: String,
     pub began: f64,
     /// When it was lifted: the process runs again, the network flows again.
     pub ended: f64,
-    /// How long `/ready` of one of the affected services was not 200, from the first to the last time it was asked.
+    /// How long `/ready` of an affected service was not 200, from the first to the last such answer.
     pub unavailable_seconds: f64,
-    /// From `ended` until every affected service is ready and a request has been accepted; `None` if that did not
-    /// come within the limit.
+    /// From `ended` until every affected service is ready and a request has been accepted; `None` if the limit was exceeded.
     pub recovered_after_seconds: Option<f64>,
-    /// Processes of services that were ended by force, or aborted at a failpoint.
+    /// Service processes that were killed, or aborted at a failpoint.
     pub kills: u32,
     /// Of a backlog: events that were applied per second once the consumer ran again.
     pub drained_per_second: Option<f64>,
 }
 
-/// What a fault's own code tells of it.
+/// What the injection of a fault returns.
 #[derive(Default)]
-struct Felt {
+struct Impact {
     detail: String,
     kills: u32,
     drained_per_second: Option<f64>,
 }
 
-impl Felt {
+impl Impact {
     fn of(detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), ..Self::default() }
     }
@@ -68,15 +66,15 @@ impl Felt {
     }
 }
 
-/// What a run leaves for the checker.
+/// The faults of a run, for the checker.
 #[derive(Default)]
-pub struct Deeds {
+pub struct FaultLog {
     pub records: Vec<FaultRecord>,
     /// Queue and message id.
     pub poison: Vec<(String, String)>,
-    /// Services that ended although nobody ended them.
+    /// Services that ended without being asked to.
     pub crashes: Vec<String>,
-    /// Services that were asked to end, and those of them that did not do so in order.
+    /// Services that were asked to stop, and those that did not stop in order.
     pub stops: u64,
     pub disorderly: Vec<String>,
     pub last_ended: Option<SystemTime>,
@@ -88,13 +86,13 @@ pub struct Nemesis<'a> {
     proxy: &'a Proxy,
     prober: &'a Prober,
     show: &'a Progress,
-    management: Option<Management>,
-    /// Of the ids of poison.
+    broker: Option<Box<dyn Broker>>,
+    /// For the message ids of poison.
     random: Random,
     began: Instant,
-    /// Shown while it goes on.
+    /// The running fault, for the progress line.
     current: String,
-    deeds: Deeds,
+    fault_log: FaultLog,
 }
 
 impl<'a> Nemesis<'a> {
@@ -105,54 +103,55 @@ impl<'a> Nemesis<'a> {
         (prober, show): (&'a Prober, &'a Progress),
         (seed, began): (u64, Instant),
     ) -> Result<Self> {
-        let management = Management::of(stack);
+        let broker = stack.broker();
         let random = Random::new(seed, 1);
         let current = "load".to_owned();
-        let deeds = Deeds::default();
+        let fault_log = FaultLog::default();
         let mut nemesis =
-            Self { stack, load, proxy, prober, show, management, random, began, current, deeds };
+            Self { stack, load, proxy, prober, show, broker, random, began, current, fault_log };
         for service in Service::ALL {
-            nemesis.lives(service.name())?;
+            nemesis.mark_up(service.name())?;
         }
         Ok(nemesis)
     }
 
-    pub fn deeds(self) -> Deeds {
-        self.deeds
+    pub fn fault_log(self) -> FaultLog {
+        self.fault_log
     }
 
-    /// Waits, breaks something, mends it, and waits until that is no longer felt.
-    pub fn strike(&mut self, planned: &Planned) -> Result<()> {
+    /// Waits, injects a fault, lifts it, and waits until the system has recovered.
+    pub fn inject(&mut self, planned: &Planned) -> Result<()> {
         self.current = "load".to_owned();
         self.wait(planned.rest)?;
-        self.revive()?;
-        let (name, (target, services)) = (planned.fault.name(), aim(&planned.action));
+        self.restart_ended()?;
+        let (name, (target, services)) =
+            (planned.fault.name(), target_of(self.stack.mode(), &planned.action));
         self.current = format!("{name}, {target}");
         self.load.note_fault(&format!("{name}, {target}: begins"));
         let watch = Watch::start(services.iter().map(|service| self.stack.url(service)).collect());
         let began = self.seconds();
-        let felt = self.act(&planned.action)?;
+        let impact = self.act(&planned.action)?;
         let (lifted, ended) = (Instant::now(), self.seconds());
-        self.deeds.last_ended = Some(SystemTime::now());
+        self.fault_log.last_ended = Some(SystemTime::now());
         self.load.note_fault(&format!("{name}, {target}: lifted"));
         let recovered_after_seconds = self.recovered(&watch, lifted)?;
         let record = FaultRecord {
             name,
             target,
-            detail: felt.detail,
+            detail: impact.detail,
             began,
             ended,
             unavailable_seconds: watch.unavailable_seconds(),
             recovered_after_seconds,
-            kills: felt.kills,
-            drained_per_second: felt.drained_per_second,
+            kills: impact.kills,
+            drained_per_second: impact.drained_per_second,
         };
         self.show.line(&line(&record));
-        self.deeds.records.push(record);
+        self.fault_log.records.push(record);
         Ok(())
     }
 
-    fn act(&mut self, action: &Action) -> Result<Felt> {
+    fn act(&mut self, action: &Action) -> Result<Impact> {
         match *action {
             Action::Kill { service, down } => self.kill(service, down),
             Action::Failpoint { service, point, passing } => self.failpoint(service, point, passing),
@@ -160,16 +159,8 @@ impl<'a> Nemesis<'a> {
             Action::Restart { service } => self.restart(service),
             Action::Duplicates { seconds } => self.duplicates(seconds),
             Action::BrokerKill { down } => self.broker_kill(down),
-            Action::BrokerMemory { seconds } => self.alarm(
-                &["set_vm_memory_high_watermark", "0"],
-                &["set_vm_memory_high_watermark", "0.4"],
-                seconds,
-            ),
-            Action::BrokerDisk { seconds } => self.alarm(
-                &["set_disk_free_limit", "1000000000000000"],
-                &["set_disk_free_limit", "50000000"],
-                seconds,
-            ),
+            Action::BrokerMemory { seconds } => self.alarm(Alarm::Memory, seconds),
+            Action::BrokerDisk { seconds } => self.alarm(Alarm::Disk, seconds),
             Action::ConnectionsClosed => self.connections_closed(),
             Action::DatabaseKill => self.database_kill(),
             Action::BackendsTerminated { service } => self.backends_terminated(service),
@@ -183,11 +174,11 @@ impl<'a> Nemesis<'a> {
                 self.net(link, Condition::Delay(Duration::from_millis(ms)), seconds)
             }
             Action::NetReset { link, seconds } => self.net_resets(link, seconds),
-            Action::None { seconds } => self.wait(seconds).map(|()| Felt::of(format!("{seconds:.0} s"))),
+            Action::None { seconds } => self.wait(seconds).map(|()| Impact::of(format!("{seconds:.0} s"))),
         }
     }
 
-    /// Seconds until all are ready and somebody's request was accepted.
+    /// Seconds until all affected services are ready and a request was accepted.
     fn recovered(&mut self, watch: &Watch, lifted: Instant) -> Result<Option<f64>> {
         let accepted = self.load.progress().accepted;
         while !watch.ready_since(lifted) || self.load.progress().accepted == accepted {
@@ -195,17 +186,17 @@ impl<'a> Nemesis<'a> {
                 return Ok(None);
             }
             self.wait(POLL.as_secs_f64())?;
-            self.revive()?;
+            self.restart_ended()?;
         }
         Ok(Some(lifted.elapsed().as_secs_f64()))
     }
 
-    /// Starts again each service that ended by itself, and does not forget it. A server that did so is nothing to go on with.
-    fn revive(&mut self) -> Result<()> {
+    /// Records each service that ended without being asked to, and starts it again. An error if a server did so.
+    fn restart_ended(&mut self) -> Result<()> {
         self.stack.check_servers()?;
         for ended in self.stack.ended()? {
             let at = self.seconds();
-            self.deeds.crashes.push(format!(
+            self.fault_log.crashes.push(format!(
                 "{at:.1} s, during or after {}: {} ended by itself ({}); its log ends:{}",
                 self.current, ended.name, ended.status, ended.log_tail
             ));
@@ -227,7 +218,7 @@ impl<'a> Nemesis<'a> {
             let progress = self.load.progress();
             self.show.now(&format!(
                 "{} faults done, {} accepted; now: {}",
-                self.deeds.records.len(),
+                self.fault_log.records.len(),
                 progress.accepted,
                 self.current
             ));
@@ -250,8 +241,8 @@ fn line(record: &FaultRecord) -> String {
     format!("{began:7.1} s  {name:<19} {target}: {detail}; not ready {unavailable_seconds:.1} s, {recovered}")
 }
 
-/// What a fault aims at, and the services that feel it.
-fn aim(action: &Action) -> (String, Vec<&'static str>) {
+/// The target of a fault, and the services that it affects.
+fn target_of(mode: Mode, action: &Action) -> (String, Vec<&'static str>) {
     let all = || Service::ALL.map(Service::name).to_vec();
     match *action {
         Action::Kill { service, .. }
@@ -271,7 +262,7 @@ fn aim(action: &Action) -> (String, Vec<&'static str>) {
         Action::BrokerKill { .. }
         | Action::BrokerMemory { .. }
         | Action::BrokerDisk { .. }
-        | Action::ConnectionsClosed => (BROKER.to_owned(), all()),
+        | Action::ConnectionsClosed => (topology::broker(mode).unwrap_or_default().to_owned(), all()),
         Action::BackendsTerminated { service: None }
         | Action::Duplicates { .. }
         | Action::Poison

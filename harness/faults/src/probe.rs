@@ -1,5 +1,4 @@
-//! Asks every service for its health, and reads its memory, from the first fault to the last; and watches how long those
-//! that a fault aims at are not ready.
+//! Polls health and memory of every service during the faults, and measures how long the affected services are not ready.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,16 +12,16 @@ use serde::Serialize;
 use stack::{http, signals, state};
 
 const EVERY: Duration = Duration::from_millis(500);
-/// A service must have answered by then, whatever else is broken.
+/// A health check must be answered by then.
 const LIMIT: Duration = Duration::from_secs(2);
-/// A process that was just started, or just let go on, is not asked yet.
+/// After a start or a pause, a process is not checked for this long.
 const START: Duration = Duration::from_secs(3);
 const WATCH_EVERY: Duration = Duration::from_millis(100);
 
-/// What was seen of all ten.
+/// Health and memory of the ten services.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Probes {
-    /// Questions to services that were meant to answer.
+    /// Health checks of services that were expected to answer.
     pub health_checks: u64,
     /// Those not answered with 200 within 2 seconds: when, which service, why.
     pub missed: Vec<String>,
@@ -30,7 +29,7 @@ pub struct Probes {
     pub max_rss: BTreeMap<String, u64>,
 }
 
-/// One thread per service: who hangs does not delay the others.
+/// One thread per service, so that a hanging service does not delay the others.
 pub struct Prober {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -39,13 +38,13 @@ pub struct Prober {
 struct Shared {
     began: Instant,
     stop: AtomicBool,
-    /// Since when a service is meant to answer, and its pid.
+    /// Since when a service is expected to answer, and its pid.
     meant: Mutex<BTreeMap<String, (Instant, u32)>>,
     seen: Mutex<Probes>,
 }
 
 impl Prober {
-    /// Each service with the address where it listens; call [`Prober::up`] for those that run.
+    /// Takes the name and the URL of each service. Call [`Prober::up`] for those that run.
     pub fn start(services: impl IntoIterator<Item = (&'static str, String)>, began: Instant) -> Self {
         let shared = Arc::new(Shared {
             began,
@@ -60,12 +59,12 @@ impl Prober {
         Self { threads: threads.collect(), shared: Arc::clone(&shared) }
     }
 
-    /// From now on this one is meant to answer.
+    /// From now on this service is expected to answer.
     pub fn up(&self, service: &str, pid: u32) {
         held(&self.shared.meant).insert(service.to_owned(), (Instant::now(), pid));
     }
 
-    /// It is about to be ended or held.
+    /// This service is about to be stopped or paused.
     pub fn down(&self, service: &str) {
         held(&self.shared.meant).remove(service);
     }
@@ -79,7 +78,7 @@ impl Prober {
     }
 }
 
-/// After an error: the threads end by themselves soon.
+/// After an error the threads end soon.
 impl Drop for Prober {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -95,7 +94,7 @@ impl Shared {
                 self.remember(name, pid);
                 if since.elapsed() > START {
                     let answer = http::get_once(&agent, &format!("{url}/health"));
-                    // Whoever was broken meanwhile owes no answer.
+                    // A service that was stopped or paused meanwhile need not answer.
                     if held(&self.meant).get(name).copied() == before {
                         self.judge(name, answer);
                     }
@@ -125,7 +124,7 @@ impl Shared {
     }
 }
 
-/// Whether those that a fault aims at are ready, from its beginning until they are again.
+/// Polls whether the affected services are ready, from the beginning of a fault until they are ready again.
 pub struct Watch {
     shared: Arc<Readiness>,
 }
@@ -138,9 +137,9 @@ struct Readiness {
 
 #[derive(Default)]
 struct Seen {
-    /// First and last time when one was not ready.
+    /// The first and the last time at which a service was not ready.
     away: Option<(Instant, Instant)>,
-    /// When the last question was asked to which all said that they are ready.
+    /// When the last poll began in which all were ready.
     ready: Option<Instant>,
 }
 
@@ -152,12 +151,12 @@ impl Watch {
         Self { shared }
     }
 
-    /// Whether all were ready when last asked, and that was after `since`.
+    /// Whether all were ready in the last poll, and it began after `since`.
     pub fn ready_since(&self, since: Instant) -> bool {
         held(&self.shared.seen).ready.is_some_and(|asked| asked > since)
     }
 
-    /// Seconds from the first time when one was not ready to the last.
+    /// Seconds from the first to the last time at which a service was not ready.
     pub fn unavailable_seconds(&self) -> f64 {
         let away = held(&self.shared.seen).away;
         away.map_or(0.0, |(first, last)| (last + WATCH_EVERY - first).as_secs_f64())
@@ -209,7 +208,7 @@ mod tests {
         }
     }
 
-    /// A service that answers `status` to whatever it is asked.
+    /// A service that answers `status` to every request.
     fn answering(status: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,5 +1,4 @@
-//! How far a run is, on stderr: one line that changes where someone watches a terminal, and a line for each fault that
-//! stays.
+//! The progress of a run on stderr: one line that changes, on a terminal, and a permanent line for each fault.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
@@ -23,14 +22,14 @@ impl Progress {
         Self { bar }
     }
 
-    /// What is going on now.
+    /// Replaces the changing line.
     pub fn now(&self, text: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(text.to_owned());
         }
     }
 
-    /// What stays.
+    /// Adds a permanent line.
     pub fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("  {text}")),

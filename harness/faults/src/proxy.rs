@@ -1,4 +1,4 @@
-//! The network between the processes: one listener for each link, through which its bytes go, or do not. One thread.
+//! The network between the processes: a TCP proxy with one listener for each link, on one thread.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,14 +14,14 @@ use tokio::task::JoinSet;
 
 use super::topology::Link;
 
-/// What becomes of a link's bytes.
+/// What happens to the bytes of a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
     #[default]
     Pass,
     /// Connections are closed, new ones too.
     Cut,
-    /// Each piece waits this long.
+    /// Each read is forwarded after this time.
     Delay(Duration),
     /// Connections are accepted and stay open; what is sent waits.
     Blackhole,
@@ -30,7 +30,7 @@ pub enum Condition {
 #[derive(Clone, Copy, Default)]
 struct State {
     condition: Condition,
-    /// How often what was open has been reset.
+    /// Number of resets of the open connections.
     resets: u64,
 }
 
@@ -40,7 +40,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens for every link; each comes with the port that it leads to.
+    /// Listens for every link. Each link comes with the port of its target.
     pub fn start(links: &[(Link, u16)]) -> Result<Self> {
         let mut ports = HashMap::new();
         let mut served = Vec::new();
@@ -68,7 +68,7 @@ impl Proxy {
         Ok(Self { ports })
     }
 
-    /// Where `from` finds `to`.
+    /// The port of the listener.
     pub fn port(&self, link: Link) -> Option<u16> {
         self.ports.get(&link).map(|(port, _)| *port)
     }
@@ -79,7 +79,7 @@ impl Proxy {
         }
     }
 
-    /// RST to what is open now; what comes next passes.
+    /// Resets the open connections; new ones pass.
     pub fn reset(&self, link: Link) {
         if let Some((_, state)) = self.ports.get(&link) {
             state.send_modify(|state| state.resets += 1);
@@ -101,7 +101,7 @@ async fn serve(listener: StdListener, target: SocketAddr, state: watch::Receiver
     }
 }
 
-/// One connection, to its end. A broken end of one side is one of the other too.
+/// Forwards one connection until it ends. An error of one side ends the other side with an error.
 async fn carry(mut client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
     let resets = state.borrow().resets;
     flows(&mut state).await;

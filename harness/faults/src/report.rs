@@ -1,4 +1,4 @@
-//! The end of a run for the reader: its figures, then one line for each invariant. A zero comes with its N.
+//! The result of a run as text: its figures, then one line for each invariant with the number of checked cases.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use super::nemesis::FaultRecord;
 use stack::output::say;
 use stack::{Mode, table};
 
-/// What fits a terminal window side by side with another.
+/// Width of the text.
 const WIDTH: usize = 100;
 
 /// A finished run as it is written to `results/`.
@@ -32,7 +32,7 @@ pub struct RunResult {
     pub progress: Progress,
     /// Answers by status or kind of failure.
     pub answers: BTreeMap<String, u64>,
-    /// Processes of services that were ended by force, or aborted at a failpoint.
+    /// Service processes that were killed, or aborted at a failpoint.
     pub kills: u32,
     pub faults: Vec<FaultRecord>,
     pub settled: Settled,
@@ -132,7 +132,7 @@ fn faults(records: &[FaultRecord]) -> String {
     table::text(&mut table, 2, |column| column > 0)
 }
 
-/// Median and maximum; what never came is more than any number.
+/// Median and maximum; a missing value counts as infinite.
 fn spread(values: Vec<Option<f64>>) -> (String, String) {
     let mut values: Vec<f64> = values.into_iter().map(|value| value.unwrap_or(f64::INFINITY)).collect();
     values.sort_by(f64::total_cmp);

@@ -1,5 +1,5 @@
-//! Which fault comes when, and against what: a function of the seed, the mode and the chosen faults alone. The clock only
-//! says how much of it takes place, so a seed repeats a run.
+//! Order, times and targets of the faults, as a function of seed, mode and chosen faults, so that a seed repeats a run. The clock
+//! decides only how much of the schedule takes place.
 
 use std::collections::VecDeque;
 
@@ -91,9 +91,9 @@ pub enum Action {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Length {
-    /// Each chosen fault this often, and then no more.
+    /// Each chosen fault this often.
     Runs(u32),
-    /// Rounds of all chosen faults without end; whoever runs it looks at the clock.
+    /// Endless rounds of all chosen faults; the caller stops after these minutes.
     Minutes(f64),
 }
 
@@ -110,9 +110,9 @@ pub struct Schedule {
     choices: Vec<Choice>,
     length: Length,
     waiting: VecDeque<Choice>,
-    /// Of `Runs`: the one round is drawn.
+    /// For `Runs`: the only round has been drawn.
     drawn: bool,
-    /// What comes next of what must come evenly.
+    /// The next services and failpoints, which are chosen evenly.
     services: VecDeque<&'static str>,
     points: VecDeque<Failpoint>,
     /// Queues that were planned to be missing.
@@ -142,7 +142,7 @@ impl Schedule {
                     topology::failpoints(self.mode).len() * runs as usize
                 }
                 (Length::Runs(runs), _) => runs as usize,
-                // One place comes as often as one of many would.
+                // One chosen failpoint occurs as often as one of all would.
                 (Length::Minutes(_), Choice { point: Some(_), .. }) => 1,
                 (Length::Minutes(_), _) => choice.fault.weight(self.mode).max(1),
             };
@@ -162,7 +162,7 @@ impl Schedule {
         all[self.random.below(all.len() as u64) as usize]
     }
 
-    /// All ten come before one comes again.
+    /// Each of the ten services once before any of them again.
     fn service(&mut self) -> &'static str {
         if self.services.is_empty() {
             let mut names = Service::ALL.map(Service::name);
@@ -183,7 +183,7 @@ impl Schedule {
         self.one_of(&topology::links(self.mode))
     }
 
-    /// Every second one is one beside whose events others are published that do find their queue: the harder case.
+    /// Every second time a queue whose writer also publishes events that find their queue, which is the harder case.
     fn missing_queue(&mut self) -> Queue {
         self.missing += 1;
         let beside =
@@ -199,7 +199,7 @@ impl Schedule {
             Fault::Failpoint => {
                 let point = choice.point.unwrap_or_else(|| self.point());
                 let service = self.one_of(&topology::passing(self.mode, point));
-                // What is rare must be met soon.
+                // Rare places must be reached soon.
                 let rare = service == Service::Report.name()
                     || matches!(point, Failpoint::MidBatch | Failpoint::AfterAsideBeforeAck);
                 let passing = if rare { 1 } else { 1 + self.random.below(6) };
@@ -261,7 +261,7 @@ impl Iterator for Schedule {
     }
 }
 
-/// Fisher and Yates.
+/// The Fisher-Yates shuffle.
 fn shuffle<T>(random: &mut Random, all: &mut [T]) {
     for last in (1..all.len()).rev() {
         all.swap(last, random.below(last as u64 + 1) as usize);
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_its_schedule_and_another_one_does_not() {
-        for mode in [Mode::Sync, Mode::Async] {
+        for mode in Mode::ALL {
             assert_eq!(plan(7, mode, 200), plan(7, mode, 200));
             assert_ne!(plan(7, mode, 20), plan(8, mode, 20));
         }
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_round_holds_every_fault_of_its_mode_and_every_failpoint() {
-        for mode in [Mode::Sync, Mode::Async] {
+        for mode in Mode::ALL {
             let all = Choice::all(mode);
             let round: usize = all.iter().map(|choice| choice.fault.weight(mode)).sum();
             let planned = plan(3, mode, round);
@@ -302,7 +302,7 @@ mod tests {
                     |p: &Planned| matches!(p.action, Action::Failpoint { point, .. } if point == wanted);
                 assert_eq!(planned.iter().filter(|p| met(p)).count(), 1, "{wanted}");
             }
-            assert!(planned.iter().all(|p| p.fault.modes().contains(&mode)));
+            assert!(planned.iter().all(|p| p.fault.exists_in(mode)));
         }
     }
 

@@ -1,10 +1,9 @@
-//! Who opens connections to whom, and which service passes which failpoint: what a fault can aim at. Derived from the
-//! contract.
+//! The targets of faults, derived from the contract: connections between processes, queues, and the services that pass a failpoint.
 
 use contract::events::{Destination, queues};
 use contract::{Failpoint, Mode, Scenario, Service, calls, events};
 
-/// One direction of dependence: `from` opens connections to `to`.
+/// `from` opens connections to `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
     pub from: &'static str,
@@ -12,16 +11,19 @@ pub struct Link {
 }
 
 pub const DATABASE: &str = "postgresql";
-pub const BROKER: &str = "rabbitmq";
+
+/// The name of a mode's broker, where it has one.
+pub fn broker(mode: Mode) -> Option<&'static str> {
+    stack::broker::of(mode).map(stack::broker::Server::name)
+}
 
 /// Every link of a mode.
 pub fn links(mode: Mode) -> Vec<Link> {
     let database = with_database().map(|from| Link { from: from.name(), to: DATABASE });
     let calls = calls::ALL.iter().map(|call| Link { from: call.caller.name(), to: call.peer.name() });
-    let broker = Service::ALL.into_iter().map(|from| Link { from: from.name(), to: BROKER });
-    match mode {
-        Mode::Sync => distinct(database.chain(calls)),
-        Mode::Async => distinct(database.chain(broker)),
+    match broker(mode) {
+        Some(to) => distinct(database.chain(Service::ALL.map(|from| Link { from: from.name(), to }))),
+        None => distinct(database.chain(calls)),
     }
 }
 
@@ -35,8 +37,8 @@ pub struct Queue {
     pub name: &'static str,
     pub writer: &'static str,
     pub reader: &'static str,
-    /// It has the only reader of its event: a message that finds no queue comes back to its publisher. A fanout
-    /// delivers to the queues that are left, and its publisher does not notice.
+    /// It has the only reader of its event: the publisher learns that its message found no queue. The publisher of a fanout does not
+    /// notice that one of the queues is missing.
     pub direct: bool,
 }
 
@@ -54,17 +56,17 @@ pub fn all_queues() -> Vec<Queue> {
     events::ALL.iter().flat_map(of).collect()
 }
 
-/// Queues whose writer can be held while their reader lives: a queue can be seen empty, and deleted, without loss.
+/// Queues whose writer can be paused while the reader runs, so that they become empty and can be deleted without loss.
 pub fn deletable() -> Vec<Queue> {
     all_queues().into_iter().filter(|queue| queue.writer != queue.reader).collect()
 }
 
-/// Queues that can be missing for a while: their writer learns that no queue took the message.
+/// Queues that can be missing for a while, because their writer learns it.
 pub fn can_be_missing() -> Vec<Queue> {
     deletable().into_iter().filter(|queue| queue.direct).collect()
 }
 
-/// Queues whose reader has no other work meanwhile, so that they can fill at full load.
+/// Queues whose reader has no other work, so that they can fill at full load.
 pub fn backlog_targets() -> Vec<Queue> {
     let names = [queues::USER_REGISTERED, queues::SEARCH_PRODUCT_UPDATES, queues::ORDER_CREATED];
     all_queues().into_iter().filter(|queue| names.iter().any(|target| target.name == queue.name)).collect()
@@ -81,11 +83,12 @@ pub fn passing(mode: Mode, point: Failpoint) -> Vec<&'static str> {
     let callers = calls::ALL.iter().map(|call| call.caller);
     let consumers = queues::ALL.iter().map(|queue| queue.reader);
     let publishers = events::ALL.iter().map(|event| event.writer);
-    let services: Vec<Service> = match (point, mode) {
+    let services: Vec<Service> = match (point, mode.has_broker()) {
         (Failpoint::BeforeCall | Failpoint::AfterCall, _) => callers.collect(),
-        (Failpoint::BeforeReply, Mode::Async) => entrances.collect(),
-        (Failpoint::BeforeReply, Mode::Sync) => Service::ALL.to_vec(),
-        // Those with several messages at once when they come back.
+        // Without events, services also answer each other.
+        (Failpoint::BeforeReply, true) => entrances.collect(),
+        (Failpoint::BeforeReply, false) => Service::ALL.to_vec(),
+        // After a pause these services receive several messages at once.
         (Failpoint::MidBatch, _) => vec![Service::Payment, Service::Inventory],
         (Failpoint::AfterPublishBeforeConfirm, _) => publishers.collect(),
         // Clicks are published without an outbox.
@@ -127,7 +130,7 @@ mod tests {
         for mode in Mode::ALL {
             let links = links(mode);
             assert_eq!(links.iter().filter(|link| link.to == DATABASE).count(), 9);
-            assert_eq!(links.len(), if mode == Mode::Sync { 15 } else { 19 });
+            assert_eq!(links.len(), if mode.has_broker() { 19 } else { 15 });
         }
     }
 

@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::outcomes;
 use super::progress::Phase;
-use super::queues::{queues, queues_url};
 use super::resource_usage::Watch;
 use super::samples::Answer;
-use stack::{Stack, http, signals};
+use stack::{Stack, signals};
 
-/// What the journals tell as done is acknowledged; the broker's figures follow it by ten seconds at most.
+/// When the journals have every effect, the messages are acknowledged. The broker's counts follow within ten seconds.
 const COUNTED_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,13 +60,13 @@ pub fn wait(
     }
 }
 
-/// Until the broker says that its queues are empty: it counts them every few seconds.
+/// Until the broker counts no messages in its working queues.
 pub fn wait_for_queues(stack: &mut Stack, drain: &mut Drain, phase: &mut Phase) -> Result<()> {
-    let Some(url) = queues_url(stack) else { return Ok(()) };
-    let (started, agent) = (Instant::now(), http::agent(Duration::from_secs(5)));
+    let Some(broker) = stack.broker() else { return Ok(()) };
+    let started = Instant::now();
     loop {
         stack.check()?;
-        (drain.queued, drain.dead) = queues(&url, &agent)?;
+        (drain.queued, drain.dead) = broker.totals()?;
         if drain.queued == 0 || started.elapsed() > COUNTED_WITHIN {
             return Ok(());
         }

@@ -9,11 +9,10 @@ use contract::Scenario;
 use contract::events::queues;
 use ureq::Agent;
 
-use super::queues::{Queue, queues_url};
 use stack::metrics::{label, series};
-use stack::{Mode, Stack, http};
+use stack::{Stack, broker::Broker, http};
 
-/// The first workflows are on their way, and the broker counts its queues every five seconds.
+/// Until the first workflows have ended, and the broker has counted them.
 const SETTLED: Duration = Duration::from_secs(8);
 
 /// Each with the queue in which its workflows wait.
@@ -32,15 +31,15 @@ pub struct Gauges {
 
 enum Place {
     Services(Vec<(Scenario, String, &'static str)>),
-    Queues(String),
+    Queues(Box<dyn Broker>),
 }
 
 impl Gauges {
     /// Averages from the settled state until `until` after the begin of the load.
     pub fn of(stack: &Stack, until: Duration) -> Self {
-        let place = match (stack.mode(), queues_url(stack)) {
-            (Mode::Async, Some(url)) => Place::Queues(url),
-            _ => Place::Services(
+        let place = match stack.broker() {
+            Some(broker) => Place::Queues(broker),
+            None => Place::Services(
                 PLACES
                     .map(|(scenario, _)| {
                         let (service, _, route) = scenario.entrance();
@@ -64,11 +63,8 @@ impl Gauges {
                     seen.extend(in_progress(&text, route).map(|count| (*scenario, count)));
                 }
             }
-            Place::Queues(url) => {
-                let queues = http::get(&self.agent, url)
-                    .ok()
-                    .and_then(|(_, body)| serde_json::from_str::<Vec<Queue>>(&body).ok());
-                for queue in queues.into_iter().flatten() {
+            Place::Queues(broker) => {
+                for queue in broker.queues().into_iter().flatten() {
                     let scenario = PLACES.iter().find(|(.., name)| *name == queue.name);
                     seen.extend(scenario.map(|(scenario, ..)| (*scenario, queue.messages as f64)));
                 }

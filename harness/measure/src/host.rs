@@ -1,13 +1,12 @@
 //! Where the figures come from: the machine, the versions, the revision. A figure without these cannot be compared.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::stored::within;
-use stack::{Database, Stack, build, http};
+use stack::{Database, Stack, build};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Host {
@@ -76,25 +75,13 @@ pub struct Servers {
     pub rabbitmq: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Overview {
-    rabbitmq_version: String,
-}
-
 impl Servers {
     pub fn of(stack: &Stack) -> Result<Self> {
         let mut database = Database::connect(&stack.database_url())?;
         let (version,): (String,) = database.row("SHOW server_version")?;
         database.close()?;
         let postgresql = version.split_whitespace().next().unwrap_or_default().to_owned();
-        let rabbitmq = match stack.management_url() {
-            None => None,
-            Some(url) => {
-                let (_, body) =
-                    http::get(&http::agent(Duration::from_secs(5)), &format!("{url}/api/overview"))?;
-                Some(serde_json::from_str::<Overview>(&body)?.rabbitmq_version)
-            }
-        };
+        let rabbitmq = stack.broker().map(|broker| broker.version()).transpose()?;
         Ok(Self { postgresql, rabbitmq })
     }
 }

@@ -21,7 +21,6 @@ pub mod load_profile;
 pub mod outcomes;
 pub mod output_dir;
 pub mod progress;
-pub mod queues;
 pub mod record;
 pub mod resource_usage;
 pub mod samples;

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use contract::Scenario;
-use contract::events::{Destination, PRODUCT_UPDATED, Queue};
+use contract::events::PRODUCT_UPDATED;
 
 use super::crosscheck::{Before, CrossCheck, Stores};
 use super::drain::{self, Drain};
@@ -22,7 +22,7 @@ use super::progress::Phase;
 use super::record::Arm;
 use super::resource_usage::{Watch, Watched};
 use super::samples::Answer;
-use stack::{Mode, Stack, StackOptions, state_folder};
+use stack::{Stack, StackOptions, state_folder};
 
 /// What came of one load.
 pub struct Measured {
@@ -70,9 +70,7 @@ impl<'a> Session<'a> {
             },
         )?;
         let width = environment.delays.with(&arm.env).width();
-        if arm.mode == Mode::Async {
-            narrow(&stack, width)?;
-        }
+        narrow(&stack, width)?;
         let (before, servers) = (Stores::new(&stack).before()?, Servers::of(&stack)?);
         let journal = Journal::new(&journals);
         Ok(Self {
@@ -146,7 +144,7 @@ impl<'a> Session<'a> {
 
     /// Waits until the broker, if there is one, holds nothing more, and notes it.
     pub fn empty_queues(&mut self, drain: &mut Drain) -> Result<()> {
-        if self.stack.management_url().is_none() {
+        if !self.stack.mode().has_broker() {
             return Ok(());
         }
         let mut phase = Phase::start(format!("{}: until the queues are empty", self.arm.name), None);
@@ -176,18 +174,9 @@ impl<'a> Session<'a> {
     }
 }
 
-/// In async mode the publisher does not know who listens: a narrower fan-out is fewer bindings.
+/// With a broker the publisher does not know its receivers: a narrower fan-out is fewer subscribed queues.
 fn narrow(stack: &Stack, width: usize) -> Result<()> {
-    let Some(management) = stack.management_url() else { return Ok(()) };
-    let agent = stack::http::agent(Duration::from_secs(10));
-    let Destination::Fanout { exchange, queues } = PRODUCT_UPDATED.destination else { return Ok(()) };
-    for Queue { name: queue, .. } in queues.iter().skip(width) {
-        let binding = format!("{management}/api/bindings/{}/e/{exchange}/q/{queue}/~", stack.vhost());
-        let (status, _) = stack::http::get(&agent, &binding)?;
-        if status != 200 {
-            bail!("the exchange {exchange} has no binding to {queue}");
-        }
-        stack::http::delete(&agent, &binding)?;
-    }
-    Ok(())
+    let (Some(broker), destination) = (stack.broker(), PRODUCT_UPDATED.destination) else { return Ok(()) };
+    let unused = destination.queues().iter().skip(width);
+    unused.into_iter().try_for_each(|queue| broker.unsubscribe(destination.name(), queue.name))
 }

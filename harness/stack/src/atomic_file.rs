@@ -1,11 +1,11 @@
-//! Files that others may read at any moment.
+//! Files that other programs may read while they are replaced.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// All at once or not at all: readers never see half a file, and what has its name is finished.
+/// Replaces the file atomically: readers never see an incomplete file.
 pub fn write_whole(path: &Path, text: &str) -> Result<()> {
     let unfinished = path.with_added_extension("unfinished");
     fs::write(&unfinished, text)

@@ -1,4 +1,4 @@
-//! The services built with failpoints, apart from the programs that are measured; and the revision they are built from.
+//! Builds of the services with failpoints, apart from the programs that are measured, and the revision of the checkout.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::{not_ours, process, project_root, state_folder};
 
-/// Builds them, and copies them to where the next ordinary build does not overwrite them; that folder.
+/// Builds the services, and copies them to a folder that other builds do not overwrite. Returns that folder.
 pub fn programs(root: &Path) -> Result<PathBuf> {
     let folder = state_folder()?.join("faults").join("programs");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -26,7 +26,7 @@ pub fn programs(root: &Path) -> Result<PathBuf> {
         "--features",
         "common/failpoints",
     ]);
-    // Only cargo knows where its configuration puts what it builds.
+    // The target folder depends on cargo's configuration.
     command.args(["--message-format", "json-render-diagnostics"]);
     command.stdout(File::create(&said).with_context(|| not_ours(&said))?);
     let status = process::run_to_end(&mut command)?;
@@ -68,7 +68,7 @@ struct Target {
     name: String,
 }
 
-/// The programs among what cargo says that it has built, or had built before, by their names.
+/// The programs in the messages of cargo, by name.
 fn built(messages: &str) -> HashMap<String, PathBuf> {
     let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
     artifacts.map(|artifact| (artifact.target.name, artifact.executable)).collect()

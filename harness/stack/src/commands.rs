@@ -1,4 +1,4 @@
-//! `down` and `status`: from another terminal, by what the state files say.
+//! `down` and `status`: from another terminal, by the state files.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ use super::compose::Compose;
 use super::output::say;
 use super::progress::Step;
 use super::state::{self, Entry, Identity, State, outlives};
-use super::{Mode, http, process, state_folder};
+use super::{Mode, broker, http, process, state_folder};
 
-/// Longer than a stack gives its services and its servers.
+/// Longer than a stack waits for its services and servers.
 const DOWN_LIMIT: Duration = Duration::from_secs(180);
 
 /// Every folder in which a run can have left its state.
@@ -49,15 +49,15 @@ pub fn down() -> Result<()> {
             }
         }
     }
-    // They end what they have started, whatever the file says.
+    // A supervisor ends its processes even if its state file is damaged.
     let holders: Vec<Identity> = damaged.iter().filter_map(|folder| state::holder(folder)).collect();
-    // What is left of containers is seen by removing it.
+    // Whether containers are left shows when they are removed.
     if holders.is_empty() && !found.iter().any(|(_, state)| state.compose.is_some() || state.alive()) {
         found.iter().map(|(folder, _)| folder).chain(&damaged).for_each(|folder| State::remove(folder));
         return say("Nothing is running.\n");
     }
     let step = Step::start("everything ended");
-    // Both modes may have the same one, and a second signal would mean: without waiting.
+    // Both modes may have the same supervisor, and a second signal would make it kill at once.
     let supervisors: HashSet<Identity> =
         found.iter().map(|(_, state)| state.supervisor).chain(holders).collect();
     for supervisor in supervisors.iter().filter(|supervisor| supervisor.alive()) {
@@ -76,7 +76,7 @@ pub fn down() -> Result<()> {
     Ok(())
 }
 
-/// What a supervisor left that was itself killed: services first, then the servers they need.
+/// Ends the processes of a supervisor that was killed: services first, then the servers they need.
 fn end_orphans(state: &State) -> Result<()> {
     for service in [true, false] {
         let orphans: Vec<&Entry> = state
@@ -156,7 +156,7 @@ pub fn status() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Those columns of the other table that the engine can fill.
+/// The columns of the other table that the engine knows.
 fn containers(mode: Mode, compose: &Compose) -> Result<String> {
     let mut table = table(["container", "mode", "port", "state"]);
     for container in compose.containers()? {
@@ -197,7 +197,7 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-/// Where everything is, and what to try.
+/// Addresses of all servers and services, and requests to try.
 pub fn overview(states: &[State]) -> String {
     let mut ports: Vec<(&str, HashMap<Mode, u16>)> = Vec::new();
     for state in states {
@@ -223,10 +223,13 @@ pub fn overview(states: &[State]) -> String {
     let mut boards_are_missing = false;
     for state in states {
         text += &format!("PostgreSQL ({}): {}\n", state.mode, state.database_url);
-        if let (Some(management), Some(prometheus)) = (&state.management_url, state.prometheus_port) {
-            let (login, page) = split_login(management);
+        if let (Some(server), Some(address), Some(metrics)) =
+            (broker::of(state.mode), &state.broker, state.broker_metrics_port)
+        {
+            let (login, page) = split_login(&address.admin_url);
             text += &format!(
-                "RabbitMQ management: {page} ({login}); metrics: http://127.0.0.1:{prometheus}/metrics\n"
+                "{} management: {page} ({login}); metrics: http://127.0.0.1:{metrics}/metrics\n",
+                server.title()
             );
         }
         let containers = state.compose.iter().flat_map(|compose| &compose.ports);
@@ -278,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_is_told_beside_the_page() {
+    fn the_login_is_cut_out_of_a_url() {
         let split = split_login("http://guest:guest@127.0.0.1:15672");
         assert_eq!(split, ("guest, guest".to_owned(), "http://127.0.0.1:15672".to_owned()));
     }

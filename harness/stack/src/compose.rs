@@ -1,5 +1,5 @@
-//! A whole mode in containers: the project's compose files, through `docker compose`. [`Compose`] says which project
-//! and how its files are filled in, and can be kept (state.json); [`Containers`] is one that a stack has claimed.
+//! A whole mode in containers: the project's compose files, through `docker compose`. [`Compose`] is a project with its files and
+//! variables, which is stored in state.json; [`Containers`] is one that a stack has claimed.
 
 pub mod config;
 mod containers;
@@ -23,7 +23,7 @@ pub use watch::Container;
 
 use super::process::{on_path, run_to_end, signal_group};
 use super::run_as::Account;
-use super::{Mode, StackOptions, not_ours, project_root, signals};
+use super::{Mode, StackOptions, broker, not_ours, project_root, signals};
 use config::Effective;
 
 /// Where the services' journals are in their containers.
@@ -34,18 +34,18 @@ pub struct Compose {
     pub project: String,
     root: PathBuf,
     files: Vec<PathBuf>,
-    /// What the files are filled in with; wins over the caller's environment and `.env`.
+    /// Variables of the files; override the caller's environment and `.env`.
     env: Vec<(String, String)>,
-    /// What is started; all that the file has if empty.
+    /// The services to start; all if empty.
     services: Vec<String>,
     /// Its volumes and images go when it ends.
     fresh: bool,
-    /// Host port of each service and server, for whoever shows them.
+    /// Host port of each service and server.
     pub ports: Vec<(String, u16)>,
 }
 
 impl Compose {
-    /// `dir` is the stack's, for a file of its own.
+    /// `dir` is the stack's folder.
     fn new(project: &str, mode: Mode, options: &StackOptions, dir: &Path) -> Result<Self> {
         let root = project_root()?;
         let mut files = vec![root.join(format!("docker-compose-{mode}.yml"))];
@@ -55,7 +55,7 @@ impl Compose {
         let mut services = Vec::new();
         if options.fresh {
             services.push("postgres".to_owned());
-            services.extend((mode == Mode::Async).then(|| "rabbitmq".to_owned()));
+            services.extend(broker::of(mode).map(|server| server.name().to_owned()));
         }
         if options.fresh && !options.servers_only {
             services.extend(Service::ALL.iter().map(|service| service.name().to_owned()));
@@ -71,7 +71,7 @@ impl Compose {
         for file in &self.files {
             command.arg("-f").arg(file);
         }
-        // Another project's, or a part of the files that nobody asked for here.
+        // They would select another project, or other parts of the files.
         for name in ["COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"] {
             command.env_remove(name);
         }
@@ -89,7 +89,7 @@ impl Compose {
         Effective::parse(&text, mode, self.services.is_empty())
     }
 
-    /// Builds, starts and waits until all are healthy; its own progress is shown.
+    /// Builds, starts and waits until all are healthy. Shows the progress of compose.
     fn up(&self) -> Result<()> {
         let mut command = Account::CALLER.command(Path::new("docker"), "TERM");
         self.tell(&mut command);
@@ -101,7 +101,7 @@ impl Compose {
         Ok(())
     }
 
-    /// The ends of the logs of those that do not run as they should.
+    /// The ends of the logs of containers that do not run or are unhealthy.
     fn troubles(&self) -> String {
         let containers = self.containers().unwrap_or_default();
         let bad = containers.iter().filter(|container| container.state != "created" && !container.well());
@@ -117,12 +117,12 @@ impl Compose {
         log.unwrap_or_default().lines().map(|line| format!("\n    {}", plain(line))).collect()
     }
 
-    /// Those that are there, also if they have ended.
+    /// All containers, also those that have ended.
     pub fn containers(&self) -> Result<Vec<Container>> {
         watch::parse_ps(&self.ask(&["ps", "--all", "--format", "json"])?)
     }
 
-    /// Asks them to end, servers last, and removes them. A second signal means: without waiting.
+    /// Stops the containers, servers last, and removes them. A second signal kills them.
     pub fn down(&self, hurry: bool) -> Result<()> {
         let mut command = Command::new("docker");
         self.tell(&mut command);
@@ -170,7 +170,7 @@ pub fn plain(line: &str) -> &str {
     line.strip_prefix("\u{1b}[2K").unwrap_or(line)
 }
 
-/// Fails in one line if no stack can be brought up here; else the engine's version.
+/// The engine's version; an error of one line if this machine cannot run the containers.
 pub fn engine() -> Result<String> {
     if on_path("docker").is_none() {
         bail!("docker is not installed: --docker needs Docker Engine and its compose plugin (version 2)");
@@ -185,7 +185,7 @@ pub fn engine() -> Result<String> {
     Ok(version.trim().to_owned())
 }
 
-/// The standard output of a command that ends soon. Ctrl-C reaches us alone, so that it can end.
+/// The standard output of a short command. Ctrl-C does not reach the command, so it can end.
 fn answer(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).process_group(0).output().context("cannot run docker")?;
     said(&output, "docker")
@@ -201,7 +201,7 @@ fn said(output: &Output, name: &str) -> Result<String> {
 
 /// A second compose file that puts the journals' folder into every service.
 fn with_journal(dir: &Path, journal: &Path) -> Result<PathBuf> {
-    // Services in containers are another user, whom nobody here knows.
+    // Services in containers run as a user that this machine does not know.
     fs::set_permissions(journal, Permissions::from_mode(0o777)).with_context(|| not_ours(journal))?;
     let file = dir.join("compose-journal.json");
     fs::write(&file, journal_override(journal)).with_context(|| not_ours(&file))?;

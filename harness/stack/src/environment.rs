@@ -1,5 +1,5 @@
-//! What of the caller's shell reaches the programs that are started here. Services take their settings from it and leave the
-//! rest alone by themselves; servers and the load take nothing, for what stands there is about other ones.
+//! Which variables of the caller's shell reach the programs that are started. Services take their settings from it and ignore
+//! the rest; servers and the load get none of it, because it may be meant for other servers.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -7,18 +7,18 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// What any program needs to run at all.
+/// Variables that any program needs to run.
 const NEEDED: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
 
-/// Nothing but that, and a locale that every machine has.
+/// Only these, and a locale that every machine has.
 pub fn only_needed(command: &mut Command) -> &mut Command {
     command.env_clear();
     command.envs(NEEDED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.env("LC_ALL", "C.UTF-8")
 }
 
-/// Begins this program anew, in the same process, without the variables of `psql`; returns at once where there are none. The
-/// client for PostgreSQL would take them for all that a URL does not say.
+/// Executes this program again, in the same process, without the variables of `psql`; returns at once where there are none. The
+/// client for PostgreSQL would use them for whatever a URL leaves out.
 pub fn clear() -> Result<()> {
     let names = std::env::vars_os().map(|(name, _)| name);
     let foreign: Vec<OsString> = names.filter(|name| name.to_string_lossy().starts_with("PG")).collect();
@@ -42,13 +42,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_told_nothing_of_the_callers_shell() {
+    fn a_server_gets_nothing_of_the_callers_shell() {
         let mut command = Command::new("env");
         // As if they stood in the shell.
         command.env("PGDATA", "/x").env("RABBITMQ_NODENAME", "x@y").env("ERL_FLAGS", "-x").env("LANG", "x");
         let output = only_needed(&mut command).output().unwrap();
-        let told = String::from_utf8(output.stdout).unwrap();
-        let names: Vec<&str> = told.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let names: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
         assert!(names.contains(&"PATH") && names.contains(&"LC_ALL"), "{names:?}");
         assert!(names.iter().all(|name| *name == "LC_ALL" || NEEDED.contains(name)), "{names:?}");
     }

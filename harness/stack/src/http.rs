@@ -1,11 +1,11 @@
-//! The few HTTP requests of the tools: loopback only, short limits, any status is an answer.
+//! HTTP requests of the tools: loopback only, with short limits. Any status is an answer.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use ureq::Agent;
 
-/// Never through a proxy from the environment: everything asked here runs on this machine.
+/// Without the proxy of the environment: all servers run on this machine.
 pub fn agent(limit: Duration) -> Agent {
     let config = Agent::config_builder().http_status_as_error(false).proxy(None).timeout_global(Some(limit));
     config.build().new_agent()
@@ -17,7 +17,7 @@ pub fn get(agent: &Agent, url: &str) -> Result<(u16, String)> {
     Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
 }
 
-/// For the RabbitMQ management API, which answers 2xx or tells why not.
+/// An error unless the answer is 2xx.
 pub fn put(agent: &Agent, url: &str, body: &str) -> Result<()> {
     let mut response = agent.put(url).header("content-type", "application/json").send(body)?;
     if !response.status().is_success() {
@@ -26,7 +26,7 @@ pub fn put(agent: &Agent, url: &str, body: &str) -> Result<()> {
     Ok(())
 }
 
-/// What is not there need not be deleted.
+/// 404 is no error: what does not exist need not be deleted.
 pub fn delete(agent: &Agent, url: &str) -> Result<()> {
     let response = agent.delete(url).call()?;
     if !response.status().is_success() && response.status() != 404 {
@@ -35,13 +35,13 @@ pub fn delete(agent: &Agent, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// As [`get`], over a connection of its own: one that was kept may belong to a process that is no more.
+/// As [`get`], over a new connection: a kept one may belong to a process that has ended.
 pub fn get_once(agent: &Agent, url: &str) -> Result<(u16, String)> {
     let mut response = agent.get(url).header("connection", "close").call()?;
     Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
 }
 
-/// For the RabbitMQ management API: the answer's body if it is 2xx.
+/// The answer's body; an error unless it is 2xx.
 pub fn post(agent: &Agent, url: &str, body: &str) -> Result<String> {
     let mut response = agent.post(url).header("content-type", "application/json").send(body)?;
     let (status, text) = (response.status(), response.body_mut().read_to_string()?);

@@ -1,6 +1,7 @@
-//! The local stack of one mode: its PostgreSQL, its RabbitMQ and its ten services, as child processes on loopback or in
-//! containers (`compose`); callers need not know which. It also owns what every command shares: messages on standard error,
-//! signals, paths of the project, builds of the services. It does not know loads, measurements or faults.
+//! The local stack of one mode: its PostgreSQL, its broker and its ten services, as child processes on loopback or in
+//! containers (`compose`); callers need not know which. `broker` is what the tools ask of any broker, `rabbitmq` the one module
+//! that knows RabbitMQ. The crate also owns what every command shares: messages on standard error, signals, paths of the project,
+//! builds of the services. It does not know loads, measurements or faults.
 //!
 //! [`Stack::start`] starts a stack and waits until it is ready; [`Stack::stop`], or dropping it, ends everything.
 //! Keep the thread that started it alive: the kernel ends the children when that thread ends (see `run_as`).
@@ -9,6 +10,7 @@
 mod stderr;
 
 pub mod atomic_file;
+pub mod broker;
 pub mod build;
 pub mod commands;
 pub mod compose;
@@ -44,8 +46,8 @@ pub use database::Database;
 pub use options::{Given, StackOptions};
 pub use stack::{Stack, start_all};
 
-/// The checkout: what the entrance says, else the nearest folder above the current one that holds the entrance. The current
-/// folder is the caller's, wherever that is, so that relative paths are, too.
+/// The checkout: STUDY_ROOT, which `./study` sets, else the nearest folder above the current one that holds `study`. The
+/// current folder stays the caller's, so relative paths mean what the caller means.
 pub fn project_root() -> Result<PathBuf> {
     if let Some(root) = std::env::var_os("STUDY_ROOT") {
         return Ok(root.into());
@@ -55,17 +57,17 @@ pub fn project_root() -> Result<PathBuf> {
     root.map(ToOwned::to_owned).context("not inside the project: call ./study in its folder")
 }
 
-/// For clap: a path as the caller means it, from the folder that he is in, whatever folder is the current one when it is used.
+/// For clap: a path made absolute from the current folder, so that it stays valid when the current folder changes.
 pub fn given_path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(std::path::absolute)
 }
 
-/// Where everything lies that a run leaves behind; ignored by git.
+/// Holds everything that a run leaves behind; ignored by git.
 pub fn state_folder() -> Result<PathBuf> {
     Ok(project_root()?.join(".study"))
 }
 
-/// The usual reason for a file of ours that cannot be written.
+/// The message for a file of the project that cannot be written.
 pub(crate) fn not_ours(path: &Path) -> String {
     format!("cannot write {} (if an earlier run was root's, remove .study as root)", path.display())
 }

@@ -2,22 +2,22 @@
 
 use serde_json::{Map, Value};
 
-/// What is no JSON, or JSON of somebody else, stays as it is; so does what stands before it.
+/// A line without JSON, or with unknown JSON, stays as it is; so does text before the JSON.
 pub fn readable(line: &str) -> String {
     let Some(start) = line.find('{') else { return line.to_owned() };
     let (before, json) = line.split_at(start);
     match serde_json::from_str(json) {
-        Ok(Value::Object(fields)) => told(before, fields).unwrap_or_else(|| line.to_owned()),
+        Ok(Value::Object(fields)) => formatted(before, fields).unwrap_or_else(|| line.to_owned()),
         _ => line.to_owned(),
     }
 }
 
-fn told(before: &str, mut fields: Map<String, Value>) -> Option<String> {
+fn formatted(before: &str, mut fields: Map<String, Value>) -> Option<String> {
     let (time, level) = (fields.remove("timestamp")?, fields.remove("level")?);
     let message = fields.remove("message").unwrap_or_default();
     let mut text = format!("{before}{} {:>5} {}", plain(&time), plain(&level), plain(&message));
     let span = fields.remove("span");
-    // The file of the source helps only who has it.
+    // Without the source file.
     fields.remove("target");
     let of_span = span.as_ref().and_then(Value::as_object).into_iter().flatten();
     let of_span = of_span.filter(|(name, _)| *name != "name" && !fields.contains_key(*name));
@@ -27,7 +27,7 @@ fn told(before: &str, mut fields: Map<String, Value>) -> Option<String> {
     Some(text)
 }
 
-/// A string without quotation marks, unless it would not be seen where it ends.
+/// A string without quotation marks, unless its end would be unclear.
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_told_with_its_span() {
+    fn a_line_is_shown_with_its_span() {
         let line = r#"user-1  | {"timestamp":"T","level":"INFO","message":"answered","status":202,"target":"workflow","span":{"handler":"/register","name":"request"}}"#;
         assert_eq!(readable(line), "user-1  | T  INFO answered status=202 handler=/register");
     }

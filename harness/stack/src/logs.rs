@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use contract::Monitoring;
 
 use super::compose::{Compose, plain};
 use super::log_format::readable;
 use super::output::say;
 use super::process::KillOnDrop;
 use super::state::State;
-use super::{Mode, services, signals, state_folder};
+use super::{Mode, broker, services, signals, state_folder};
 
 #[derive(Args)]
 pub struct LogsArgs {
@@ -35,7 +36,7 @@ pub struct LogsArgs {
     #[arg(short = 'n', long, default_value_t = 40, value_name = "N")]
     lines: usize,
 
-    /// As the services wrote it, for programs.
+    /// Unformatted, for programs.
     #[arg(long)]
     json: bool,
 }
@@ -76,11 +77,11 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
         signals::rest(Duration::from_millis(200));
         for (label, file, at) in &mut files {
             if file.metadata().map_or(0, |data| data.len()) < *at {
-                // It was started anew.
+                // The file was emptied by a new start.
                 *at = 0;
             }
             let text = read_from(file, *at)?;
-            // Half a line waits for its end.
+            // An incomplete line waits for its end.
             let whole = text.rfind('\n').map_or(0, |end| end + 1);
             *at += whole as u64;
             print_lines(label, &text[..whole].lines().collect::<Vec<_>>(), args.json)?;
@@ -89,11 +90,11 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
     Ok(())
 }
 
-/// The logs of those named `names`, of all modes if none is said.
+/// The logs of the processes or containers with these names, of all modes if none is given.
 pub fn sources(mode: Option<Mode>, names: &[&str]) -> Result<Sources> {
     let root = state_folder()?;
     let mut found = Sources::default();
-    for mode in [Mode::Sync, Mode::Async].into_iter().filter(|of| mode.is_none_or(|wanted| wanted == *of)) {
+    for mode in Mode::ALL.into_iter().filter(|of| mode.is_none_or(|wanted| wanted == *of)) {
         let folder = root.join(mode.to_string());
         if let Some(compose) = State::read(&folder)?.and_then(|state| state.compose) {
             found.containers.push((mode, compose));
@@ -108,16 +109,21 @@ pub fn sources(mode: Option<Mode>, names: &[&str]) -> Result<Sources> {
     Ok(found)
 }
 
-/// What is to be shown, as the files are called.
+/// The names of the log files.
 fn names(service: Option<&str>) -> Result<Vec<&str>> {
     Ok(match service {
         Some("postgres" | "postgresql") => vec!["postgresql"],
-        Some(other @ ("rabbitmq" | "epmd" | "gateway" | "prometheus" | "grafana" | "cadvisor")) => {
-            vec![other]
-        }
+        Some("gateway") => vec!["gateway"],
+        Some(name) if is_server(name) => vec![name],
         Some(service) => vec![services::find(service)?.name()],
         None => contract::Service::ALL.map(contract::Service::name).to_vec(),
     })
+}
+
+fn is_server(name: &str) -> bool {
+    let mut brokers = Mode::ALL.into_iter().filter_map(broker::of);
+    brokers.any(|server| server.name() == name || server.helpers().contains(&name))
+        || Monitoring::ALL.iter().any(|server| server.name() == name)
 }
 
 fn of_containers(compose: &Compose, names: &[&str], args: &LogsArgs) -> Command {
@@ -126,9 +132,9 @@ fn of_containers(compose: &Compose, names: &[&str], args: &LogsArgs) -> Command 
     compose.logs(&names, Some(args.lines), args.follow)
 }
 
-/// A `docker compose logs` whose lines are passed on; ended when it is dropped.
+/// A `docker compose logs` whose lines are printed; it ends when this is dropped.
 struct Shown {
-    /// Compose is a child of `docker`: both are of its group.
+    /// `docker` and its child compose are in one process group.
     child: KillOnDrop,
     reader: JoinHandle<Result<()>>,
 }

@@ -1,4 +1,4 @@
-//! What a service shows to Prometheus, read as text: enough of the format for the project's own metrics.
+//! Reads the Prometheus text format, as far as the project's metrics use it.
 
 /// Labels and value of each series of a metric that has labels.
 pub fn series<'a>(text: &'a str, metric: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
@@ -14,7 +14,7 @@ pub fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
     all.find(|(known, _)| *known == name)?.1.strip_suffix('"')
 }
 
-/// Of all series of a metric with this label, such as `queue="a"`.
+/// The sum of all series of a metric with this label, such as `queue="a"`.
 pub fn sum(text: &str, metric: &str, label: &str) -> u64 {
     let with = series(text, metric).filter(|(labels, _)| labels.split(',').any(|known| known == label));
     with.map(|(_, value)| value).sum::<f64>() as u64

@@ -1,4 +1,4 @@
-//! `./study up --monitoring`: a Prometheus of our own beside the processes, with the configuration and rules of the compose
+//! `./study up --monitoring`: a Prometheus beside the processes, with the configuration and rules of the compose
 //! stack; and Grafana with the boards, where it is installed.
 
 use std::fs;
@@ -16,7 +16,7 @@ use super::{Mode, project_root};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the stack's files come from, and where its own are kept.
+/// The stack's mode, folders and ports.
 pub struct Place<'a> {
     pub mode: Mode,
     pub dir: &'a Path,
@@ -29,7 +29,7 @@ pub fn has_grafana() -> bool {
     grafana().is_some()
 }
 
-/// Prometheus, and Grafana if it is here and a port is meant for it.
+/// Starts Prometheus, and Grafana if it is installed and has a port.
 pub fn start(place: &Place<'_>) -> Result<Vec<Process>> {
     let [prometheus, others @ ..] = &place.ports.monitoring[..] else { bail!("no port for Prometheus") };
     let mut started = vec![start_prometheus(place, *prometheus)?];
@@ -77,8 +77,13 @@ fn configuration(committed: &str, mode: Mode, ports: &Ports, own: u16) -> Result
             "cadvisor" => continue,
             "prometheus" => replaced(job, "localhost:9090", &format!("127.0.0.1:{own}"))?,
             _ => {
-                let broker = ports.rabbitmq.as_ref().with_context(|| format!("no address for {name}"))?;
-                replaced(job, "rabbitmq:15692", &format!("127.0.0.1:{}", broker.prometheus))?
+                let broker = ports.broker.as_ref().with_context(|| format!("no address for {name}"))?;
+                let [.., (metrics, _)] = broker.server.container_ports();
+                replaced(
+                    job,
+                    &format!("{}:{metrics}", broker.server.name()),
+                    &format!("127.0.0.1:{}", broker.metrics),
+                )?
             }
         };
         text += &format!("\n  - job_name: {local}");
@@ -97,7 +102,7 @@ fn services(mode: Mode, ports: &Ports) -> String {
     job
 }
 
-/// A configuration that is written in another way than this expects must not pass unnoticed.
+/// An error if the text does not contain `from`: the committed configuration has changed.
 fn replaced(text: &str, from: &str, to: &str) -> Result<String> {
     if !text.contains(from) {
         bail!("{from} does not stand in {:?}", text.lines().next().unwrap_or_default());
@@ -122,13 +127,14 @@ fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) 
         let committed = fs::read_to_string(from.join("provisioning").join(file))?;
         fs::write(target, replaced(&committed, container, &here)?)?;
     }
-    // The servers of both modes have neighbouring ports.
-    let of = |mode| match (place.mode, mode) {
-        (Mode::Sync, Mode::Async) => prometheus + 1,
-        (Mode::Async, Mode::Sync) => prometheus - 1,
-        _ => prometheus,
+    // All modes have the same offset.
+    let of = |mode: Mode| {
+        let own = place.mode.ports().monitoring[0];
+        let url = format!("http://127.0.0.1:{}", prometheus + mode.ports().monitoring[0] - own);
+        (format!("PROMETHEUS_{}_URL", mode.as_str().to_uppercase()), url)
     };
     let mut command = Account::CALLER.server(program, "TERM");
+    command.envs(Mode::ALL.map(of));
     command.args(["server", "--homepath", "/usr/share/grafana"]);
     let board = dashboards.join(format!("{}.json", place.mode));
     for (name, value) in [
@@ -143,8 +149,6 @@ fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) 
         ("GF_ANALYTICS_REPORTING_ENABLED", "false".to_owned()),
         ("GF_ANALYTICS_CHECK_FOR_UPDATES", "false".to_owned()),
         ("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH", board.display().to_string()),
-        ("PROMETHEUS_SYNC_URL", format!("http://127.0.0.1:{}", of(Mode::Sync))),
-        ("PROMETHEUS_ASYNC_URL", format!("http://127.0.0.1:{}", of(Mode::Async))),
     ] {
         command.env(name, value);
     }
@@ -159,11 +163,9 @@ mod tests {
     use super::*;
 
     fn of(mode: Mode) -> String {
-        let committed = match mode {
-            Mode::Sync => include_str!("../../../prometheus/prometheus-sync.yml"),
-            Mode::Async => include_str!("../../../prometheus/prometheus-async.yml"),
-        };
-        configuration(committed, mode, &Ports::contract(mode, 100).unwrap(), 9999).unwrap()
+        let file = project_root().unwrap().join(format!("prometheus/prometheus-{mode}.yml"));
+        configuration(&fs::read_to_string(file).unwrap(), mode, &Ports::contract(mode, 100).unwrap(), 9999)
+            .unwrap()
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The contract's ports, moved by `--port-offset`; and before anything starts, one line for each that is taken,
-//! with who wants it and who has it.
+//! The contract's ports, moved by `--port-offset`. Before anything starts, each port that is taken is reported with the server
+//! that needs it and the process that holds it.
 
 use std::fs;
 use std::io::Read as _;
@@ -7,14 +7,15 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use contract::{BrokerPorts, Monitoring, Service};
+use contract::{Monitoring, Service};
 
 use super::Mode;
+use super::broker::{self, Server};
 
 #[derive(Clone, Debug)]
 pub struct Ports {
     pub postgres: u16,
-    pub rabbitmq: Option<RabbitPorts>,
+    pub broker: Option<BrokerPorts>,
     /// In the order of [`Service::ALL`].
     pub services: Vec<u16>,
     /// In the order of [`Monitoring::ALL`], as far as there is any.
@@ -22,32 +23,40 @@ pub struct Ports {
 }
 
 #[derive(Clone, Debug)]
-pub struct RabbitPorts {
-    pub amqp: u16,
+pub struct BrokerPorts {
+    pub server: &'static dyn Server,
+    pub client: u16,
     pub management: u16,
-    pub prometheus: u16,
-    /// Erlang's own: the port mapper and the node. Ours, so that a broker of the system is never met.
-    pub epmd: u16,
-    pub node: u16,
+    pub metrics: u16,
+    /// For its own processes alone (RabbitMQ: Erlang's port mapper and node). 0 in a container.
+    pub internal: [u16; 2],
+}
+
+impl BrokerPorts {
+    pub fn all(&self) -> [u16; 5] {
+        let [first, second] = self.internal;
+        [self.client, self.management, self.metrics, first, second]
+    }
 }
 
 impl Ports {
-    /// Those of the contract, plus the two that Erlang needs.
+    /// Those of the contract, and the internal ones of the broker.
     pub fn contract(mode: Mode, offset: u16) -> Result<Self> {
         let at = |port| moved(port, offset);
         let ports = mode.ports();
-        let broker = |broker: BrokerPorts| {
-            Ok::<_, anyhow::Error>(RabbitPorts {
-                amqp: at(broker.amqp)?,
-                management: at(broker.management)?,
-                prometheus: at(broker.metrics)?,
-                epmd: at(25673)?,
-                node: at(25674)?,
+        let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| {
+            let [first, second] = server.internal_ports();
+            anyhow::Ok(BrokerPorts {
+                server,
+                client: at(ports.amqp)?,
+                management: at(ports.management)?,
+                metrics: at(ports.metrics)?,
+                internal: [at(first)?, at(second)?],
             })
         };
         Ok(Self {
             postgres: at(ports.postgres)?,
-            rabbitmq: ports.broker.map(broker).transpose()?,
+            broker: broker::of(mode).zip(ports.broker).map(broker).transpose()?,
             services: Service::ALL
                 .into_iter()
                 .map(|service| at(ports.service(service)))
@@ -63,39 +72,35 @@ impl Ports {
         Ok(Self { monitoring, ..Self::contract(mode, offset)? })
     }
 
-    /// Ports that nobody has now: for tests, which run beside whatever else is running.
+    /// Unused ports, for tests, which run beside other stacks.
     pub fn free(mode: Mode) -> Result<Self> {
         let free = unused(16)?;
-        let rabbitmq = mode.ports().broker.map(|_| RabbitPorts {
-            amqp: free[1],
+        let broker = broker::of(mode).map(|server| BrokerPorts {
+            server,
+            client: free[1],
             management: free[2],
-            prometheus: free[3],
-            epmd: free[4],
-            node: free[5],
+            metrics: free[3],
+            internal: [free[4], free[5]],
         });
         let services = free[6..].to_vec();
-        Ok(Self { postgres: free[0], rabbitmq, services, monitoring: Vec::new() })
+        Ok(Self { postgres: free[0], broker, services, monitoring: Vec::new() })
     }
 
     /// Each port with the name of what listens there.
-    fn named(&self) -> Vec<(u16, &str)> {
-        let mut named = vec![(self.postgres, "PostgreSQL")];
-        if let Some(rabbitmq) = &self.rabbitmq {
-            named.extend([
-                (rabbitmq.amqp, "RabbitMQ (AMQP)"),
-                (rabbitmq.management, "RabbitMQ (management)"),
-                (rabbitmq.prometheus, "RabbitMQ (Prometheus)"),
-                (rabbitmq.epmd, "RabbitMQ (Erlang port mapper)"),
-                (rabbitmq.node, "RabbitMQ (Erlang node)"),
-            ]);
+    fn named(&self) -> Vec<(u16, String)> {
+        let mut named = vec![(self.postgres, "PostgreSQL".to_owned())];
+        if let Some(broker) = &self.broker {
+            let title = |purpose| format!("{} ({purpose})", broker.server.title());
+            named.extend(broker.all().into_iter().zip(broker.server.port_names().map(title)));
         }
-        named.extend(self.services.iter().zip(Service::ALL).map(|(port, service)| (*port, service.name())));
         named
-            .extend(self.monitoring.iter().zip(Monitoring::ALL).map(|(port, server)| (*port, server.name())));
+            .extend(self.services.iter().copied().zip(Service::ALL.map(|service| service.name().to_owned())));
+        let monitoring = Monitoring::ALL.map(|server| server.name().to_owned());
+        named.extend(self.monitoring.iter().copied().zip(monitoring));
         named
     }
 
-    /// Fails with a line for each port that somebody else listens on, on either loopback address: `localhost` means both.
+    /// Fails with a line for each port on which another process listens, on either loopback address: `localhost` means both.
     pub fn check(&self, mode: Mode) -> Result<()> {
         let mut busy = Vec::new();
         for (port, needed_by) in self.named() {
@@ -111,7 +116,7 @@ impl Ports {
     }
 }
 
-/// Why nothing of ours can listen there.
+/// Why a server of the stack cannot listen there.
 fn taken(port: u16) -> Option<std::io::Error> {
     let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).err();
     // A machine may have no IPv6.
@@ -119,8 +124,8 @@ fn taken(port: u16) -> Option<std::io::Error> {
     v4.or(v6.filter(|error| error.kind() == std::io::ErrorKind::AddrInUse))
 }
 
-/// Ports on which nobody listens, below those that the kernel gives to outgoing connections: one of these could take a port
-/// between our look and the start of what shall listen there. The search begins anywhere, for others look too.
+/// Ports without a listener, below those that the kernel gives to outgoing connections: an outgoing connection could take a
+/// port before the server listens there. The search begins at a random port, because other runs search too.
 fn unused(count: usize) -> Result<Vec<u16>> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let end =
@@ -149,7 +154,7 @@ fn holder(port: u16) -> Option<String> {
     let inodes: Vec<String> = tables.iter().flat_map(|table| listening(table, port)).collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let pid = process.file_name().to_string_lossy().into_owned();
-        // Not `self`, nor what is no process.
+        // Not `self` or another entry that is no process.
         if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
             continue;
         }
@@ -190,8 +195,7 @@ mod tests {
         assert_eq!((ports.postgres, ports.services[0], ports.services[9]), (5432, 8001, 8010));
         let ports = Ports::contract(Mode::Async, 1000).unwrap();
         assert_eq!((ports.postgres, ports.services[0], ports.services[9]), (6433, 9101, 9110));
-        let rabbitmq = ports.rabbitmq.unwrap();
-        assert_eq!((rabbitmq.amqp, rabbitmq.management, rabbitmq.prometheus), (6672, 16672, 16692));
+        assert_eq!(ports.broker.unwrap().all(), [6672, 16672, 16692, 26673, 26674]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A PostgreSQL of our own: data in a folder of the project, loopback only, no Unix socket (its path could be too long),
-//! durable as it is by default. One database; one login and one schema per service.
+//! A PostgreSQL of the stack: data in the stack's folder, loopback only, no Unix socket (its path could be too long), durable by
+//! default. One database; one login and one schema per service.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -21,7 +21,7 @@ pub const DATABASE: &str = "microservices_db";
 /// Superuser and password; the port is on loopback only.
 pub const SUPERUSER: &str = "postgres";
 
-/// `durable` is false only for tests, whose data are thrown away.
+/// `durable` is false only for tests, which discard their data.
 pub fn start(dir: &Path, port: u16, log: PathBuf, durable: bool) -> Result<Process> {
     let data = dir.join("postgres");
     DirBuilder::new()
@@ -40,7 +40,7 @@ pub fn start(dir: &Path, port: u16, log: PathBuf, durable: bool) -> Result<Proce
     for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"] {
         command.args(["-c", setting]);
     }
-    // The details of an error are the row: an e-mail address in the log for every duplicate.
+    // The details of an error contain the row, such as an e-mail address.
     command.args(["-c", "log_error_verbosity=terse"]);
     if !durable {
         command.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
@@ -70,14 +70,14 @@ fn initialize(programs: &Path, data: &Path, account: &Account, durable: bool) ->
     let output = command.current_dir(data).stdin(Stdio::null()).output().context("cannot run initdb")?;
     fs::remove_file(&password)?;
     if !output.status.success() {
-        // A half made one would be taken for a finished one at the next start.
+        // An incomplete data folder would be used at the next start.
         fs::remove_dir_all(data).ok();
         bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
 
-/// The folder of `initdb` and `postgres`: of the version that made the data, else the newest.
+/// The folder of `initdb` and `postgres`: of the data's version, else of the newest.
 fn programs(made_by: Option<&str>) -> Result<PathBuf> {
     let mut folders: Vec<(u32, PathBuf)> = Vec::new();
     for parent in ["/usr/lib/postgresql", "/usr/pgsql", "/usr/local/pgsql"] {
@@ -133,17 +133,17 @@ pub fn wait(process: &mut Process, limit: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Creates the database, and for each service its login and the schema it owns. Runs at each start: makes what is missing.
+/// Creates the database, and for each service its login and the schema it owns, where they are missing.
 /// `server` is the URL of a superuser without the database.
 pub fn prepare(server: &str, database: &str) -> Result<()> {
     let make = || -> Result<()> {
         let mut all = Database::connect(&format!("{server}/postgres"))?;
-        // Logins belong to the server, not to the database: two stacks on one server must not make them at once.
+        // Logins belong to the server, not to the database: two stacks on one server must not create them at the same time.
         all.execute("SELECT pg_advisory_lock(20260101)")?;
         for service in Service::ALL.map(Service::name) {
             let known: Vec<(i32,)> =
                 all.rows(&format!("SELECT 1 FROM pg_roles WHERE rolname = '{service}'"))?;
-            // A server in a container has them with passwords of its own.
+            // In a container they exist, with other passwords.
             let verb = if known.is_empty() { "CREATE" } else { "ALTER" };
             all.execute(&format!("{verb} ROLE {service} LOGIN PASSWORD '{service}'"))?;
         }

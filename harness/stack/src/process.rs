@@ -1,5 +1,5 @@
-//! One child process: its own process group (so that the terminal's Ctrl-C reaches only us), its log file, and an
-//! end in two steps, first asked, then forced.
+//! A child process with its own process group (so that the terminal's Ctrl-C does not reach it), its log file, and its end in two
+//! steps: the stop signal, then SIGKILL.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -15,7 +15,7 @@ use super::log_format::readable;
 use super::run_as::Account;
 use super::{http, not_ours, signals};
 
-/// Until a stop is asked for again by force.
+/// How often the end of a process is checked.
 const POLL: Duration = Duration::from_millis(20);
 
 pub struct Process {
@@ -23,7 +23,7 @@ pub struct Process {
     pub port: u16,
     pub log: PathBuf,
     pub started: Instant,
-    /// Set by whoever waits for it.
+    /// Set when it first answers as ready.
     pub ready_after: Option<Duration>,
     /// Asks it to end: SIGTERM, but SIGINT for PostgreSQL, which else waits for its clients to go.
     stop: Signal,
@@ -31,7 +31,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Its output is added to `log`: what a process said before it was killed stays, whoever comes after it.
+    /// Appends its output to `log`, so the output of an earlier process with this name stays.
     pub fn spawn(name: &str, port: u16, log: PathBuf, stop: Signal, command: &mut Command) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(&log).with_context(|| not_ours(&log))?;
         let child = command
@@ -111,7 +111,7 @@ impl Process {
     }
 }
 
-/// Ends a process that is not waited for elsewhere: a panic on the way must not leave it behind.
+/// Ends the process, so that a panic does not leave it behind.
 impl Drop for Process {
     fn drop(&mut self) {
         if self.exited().is_none() {
@@ -132,7 +132,7 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// To a process; that it is gone already is no error here.
+/// Sends a signal to a process; one that has ended is no error.
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         kill_process(pid, signal).ok();
@@ -168,8 +168,8 @@ pub fn cargo(root: &Path) -> Command {
     command
 }
 
-/// Runs a command of this terminal to its end. A signal that reaches us is handed to its whole process group, so
-/// that what it started ends too; then the error is [`signals::Interrupted`].
+/// Runs a command until it ends. A signal to this process is passed to the command's whole process group; the error is then
+/// [`signals::Interrupted`].
 pub fn run_to_end(command: &mut Command) -> Result<ExitStatus> {
     let name = command.get_args().last().unwrap_or_default().to_owned();
     let mut child = command
@@ -195,7 +195,7 @@ pub fn run_to_end(command: &mut Command) -> Result<ExitStatus> {
     }
 }
 
-/// That of a child, for our own end; 1 if a signal ended it.
+/// The exit code of a child as one of this program; 1 if a signal ended it.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     ExitCode::from(code.unwrap_or(1))

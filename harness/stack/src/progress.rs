@@ -1,11 +1,11 @@
-//! What happens, on stderr: a spinner where someone watches a terminal, plain lines in a pipe. NO_COLOR is respected.
+//! Progress on stderr: a spinner on a terminal, plain lines in a pipe. NO_COLOR is respected.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// One step under way; a line of how it ended stays.
+/// A running step; its last line stays.
 pub struct Step {
     bar: Option<ProgressBar>,
     started: std::time::Instant,
@@ -26,7 +26,7 @@ impl Step {
         Self { bar, started: std::time::Instant::now(), text }
     }
 
-    /// For one in which another program shows how far it is.
+    /// For a step in which another program shows its progress.
     pub fn beside(text: impl Into<String>) -> Self {
         Self { bar: None, started: std::time::Instant::now(), text: text.into() }
     }

@@ -1,5 +1,10 @@
-//! A RabbitMQ of our own: data, cookie, node name and Erlang port mapper are ours, everything on loopback, so that it
-//! never meets a broker of the system. Management UI and Prometheus plugin are on.
+//! RabbitMQ: its server as processes of a stack (here), its queues through the management API ([`management`]), its dead
+//! letters ([`message`], [`redrive`]). Data, cookie, node name and Erlang port mapper belong to the stack, and everything listens
+//! on loopback, so the stack never reaches a broker of the system.
+
+mod management;
+mod message;
+mod redrive;
 
 use std::fs;
 use std::net::ToSocketAddrs;
@@ -11,83 +16,171 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use super::ports::RabbitPorts;
+use super::broker::{Address, Alarm, Broker, Server};
+use super::ports::BrokerPorts;
 use super::process::{self, Process};
 use super::run_as::Account;
+use management::Management;
 
-/// User and password that RabbitMQ creates by itself and accepts on loopback only.
-pub const GUEST: &str = "guest";
+const EPMD: &str = "epmd";
+/// The vhost that exists from the beginning, as it stands in a path.
+const DEFAULT_VHOST: &str = "%2F";
 
-/// The Erlang port mapper and the broker, in the order of their start.
-pub fn start(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<[Process; 2]> {
-    // Else Erlang waits for a name server, and ends without a word of it.
-    if !("localhost", 0)
-        .to_socket_addrs()
-        .is_ok_and(|mut found| found.any(|address| address.ip().is_loopback()))
-    {
-        bail!(
-            "localhost is not known here, and RabbitMQ needs it: put `127.0.0.1 localhost` into /etc/hosts"
-        );
-    }
-    let home = dir.join("rabbitmq");
-    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
-    let account = Account::for_servers(&home)?;
-    account.own(&home)?;
-    for (name, text) in [
-        ("rabbitmq.conf", configuration(ports)),
-        ("enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n".to_owned()),
-    ] {
-        fs::write(home.join(name), text)?;
-        account.own(&home.join(name))?;
-    }
-    let cookie = home.join(".erlang.cookie");
-    if !cookie.exists() {
-        fs::write(&cookie, fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim())?;
-        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
-        account.own(&cookie)?;
+#[derive(Debug)]
+pub struct RabbitMq;
+
+impl Server for RabbitMq {
+    fn name(&self) -> &'static str {
+        "rabbitmq"
     }
 
-    let mut command = account.server(&port_mapper()?, "TERM");
-    command.args(["-address", "127.0.0.1", "-port", &ports.epmd.to_string()]).current_dir(&home);
-    let epmd = Process::spawn("epmd", ports.epmd, logs.join("epmd.log"), Signal::TERM, &mut command)?;
-    Ok([epmd, start_broker(dir, ports, logs)?])
-}
+    fn title(&self) -> &'static str {
+        "RabbitMQ"
+    }
 
-/// The broker alone, beside its port mapper.
-pub fn start_broker(dir: &Path, ports: &RabbitPorts, logs: &Path) -> Result<Process> {
-    let mut command = command(dir, ports, &program("rabbitmq-server")?)?;
-    command
-        // The start script then becomes the broker instead of staying in front of it.
-        .env("RUNNING_UNDER_SYSTEMD", "true")
-        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_DIST_PORT", ports.node.to_string())
-        .env(
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+    fn helpers(&self) -> &'static [&'static str] {
+        &[EPMD]
+    }
+
+    fn setting(&self) -> &'static str {
+        "AMQP_URL"
+    }
+
+    fn port_names(&self) -> [&'static str; 5] {
+        ["AMQP", "management", "Prometheus", "Erlang port mapper", "Erlang node"]
+    }
+
+    fn internal_ports(&self) -> [u16; 2] {
+        [25673, 25674]
+    }
+
+    fn container_ports(&self) -> [(u16, &'static str); 3] {
+        [(5672, "RABBITMQ_PORT"), (15672, "RABBITMQ_MANAGEMENT_PORT"), (15692, "RABBITMQ_PROMETHEUS_PORT")]
+    }
+
+    fn container_login(&self) -> [(&'static str, &'static str); 2] {
+        [("RABBITMQ_DEFAULT_USER", "RABBITMQ_USER"), ("RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD")]
+    }
+
+    /// RabbitMQ creates this user and accepts it on loopback only.
+    fn local_login(&self) -> &'static str {
+        "guest:guest"
+    }
+
+    fn address(&self, login: &str, ports: &BrokerPorts) -> Address {
+        Address {
+            client_url: format!("amqp://{login}@127.0.0.1:{}/{DEFAULT_VHOST}", ports.client),
+            admin_url: format!("http://{login}@127.0.0.1:{}", ports.management),
+            namespace: DEFAULT_VHOST.to_owned(),
+        }
+    }
+
+    fn start(&self, dir: &Path, ports: &BrokerPorts, logs: &Path) -> Result<Vec<Process>> {
+        // Without it Erlang waits for a name server, then ends without a message.
+        if !("localhost", 0)
+            .to_socket_addrs()
+            .is_ok_and(|mut found| found.any(|address| address.ip().is_loopback()))
+        {
+            bail!(
+                "localhost is not known here, and RabbitMQ needs it: put `127.0.0.1 localhost` into /etc/hosts"
+            );
+        }
+        let home = dir.join(self.name());
+        fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
+        let account = Account::for_servers(&home)?;
+        account.own(&home)?;
+        for (name, text) in [
+            ("rabbitmq.conf", configuration(ports)),
+            ("enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n".to_owned()),
+        ] {
+            fs::write(home.join(name), text)?;
+            account.own(&home.join(name))?;
+        }
+        let cookie = home.join(".erlang.cookie");
+        if !cookie.exists() {
+            fs::write(&cookie, fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim())?;
+            fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
+            account.own(&cookie)?;
+        }
+
+        let [mapper, _] = ports.internal;
+        let mut command = account.server(&port_mapper()?, "TERM");
+        command.args(["-address", "127.0.0.1", "-port", &mapper.to_string()]).current_dir(&home);
+        let epmd = Process::spawn(EPMD, mapper, logs.join("epmd.log"), Signal::TERM, &mut command)?;
+        Ok(vec![epmd, self.restart(dir, ports, logs)?])
+    }
+
+    fn restart(&self, dir: &Path, ports: &BrokerPorts, logs: &Path) -> Result<Process> {
+        let mut command = command(dir, ports, &program("rabbitmq-server")?)?;
+        command
+            // The start script then becomes the broker instead of staying in front of it.
+            .env("RUNNING_UNDER_SYSTEMD", "true")
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_DIST_PORT", ports.internal[1].to_string())
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+            )
+            .env("RABBITMQ_LOGS", "-");
+        Process::spawn(self.name(), ports.client, logs.join("rabbitmq.log"), Signal::TERM, &mut command)
+    }
+
+    fn wait(&self, process: &mut Process, ports: &BrokerPorts, limit: Duration) -> Result<()> {
+        let base = self.address(self.local_login(), ports).admin_url;
+        let url = format!("{base}/api/health/checks/port-listener/{}", ports.client);
+        process.wait_for(self.title(), &url, limit)
+    }
+
+    fn set_alarm(&self, dir: &Path, ports: &BrokerPorts, alarm: Alarm, on: bool) -> Result<()> {
+        control(
+            dir,
+            ports,
+            &match (alarm, on) {
+                (Alarm::Memory, true) => ["set_vm_memory_high_watermark", "0"],
+                (Alarm::Memory, false) => ["set_vm_memory_high_watermark", "0.4"],
+                (Alarm::Disk, true) => ["set_disk_free_limit", "1000000000000000"],
+                (Alarm::Disk, false) => ["set_disk_free_limit", "50000000"],
+            },
         )
-        .env("RABBITMQ_LOGS", "-");
-    Process::spawn("rabbitmq", ports.amqp, logs.join("rabbitmq.log"), Signal::TERM, &mut command)
+    }
+
+    fn close_connections(&self, dir: &Path, ports: &BrokerPorts) -> Result<()> {
+        // The management API lists new connections only after some seconds.
+        control(dir, ports, &["close_all_connections", "a fault"])
+    }
+
+    fn create_namespace(&self, given: &Address, name: &str) -> Result<Address> {
+        management::create_vhost(given, name)
+    }
+
+    fn remove_namespace(&self, address: &Address) -> Result<()> {
+        management::delete_vhost(address)
+    }
+
+    fn connect(&self, address: &Address) -> Box<dyn Broker> {
+        Box::new(Management::new(address))
+    }
 }
 
 /// Runs `rabbitmqctl` against this broker.
-pub fn control(dir: &Path, ports: &RabbitPorts, args: &[&str]) -> Result<()> {
+fn control(dir: &Path, ports: &BrokerPorts, args: &[&str]) -> Result<()> {
     let mut command = command(dir, ports, &program("rabbitmqctl")?)?;
     let output = command.args(args).stdin(Stdio::null()).output().context("cannot run rabbitmqctl")?;
     if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        bail!("rabbitmqctl {} failed: {}", args.join(" "), String::from_utf8_lossy(&said).trim());
+        let text = [output.stdout, output.stderr].concat();
+        bail!("rabbitmqctl {} failed: {}", args.join(" "), String::from_utf8_lossy(&text).trim());
     }
     Ok(())
 }
 
-/// A program of RabbitMQ's with everything that makes it ours.
-fn command(dir: &Path, ports: &RabbitPorts, program: &Path) -> Result<Command> {
+/// A program of RabbitMQ with the environment of this broker.
+fn command(dir: &Path, ports: &BrokerPorts, program: &Path) -> Result<Command> {
     let home = dir.join("rabbitmq");
     let mut command = Account::for_servers(&home)?.server(program, "TERM");
     command
         .current_dir(&home)
         .env("HOME", &home)
-        .env("ERL_EPMD_PORT", ports.epmd.to_string())
+        .env("ERL_EPMD_PORT", ports.internal[0].to_string())
         .env("RABBITMQ_NODENAME", "study@localhost");
     for (name, place) in [
         ("RABBITMQ_CONF_ENV_FILE", "none.conf"),
@@ -103,18 +196,18 @@ fn command(dir: &Path, ports: &RabbitPorts, program: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn configuration(ports: &RabbitPorts) -> String {
-    let RabbitPorts { amqp, management, prometheus, .. } = ports;
+fn configuration(ports: &BrokerPorts) -> String {
+    let BrokerPorts { client, management, metrics, .. } = ports;
     format!(
-        "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
+        "listeners.tcp.1 = 127.0.0.1:{client}\n\
          management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n\
-         prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {prometheus}\n\
+         prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {metrics}\n\
          log.file = false\nlog.console = true\nlog.console.level = info\n\
          raft.wal_max_size_bytes = 67108864\n"
     )
 }
 
-/// The real scripts: those that Debian puts on PATH insist on their own user and folders.
+/// The scripts themselves: the wrappers that Debian puts on PATH insist on their own user and folders.
 fn program(name: &str) -> Result<PathBuf> {
     ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin"]
         .iter()
@@ -130,20 +223,4 @@ fn port_mapper() -> Result<PathBuf> {
     process::on_path("epmd")
         .or_else(|| Some(PathBuf::from("/usr/lib/erlang/bin/epmd")).filter(|file| file.is_file()))
         .context("Erlang's epmd is not found: install the package rabbitmq-server")
-}
-
-/// Waits until the broker takes connections.
-pub fn wait(process: &mut Process, ports: &RabbitPorts, limit: Duration) -> Result<()> {
-    let url = format!("{}/api/health/checks/port-listener/{}", management_url(ports.management), ports.amqp);
-    process.wait_for("RabbitMQ", &url, limit)
-}
-
-/// Of the vhost that is there from the beginning.
-pub fn url(port: u16) -> String {
-    format!("amqp://{GUEST}:{GUEST}@127.0.0.1:{port}/%2f")
-}
-
-/// With the login in it.
-pub fn management_url(port: u16) -> String {
-    format!("http://{GUEST}:{GUEST}@127.0.0.1:{port}")
 }

@@ -1,5 +1,4 @@
-//! One process of a stack at a time, while the others go on: ended, held, started again. For whoever tests what
-//! happens then.
+//! One process of a stack at a time, while the others run on: stopped, killed, paused, started again.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,13 +8,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
+use super::broker::Alarm;
+use super::ports::BrokerPorts;
 use super::process::{self, Process};
 use super::services;
 use super::stack::{SERVER_LIMIT, Stack};
 use super::state::{self, Identity};
-use super::{postgres, rabbitmq, signals};
+use super::{postgres, signals};
 
-/// What a service that ended by itself left behind.
+/// A service that ended without being asked to.
 pub struct Ended {
     pub name: String,
     pub status: ExitStatus,
@@ -41,7 +42,7 @@ impl Stack {
         self.running(name).map(|process| process.pid())
     }
 
-    /// SIGKILL. It is gone when this returns.
+    /// SIGKILL. The process has ended when this returns.
     pub fn kill_service(&mut self, name: &str) -> Result<()> {
         self.take(name)?.kill();
         self.save()
@@ -63,12 +64,12 @@ impl Stack {
         self.save()
     }
 
-    /// Where the binaries are of services that are started from now on.
+    /// The folder of the binaries of services that are started from now on.
     pub fn use_programs(&mut self, programs: PathBuf) {
         self.programs = programs;
     }
 
-    /// SIGSTOP: it keeps its connections and its memory, and does nothing.
+    /// SIGSTOP: the process keeps its connections and its memory, and does nothing.
     pub fn hold(&mut self, name: &str) -> Result<()> {
         self.running(name).map(|process| process::signal(process.pid(), Signal::STOP))
     }
@@ -78,7 +79,7 @@ impl Stack {
         self.running(name).map(|process| process::signal(process.pid(), Signal::CONT))
     }
 
-    /// How a service ended that is expected to; `None` while it runs.
+    /// The exit status of a service that is expected to end; `None` while it runs.
     pub fn end_of(&mut self, name: &str) -> Result<Option<ExitStatus>> {
         self.running(name).map(Process::exited)
     }
@@ -88,7 +89,7 @@ impl Stack {
         self.servers.iter_mut().try_for_each(Process::check)
     }
 
-    /// Services that have ended although nobody asked them to; they are no longer this stack's.
+    /// Services that ended without being asked to. The stack no longer counts them as its own.
     pub fn ended(&mut self) -> Result<Vec<Ended>> {
         let mut ended = Vec::new();
         let mut at = 0;
@@ -113,14 +114,14 @@ impl Stack {
     /// SIGKILL to the server and all its processes, each of which leads a group of its own.
     pub fn kill_database(&mut self) -> Result<()> {
         let mut server = self.take("postgresql")?;
-        // Held, so that it makes no new ones meanwhile.
+        // Paused, so that it forks no new processes meanwhile.
         process::signal(server.pid(), Signal::STOP);
         let children = children(server.pid());
         server.kill();
         for child in &children {
             process::signal(*child, Signal::KILL);
         }
-        // A start finds the shared memory in use as long as one of them lives.
+        // While one of them lives, the shared memory is in use and a start fails.
         while children.iter().any(|child| Identity::of(*child).is_some()) {
             signals::pause(Duration::from_millis(5))?;
         }
@@ -137,25 +138,36 @@ impl Stack {
         self.save()
     }
 
-    /// SIGKILL. Its port mapper lives on.
+    fn broker_ports(&self) -> Result<&BrokerPorts> {
+        self.ports.broker.as_ref().with_context(|| format!("{} mode has no broker", self.mode()))
+    }
+
+    /// SIGKILL. Its helper processes keep running.
     pub fn kill_broker(&mut self) -> Result<()> {
-        self.take("rabbitmq")?.kill();
+        let name = self.broker_ports()?.server.name();
+        self.take(name)?.kill();
         self.save()
     }
 
     /// Returns when it takes connections.
     pub fn start_broker(&mut self) -> Result<()> {
-        let ports = self.ports.rabbitmq.clone().context("sync mode has no broker")?;
-        let mut server = rabbitmq::start_broker(&self.dir, &ports, &self.logs())?;
-        rabbitmq::wait(&mut server, &ports, SERVER_LIMIT)?;
-        self.servers.push(server);
+        let ports = self.broker_ports()?;
+        let mut process = ports.server.restart(&self.dir, ports, &self.logs())?;
+        ports.server.wait(&mut process, ports, SERVER_LIMIT)?;
+        self.servers.push(process);
         self.save()
     }
 
-    /// `rabbitmqctl` with these arguments.
-    pub fn control_broker(&self, args: &[&str]) -> Result<()> {
-        let ports = self.ports.rabbitmq.as_ref().context("sync mode has no broker")?;
-        rabbitmq::control(&self.dir, ports, args)
+    /// Makes the broker refuse messages, or accept them again.
+    pub fn set_broker_alarm(&self, alarm: Alarm, on: bool) -> Result<()> {
+        let ports = self.broker_ports()?;
+        ports.server.set_alarm(&self.dir, ports, alarm, on)
+    }
+
+    /// Closes the broker's connections to all clients, from its side.
+    pub fn close_broker_connections(&self) -> Result<()> {
+        let ports = self.broker_ports()?;
+        ports.server.close_connections(&self.dir, ports)
     }
 }
 

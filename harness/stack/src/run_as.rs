@@ -1,6 +1,6 @@
-//! The account that PostgreSQL and RabbitMQ run under. PostgreSQL refuses to run as root, so a root caller lends it
-//! `postgres` or `nobody`; anybody else runs it as himself. Every child also gets a signal from the kernel when
-//! this process dies, so that even SIGKILL leaves nothing behind.
+//! The account of PostgreSQL and the broker. PostgreSQL refuses to run as root, so a root caller runs it as `postgres` or
+//! `nobody`; other callers run it as themselves. The kernel signals every child when this process dies, so that even SIGKILL
+//! leaves no process behind.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, chown};
@@ -15,14 +15,14 @@ use super::environment;
 pub struct Account {
     /// Another user to become; `None` stays the caller.
     switch: Option<(u32, u32)>,
-    /// The other user cannot walk into the folder (a checkout under /root), so it needs a right to pass.
+    /// The other user may not enter the folder (a checkout under /root), so it needs a capability to do so.
     pass: bool,
 }
 
 impl Account {
     pub const CALLER: Self = Self { switch: None, pass: false };
 
-    /// Who runs the servers whose data lie in `dir` (which exists). Whoever owned the data before keeps them.
+    /// The account of the servers with their data in `dir`, which exists: the owner of the data, if there are any.
     pub fn for_servers(dir: &Path) -> Result<Self> {
         let me = rustix::process::geteuid().as_raw();
         let owner = fs::metadata(dir).with_context(|| format!("cannot read {}", dir.display()))?;
@@ -55,7 +55,7 @@ impl Account {
         if let Some((uid, gid)) = self.switch {
             command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
             if self.pass {
-                // no_setuid_fixup: without it access(2), which Erlang asks, ignores the capability.
+                // no_setuid_fixup: without it access(2), which Erlang calls, ignores the capability.
                 command.args(["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]);
                 command.arg("--securebits=+no_setuid_fixup");
             }
@@ -64,7 +64,7 @@ impl Account {
         command
     }
 
-    /// The same for a server, which takes nothing from the caller's shell.
+    /// The same for a server, without the variables of the caller's shell.
     pub fn server(&self, program: &Path, death_signal: &str) -> Command {
         let mut command = self.command(program, death_signal);
         environment::only_needed(&mut command);

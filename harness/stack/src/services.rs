@@ -1,4 +1,4 @@
-//! The ten services: their names, what they are told through the environment, and when they are ready.
+//! The ten services: their names, their environment, and when they are ready.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,14 +12,15 @@ use super::process::{self, Process};
 use super::run_as::Account;
 use super::{Mode, http, signals};
 
-/// What all ten are told.
+/// What is the same for all ten.
 pub struct Setting<'a> {
     pub mode: Mode,
     pub programs: &'a Path,
     pub logs: &'a Path,
     /// `host:port/database` of PostgreSQL.
     pub database: &'a str,
-    pub amqp_url: Option<&'a str>,
+    /// Setting and URL of the broker; without it services call each other.
+    pub broker: Option<(&'a str, &'a str)>,
     pub journal: Option<&'a Path>,
     pub env: &'a [(String, String)],
     pub env_of: &'a [(&'static str, String, String)],
@@ -45,7 +46,7 @@ const NOT_INHERITED: [&str; 15] = [
     "RABBITMQ_VHOST",
 ];
 
-/// `more` environment is for this start alone, and wins.
+/// `more` is environment for this start alone; it overrides all other.
 pub fn start(
     service: Service,
     port: u16,
@@ -57,7 +58,7 @@ pub fn start(
         bail!("{} is not built: run `cargo build --workspace`", program.display());
     }
     let mut command = Account::CALLER.command(&program, "TERM");
-    tell(&mut command, service, port, setting);
+    set_environment(&mut command, service, port, setting);
     command.envs(more.iter().map(|(name, value)| (name, value)));
     Process::spawn(
         service.name(),
@@ -68,7 +69,7 @@ pub fn start(
     )
 }
 
-fn tell(command: &mut Command, service: Service, port: u16, setting: &Setting<'_>) {
+fn set_environment(command: &mut Command, service: Service, port: u16, setting: &Setting<'_>) {
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
@@ -79,16 +80,14 @@ fn tell(command: &mut Command, service: Service, port: u16, setting: &Setting<'_
         .env("COMM_MODE", setting.mode.to_string())
         .env("LISTEN_ADDR", format!("127.0.0.1:{port}"))
         .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service, setting.database))
-        // A colour code in a log file helps nobody.
+        // A log file needs no colour codes.
         .env("NO_COLOR", "1");
-    match setting.mode {
-        Mode::Sync => {
+    match setting.broker {
+        Some((name, url)) => _ = command.env(name, url),
+        None => {
             for (peer, port) in Service::ALL.into_iter().zip(setting.ports) {
                 command.env(peer.url_variable(), format!("http://127.0.0.1:{port}"));
             }
-        }
-        Mode::Async => {
-            command.envs(setting.amqp_url.map(|url| ("AMQP_URL", url)));
         }
     }
     command.envs(setting.journal.map(|dir| ("JOURNAL_DIR", dir)));

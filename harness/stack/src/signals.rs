@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP as a number that every waiting loop looks at, so that whatever is interrupted still
-//! unwinds and ends what it started. The second one means: without waiting.
+//! Ctrl-C, SIGTERM and SIGHUP as a count that every waiting loop checks, so that an interrupted command still ends the processes
+//! that it started. A second signal ends the waiting, too.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 
 static RECEIVED: AtomicUsize = AtomicUsize::new(0);
 
-/// The error of a wait that a signal ended; `main` turns it into exit code 130.
+/// The error of an interrupted wait; `main` turns it into exit code 130.
 #[derive(Debug)]
 pub struct Interrupted;
 
@@ -22,7 +22,7 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Call once, before the first child process: from here on the signals no longer end this process by themselves.
+/// Call once, before the first child process. From then on the signals do not end this process by themselves.
 pub fn install() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for Ctrl-C")?;
     std::thread::spawn(move || {
@@ -47,7 +47,7 @@ pub fn pause(duration: Duration) -> Result<()> {
     if interrupted() { Err(Interrupted.into()) } else { Ok(()) }
 }
 
-/// Waits although a signal came: for loops that end what runs.
+/// Waits even after a signal: for loops that end processes.
 #[expect(clippy::disallowed_methods, reason = "this program has no async runtime that it could block")]
 pub fn rest(duration: Duration) {
     std::thread::sleep(duration);

@@ -1,4 +1,4 @@
-//! One mode, up and down again. The order matters: servers first, services when those answer; and back the same way.
+//! Start and stop of one mode: servers first, services when the servers answer; the reverse at the end.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -8,20 +8,21 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use contract::Service;
 
-use super::compose::{Compose, Containers};
+use super::broker::{self, Address, Broker, Server};
+use super::compose::{Compose, Containers, Login};
 use super::options::{StackOptions, empty_logs, remove_data, without_path};
-use super::ports::Ports;
+use super::ports::{BrokerPorts, Ports};
 use super::process::Process;
 use super::progress::Step;
 use super::services;
 use super::state::{self, Entry, Identity, State};
-use super::{Mode, monitoring, not_ours, postgres, rabbitmq, state_folder};
+use super::{Mode, monitoring, not_ours, postgres, state_folder};
 
 pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(90);
-/// What a run that was killed left at work.
+/// For processes of an earlier run that was killed.
 const LEFT_OVER_LIMIT: Duration = Duration::from_secs(20);
 const READY_LIMIT: Duration = Duration::from_secs(60);
-/// How many this process has made: those on given servers must not share a database.
+/// How many stacks this process has made. Those on given servers must not share a database.
 static STACKS: AtomicUsize = AtomicUsize::new(0);
 
 pub struct Stack {
@@ -32,16 +33,18 @@ pub struct Stack {
     pub(super) programs: PathBuf,
     pub(super) servers: Vec<Process>,
     pub(super) services: Vec<Process>,
-    /// Instead of all these processes.
+    /// Instead of processes.
     containers: Option<Containers>,
-    /// Name of the database and, where the servers are given, of the vhost.
+    /// Name of the database and, where the servers are given, of the broker's namespace.
     database: String,
-    /// Held as long as this lives: one stack per folder.
+    /// Unknown on given servers until the namespace exists.
+    broker: Option<Address>,
+    /// Held during the lifetime: one stack per folder.
     _lock: File,
 }
 
 impl Stack {
-    /// Own servers and ten services, all ready. Tells on stderr how far it is.
+    /// Own servers and ten services, all ready. Reports its progress on stderr.
     pub fn start(mode: Mode, options: &StackOptions) -> Result<Self> {
         let mut stacks = start_all(&[mode], options)?;
         stacks.pop().context("nothing was started")
@@ -59,7 +62,7 @@ impl Stack {
             bail!("{mode} is running already: see `./study status`, end it with `./study down`");
         }
         if let Some(state) = State::read(&dir)?.filter(State::alive) {
-            // A process ends with whoever started it, but finishes what it has begun; a container does not end.
+            // A process ends after its supervisor, when its running work is done; a container does not end.
             let done = state
                 .compose
                 .as_ref()
@@ -100,14 +103,31 @@ impl Stack {
             let count = STACKS.fetch_add(1, Ordering::Relaxed);
             database = format!("study_{mode}_{}_{count}", std::process::id());
         }
+        let broker = ports.broker.as_ref().filter(|_| options.given.is_none()).map(|ports| {
+            let login = containers.as_ref().and_then(|containers| containers.broker.as_ref());
+            let login = login.map_or_else(|| ports.server.local_login().to_owned(), Login::in_url);
+            ports.server.address(&login, ports)
+        });
         let options = options.clone();
         let (servers, services) = (Vec::new(), Vec::new());
-        Ok(Self { mode, dir, options, ports, programs, servers, services, containers, database, _lock: lock })
+        Ok(Self {
+            mode,
+            dir,
+            options,
+            ports,
+            programs,
+            servers,
+            services,
+            containers,
+            database,
+            broker,
+            _lock: lock,
+        })
     }
 
     /// Servers and services at once: compose knows the order.
     fn start_containers(&mut self) -> Result<()> {
-        // Noted before anything runs: whatever happens, `down` finds it.
+        // Saved before anything runs, so that `down` finds it in any case.
         self.save()?;
         let server = self.database_server();
         let containers = self.containers.as_mut().context("no containers to start")?;
@@ -129,12 +149,14 @@ impl Stack {
 
     fn start_servers(&mut self) -> Result<()> {
         if let Some(given) = &self.options.given {
-            return given.create_vhost(self.mode, &self.database);
+            let create = |ports: &BrokerPorts| ports.server.create_namespace(&given.broker, &self.database);
+            self.broker = self.ports.broker.as_ref().map(create).transpose()?;
+            return Ok(());
         }
         let logs = self.logs();
         // The broker first: it takes longer, and the database can be initialized meanwhile.
-        if let Some(ports) = &self.ports.rabbitmq {
-            self.servers.extend(rabbitmq::start(&self.dir, ports, &logs)?);
+        if let Some(ports) = &self.ports.broker {
+            self.servers.extend(ports.server.start(&self.dir, ports, &logs)?);
             self.save()?;
         }
         self.servers.push(postgres::start(
@@ -147,12 +169,14 @@ impl Stack {
     }
 
     fn wait_for_servers(&mut self) -> Result<()> {
-        // The database is first to answer: only then is its time a true one.
-        for server in self.servers.iter_mut().rev() {
-            match (server.name.as_str(), &self.ports.rabbitmq) {
-                ("postgresql", _) => postgres::wait(server, SERVER_LIMIT)?,
-                ("rabbitmq", Some(ports)) => rabbitmq::wait(server, ports, SERVER_LIMIT)?,
-                _ => server.check()?,
+        // The database answers first: the broker's wait would add to its time otherwise.
+        for process in self.servers.iter_mut().rev() {
+            match &self.ports.broker {
+                _ if process.name == "postgresql" => postgres::wait(process, SERVER_LIMIT)?,
+                Some(ports) if process.name == ports.server.name() => {
+                    ports.server.wait(process, ports, SERVER_LIMIT)?;
+                }
+                _ => process.check()?,
             }
         }
         postgres::prepare(&self.database_server(), &self.database)
@@ -166,18 +190,18 @@ impl Stack {
         self.save()
     }
 
-    /// A service as all are told, and `more`. It is not yet one of this stack's.
+    /// Starts a service with `more` environment. The caller adds it to the stack.
     pub(super) fn start_service(&self, service: Service, more: &[(String, String)]) -> Result<Process> {
         let server = self.database_server();
         let host = server.rsplit_once('@').context("the database URL names no user")?.1;
-        let amqp_url = self.amqp_url();
         let (logs, database) = (self.logs(), format!("{host}/{}", self.database));
+        let broker_url = self.amqp_url();
         let setting = services::Setting {
             mode: self.mode,
             programs: &self.programs,
             logs: &logs,
             database: &database,
-            amqp_url: amqp_url.as_deref(),
+            broker: self.ports.broker.as_ref().map(|ports| ports.server.setting()).zip(broker_url.as_deref()),
             journal: self.options.journal.as_deref(),
             env: &self.options.env,
             env_of: &self.options.env_of,
@@ -210,7 +234,7 @@ impl Stack {
         format!("http://127.0.0.1:{}", port.copied().unwrap_or(0))
     }
 
-    /// The superuser's, for whoever checks what all ten stored.
+    /// Of the superuser.
     pub fn database_url(&self) -> String {
         format!("{}/{}", self.database_server(), self.database)
     }
@@ -228,40 +252,25 @@ impl Stack {
         }
     }
 
-    /// Of the broker in a container, as it stands in a URL.
-    fn broker_login(&self) -> Option<String> {
-        Some(self.containers.as_ref()?.rabbitmq.as_ref()?.in_url())
+    /// `None` in a mode without a broker.
+    pub fn broker(&self) -> Option<Box<dyn Broker>> {
+        Some(self.ports.broker.as_ref()?.server.connect(self.broker.as_ref()?))
     }
 
+    pub fn broker_address(&self) -> Option<&Address> {
+        self.broker.as_ref()
+    }
+
+    /// The broker's URL for clients.
     pub fn amqp_url(&self) -> Option<String> {
-        let ports = self.ports.rabbitmq.as_ref()?;
-        Some(match (&self.options.given, self.broker_login()) {
-            (Some(given), _) => format!("{}/{}", without_path(&given.amqp_url), self.database),
-            (_, Some(login)) => format!("amqp://{login}@127.0.0.1:{}/%2f", ports.amqp),
-            _ => rabbitmq::url(ports.amqp),
-        })
-    }
-
-    /// Base of RabbitMQ's management API, with the login in it.
-    pub fn management_url(&self) -> Option<String> {
-        let ports = self.ports.rabbitmq.as_ref()?;
-        Some(match (&self.options.given, self.broker_login()) {
-            (Some(given), _) => given.management_url.clone(),
-            (_, Some(login)) => format!("http://{login}@127.0.0.1:{}", ports.management),
-            _ => rabbitmq::management_url(ports.management),
-        })
-    }
-
-    /// The vhost of the ten services, as the management API wants it in a path.
-    pub fn vhost(&self) -> &str {
-        if self.options.given.is_some() { &self.database } else { "%2F" }
+        self.broker.as_ref().map(|broker| broker.client_url.clone())
     }
 
     pub fn logs(&self) -> PathBuf {
         self.dir.join("logs")
     }
 
-    /// `(name, pid)` of everything that runs, servers first: for whoever measures or disturbs it.
+    /// `(name, pid)` of every process, servers first.
     pub fn pids(&self) -> Vec<(String, u32)> {
         self.servers
             .iter()
@@ -270,11 +279,11 @@ impl Stack {
             .collect()
     }
 
-    /// Where the ten services, the database and the broker listen, by the name of each.
+    /// Name and port of the ten services, the database and the broker.
     pub fn server_ports(&self) -> Vec<(&'static str, u16)> {
         let services =
             Service::ALL.iter().map(|service| service.name()).zip(self.ports.services.iter().copied());
-        let broker = self.ports.rabbitmq.iter().map(|ports| ("rabbitmq", ports.amqp));
+        let broker = self.ports.broker.as_ref().map(|ports| (ports.server.name(), ports.client));
         services.chain([("postgresql", self.ports.postgres)]).chain(broker).collect()
     }
 
@@ -311,8 +320,8 @@ impl Stack {
             processes: servers.chain(services).collect(),
             compose: self.containers.as_ref().map(|containers| containers.compose.clone()),
             database_url: self.database_url(),
-            management_url: self.management_url(),
-            prometheus_port: self.ports.rabbitmq.as_ref().map(|ports| ports.prometheus),
+            broker: self.broker.clone(),
+            broker_metrics_port: self.ports.broker.as_ref().map(|ports| ports.metrics),
         })
     }
 
@@ -320,7 +329,7 @@ impl Stack {
         self.state()?.write(&self.dir)
     }
 
-    /// Ends the services, which finish what they have begun, then broker and database.
+    /// Ends the services, which complete their running work, then broker and database.
     pub fn stop(mut self) -> Result<()> {
         self.services.iter_mut().for_each(Process::ask_to_stop);
         let limit = self.options.service_limit();
@@ -329,18 +338,19 @@ impl Stack {
         self.end()
     }
 
-    /// By force what is left of the services.
+    /// Kills the services that still run, and ends the servers.
     fn end(&mut self) -> Result<()> {
         self.services.clear();
         self.containers.as_mut().map_or(Ok(()), |containers| containers.end(true))?;
         if self.options.fresh {
-            // Nobody reads these data again.
+            // The data are removed below.
             self.servers.iter_mut().for_each(Process::kill);
         } else {
-            // The port mapper last: the broker says goodbye to it.
-            let (mapper, others): (Vec<_>, Vec<_>) =
-                self.servers.drain(..).partition(|server| server.name == "epmd");
-            for mut servers in [others, mapper] {
+            // A broker needs its helpers until it has ended.
+            let helpers = self.ports.broker.as_ref().map_or(&[][..], |ports| ports.server.helpers());
+            let (helpers, others): (Vec<_>, Vec<_>) =
+                self.servers.drain(..).partition(|server| helpers.contains(&server.name.as_str()));
+            for mut servers in [others, helpers] {
                 servers.iter_mut().for_each(Process::ask_to_stop);
                 servers.iter_mut().for_each(|server| server.wait_or_kill(SERVER_LIMIT));
             }
@@ -348,13 +358,16 @@ impl Stack {
         self.servers.clear();
         State::remove(&self.dir);
         if let Some(given) = self.options.given.take() {
-            given.clean(self.mode, &self.database)?;
+            postgres::drop_database(without_path(&given.database_url), &self.database)?;
+            if let (Some(ports), Some(address)) = (&self.ports.broker, self.broker.take()) {
+                ports.server.remove_namespace(&address)?;
+            }
         }
         if self.options.fresh { remove_data(&self.dir) } else { Ok(()) }
     }
 }
 
-/// After an error: nobody waits for what the services still do.
+/// After an error, the running work of the services is not waited for.
 impl Drop for Stack {
     fn drop(&mut self) {
         let containers = self.containers.as_ref().is_some_and(Containers::started);
@@ -368,7 +381,7 @@ impl Drop for Stack {
     }
 }
 
-/// Several modes at once, each step for all before the next: one waits while the other works.
+/// Starts several modes together: each step for all of them before the next step, so that their waits overlap.
 pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
     let mut stacks: Vec<Stack> =
         modes.iter().map(|mode| Stack::claim(*mode, options)).collect::<Result<_>>()?;
@@ -381,10 +394,9 @@ pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
         stacks.iter_mut().try_for_each(Stack::start_containers)?;
         return Ok(stacks);
     }
-    let step = Step::start(match modes {
-        [Mode::Sync] => "PostgreSQL",
-        _ => "PostgreSQL and RabbitMQ",
-    });
+    let mut servers = vec!["PostgreSQL"];
+    servers.extend(modes.iter().filter_map(|mode| broker::of(*mode)).map(Server::title));
+    let step = Step::start(servers.join(" and "));
     stacks.iter_mut().try_for_each(Stack::start_servers)?;
     stacks.iter_mut().try_for_each(Stack::wait_for_servers)?;
     step.done();

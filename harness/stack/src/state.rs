@@ -1,5 +1,5 @@
-//! What runs, as a file beside its data (`state.json`), so that `down`, `status` and `logs` find it from another
-//! terminal. A process is known by pid and start time: a pid that now belongs to a stranger is never touched.
+//! The state of a running stack as a file beside its data (`state.json`), so that `down`, `status` and `logs` find it from another
+//! terminal. A process is identified by pid and start time: a pid that now belongs to another process is never signalled.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,27 +11,29 @@ use contract::Service;
 use serde::{Deserialize, Serialize};
 
 use super::atomic_file::write_whole;
+use super::broker::Address;
 use super::compose::Compose;
 use super::{Mode, signals};
 
-/// Locked as long as a stack lives in its folder.
+/// Locked while a stack runs in its folder.
 pub(super) const LOCK: &str = "lock";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
     pub mode: Mode,
-    /// Who started it and ends it; it is also the one to ask for a stop.
+    /// The process that started the stack and ends it when it is signalled.
     pub supervisor: Identity,
-    /// Everything answers.
+    /// All services are ready.
     pub ready: bool,
     /// In the order of their start: servers first.
     pub processes: Vec<Entry>,
     /// Containers instead of processes.
     pub compose: Option<Compose>,
-    /// For people: superuser URL and management login.
+    /// Of the superuser.
     pub database_url: String,
-    pub management_url: Option<String>,
-    pub prometheus_port: Option<u16>,
+    pub broker: Option<Address>,
+    /// Of the broker's metrics.
+    pub broker_metrics_port: Option<u16>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,7 +68,7 @@ impl Identity {
     }
 }
 
-/// The process that has the lock of a stack's folder: whatever became of the state, it is the supervisor.
+/// The process that holds the lock of a stack's folder: its supervisor, even if the state file is damaged.
 pub fn holder(dir: &Path) -> Option<Identity> {
     let path = dir.join(LOCK).canonicalize().ok()?;
     let inode = format!(":{}", fs::metadata(&path).ok()?.ino());
@@ -85,7 +87,7 @@ pub fn holder(dir: &Path) -> Option<Identity> {
     Identity::of(pids.find(|pid| has_it_open(*pid))?)
 }
 
-/// Waits for the end of all; the first that still runs after `limit`, if there is one.
+/// Waits until all have ended, or returns the first that still runs after `limit`.
 pub fn outlives(processes: impl IntoIterator<Item = Identity>, limit: Duration) -> Result<Option<Identity>> {
     let deadline = Instant::now() + limit;
     for process in processes {
@@ -99,14 +101,14 @@ pub fn outlives(processes: impl IntoIterator<Item = Identity>, limit: Duration) 
     Ok(None)
 }
 
-/// Of a process what /proc/PID/stat says after its name, which may hold spaces and brackets: from field 3 on.
+/// /proc/PID/stat from field 3 on. The name before may contain spaces and brackets.
 pub fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(stat.rsplit_once(')')?.1.to_owned())
 }
 
-/// Field 22 of /proc/PID/stat, or `None` for a zombie, which runs no more. The second field is the program's name
-/// and may hold spaces and brackets.
+/// Field 22 of /proc/PID/stat; `None` for a zombie, which has ended. The second field, the program's name, may contain spaces and
+/// brackets.
 fn start_time(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     if fields.next()? == "Z" {
@@ -120,7 +122,7 @@ pub fn resident(pid: u32) -> Option<f64> {
     memory(pid, "status", "VmRSS:")
 }
 
-/// The same, but what processes share (a library, the program file) divided among them: the only figure that adds up.
+/// The same, with shared pages divided among the processes that share them, so that a sum is meaningful.
 pub fn proportional(pid: u32) -> Option<f64> {
     memory(pid, "smaps_rollup", "Pss:")
 }
@@ -155,7 +157,7 @@ impl State {
         fs::remove_file(Self::path(dir)).ok();
     }
 
-    /// Whether anything of it still runs, or is left as a container that does not.
+    /// Whether a process of it runs, or a container exists.
     pub fn alive(&self) -> bool {
         let containers = |compose: &Compose| compose.containers().is_ok_and(|found| !found.is_empty());
         self.supervisor.alive()
@@ -163,7 +165,7 @@ impl State {
             || self.compose.as_ref().is_some_and(containers)
     }
 
-    /// Whether its processes come to their end meanwhile.
+    /// Whether its processes end within `limit`.
     pub fn ends_within(&self, limit: Duration) -> Result<bool> {
         let processes = self.processes.iter().map(|process| process.identity);
         Ok(outlives(processes.chain([self.supervisor]), limit)?.is_none())

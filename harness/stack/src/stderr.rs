@@ -1,5 +1,4 @@
-//! `eprint!` and `eprintln!` of this crate, instead of those of the standard library, which panic when nobody reads any more
-//! (`2>&1 | head`): a run does not end for the lack of a reader.
+//! `eprint!` and `eprintln!` that ignore a closed stderr (`2>&1 | head`), on which those of the standard library panic.
 
 #[macro_export]
 macro_rules! eprint {

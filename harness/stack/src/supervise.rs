@@ -1,5 +1,5 @@
-//! `./study up`: starts, shows what can be tried, and stays with the children until someone says stop or one of
-//! them dies. `--detach` leaves a copy of this program behind that does the same.
+//! `./study up`: starts the stacks, prints addresses and examples, and supervises the processes until it is asked to stop or
+//! one of them ends. `--detach` starts a copy of this program that does the same in the background.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use rustix::process::Signal;
 
 use super::output::say;
@@ -21,8 +22,8 @@ const IN_BACKGROUND: &str = "\nIt runs in the background: ./study status, ./stud
 #[derive(Args)]
 pub struct UpArgs {
     /// Which architecture.
-    #[arg(value_enum, default_value_t = Which::Both)]
-    which: Which,
+    #[arg(value_name = "WHICH", value_parser = modes(), default_value = BOTH)]
+    modes: Modes,
 
     /// Return as soon as everything is ready; `./study down` ends it.
     #[arg(long)]
@@ -41,31 +42,26 @@ pub struct UpArgs {
     supervisor: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Which {
-    Sync,
-    Async,
-    Both,
-}
+/// An alias, because clap takes a `Vec` for several arguments.
+type Modes = Vec<Mode>;
 
-impl Which {
-    fn modes(self) -> &'static [Mode] {
-        match self {
-            Self::Sync => &[Mode::Sync],
-            Self::Async => &[Mode::Async],
-            Self::Both => &[Mode::Sync, Mode::Async],
-        }
-    }
+/// The name of a mode, or this for all.
+const BOTH: &str = "both";
+
+fn modes() -> impl TypedValueParser<Value = Modes> {
+    let names = Mode::ALL.map(Mode::as_str).into_iter().chain([BOTH]);
+    PossibleValuesParser::new(names)
+        .map(|name| Mode::ALL.into_iter().filter(|mode| name == BOTH || name == mode.as_str()).collect())
 }
 
 pub fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
-    let modes = args.which.modes();
-    // Containers go on without us, so nobody needs to stay with them.
+    let modes = &args.modes[..];
+    // Containers run on without a supervisor.
     if args.detach && !args.docker {
         return detach(args, port_offset);
     }
     if args.supervisor {
-        // Away from the terminal: its Ctrl-C and its end are no longer ours.
+        // A session of its own: Ctrl-C and the end of the terminal no longer reach it.
         rustix::process::setsid().context("cannot leave the terminal")?;
     }
     let docker = args.docker.then(|| "microservices".to_owned());
@@ -86,7 +82,7 @@ pub fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
     stay(stacks)
 }
 
-/// Until a signal comes (good) or a child dies (an error, and the others end too).
+/// Until a signal arrives (success) or a child ends (an error, and the others are ended too).
 fn stay(mut stacks: Vec<Stack>) -> Result<()> {
     let mut end = Ok(());
     while end.is_ok() && !signals::interrupted() {
@@ -105,15 +101,14 @@ fn stay(mut stacks: Vec<Stack>) -> Result<()> {
 }
 
 fn detach(args: &UpArgs, port_offset: u16) -> Result<()> {
-    let which = args.which;
     let folder = state_folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let name = which.to_possible_value().context("a mode without a name")?.get_name().to_owned();
+    let name = if let [mode] = args.modes[..] { mode.as_str() } else { BOTH };
     let log = folder.join(format!("supervisor-{name}.log"));
     let output = OpenOptions::new().create(true).append(true).open(&log).with_context(|| not_ours(&log))?;
     let mut from = output.metadata()?.len();
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["up", &name, "--supervisor", "--port-offset", &port_offset.to_string()])
+        .args(["up", name, "--supervisor", "--port-offset", &port_offset.to_string()])
         .args(args.monitoring.then_some("--monitoring"))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
@@ -126,8 +121,8 @@ fn detach(args: &UpArgs, port_offset: u16) -> Result<()> {
         if let Some(status) = ended {
             bail!("it did not start ({status}): see above, or {}", log.display());
         }
-        let states = ready(which.modes(), &folder, child.id())?;
-        if states.len() == which.modes().len() {
+        let states = ready(&args.modes, &folder, child.id())?;
+        if states.len() == args.modes.len() {
             say(&commands::overview(&states))?;
             return say(IN_BACKGROUND);
         }
@@ -149,7 +144,7 @@ fn ready(modes: &[Mode], folder: &Path, supervisor: u32) -> Result<Vec<State>> {
     Ok(ready)
 }
 
-/// What the supervisor said since, on our own stderr.
+/// Copies what the supervisor has written since to stderr.
 fn copy_news(log: &Path, from: u64) -> Result<u64> {
     let mut file = File::open(log)?;
     file.seek(SeekFrom::Start(from))?;

@@ -1,4 +1,4 @@
-//! `./study contract`: prints what the system is, as tables for people or as one JSON document for programs.
+//! `./study contract`: prints the contract as tables, or as one JSON document for programs.
 
 use std::fs;
 
@@ -49,23 +49,22 @@ fn write() -> Result<()> {
     Ok(())
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
     table
 }
 
 fn services() -> Table {
-    let mut all = table(["service", "sync", "async", "scenarios", "stores"]);
+    let modes = Mode::ALL.map(Mode::as_str);
+    let header = ["service"].into_iter().chain(modes).chain(["scenarios", "stores"]);
+    let mut all = table(header);
     for service in Service::ALL {
         let scenarios: Vec<String> = scenarios_of(service).iter().map(ToString::to_string).collect();
-        all.add_row([
-            service.name().to_owned(),
-            Mode::Sync.ports().service(service).to_string(),
-            Mode::Async.ports().service(service).to_string(),
-            scenarios.join(", "),
-            service.stores().unwrap_or("nothing durable").to_owned(),
-        ]);
+        let mut row = vec![service.name().to_owned()];
+        row.extend(Mode::ALL.map(|mode| mode.ports().service(service).to_string()));
+        row.extend([scenarios.join(", "), service.stores().unwrap_or("nothing durable").to_owned()]);
+        all.add_row(row);
     }
     all
 }

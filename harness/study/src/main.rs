@@ -1,4 +1,4 @@
-//! The binary behind `./study`: reads the command, runs it, says in one line what went wrong.
+//! The binary behind `./study`: parses and runs the command, and prints an error on one line.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! `./study test`: every test of the project, against a PostgreSQL and a RabbitMQ started for this run on free ports.
-//! With `--docker` the two are containers. What cargo prints goes through untouched, and so does its exit code.
+//! `./study test`: every test of the project, against a PostgreSQL and a RabbitMQ started for this run on free ports. With
+//! `--docker` the two are containers. Output and exit code are those of cargo.
 
 use std::fs;
 use std::path::Path;
@@ -43,8 +43,8 @@ pub fn run(root: &Path, args: &TestArgs) -> Result<ExitCode> {
 }
 
 fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode> {
-    // The scenario tests start the services' binaries, which `cargo test` alone would not promise to build. The same
-    // features, so that nothing is built twice.
+    // The scenario tests start the services' binaries, which `cargo test` alone need not build. The same features avoid a second
+    // build.
     let build = ["build", "--workspace", "--all-features", "--locked"];
     let status = run_to_end(cargo(root).args(build))?;
     if !status.success() {
@@ -53,11 +53,12 @@ fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode>
     let mut test = cargo(root);
     test.args(["test", "--workspace", "--all-features", "--locked", "--no-fail-fast", "--"])
         .args(&args.filter);
-    // All features include `otel`: nothing that tests do is to be seen in a collector that happens to run.
+    // All features include `otel`: tests must not send spans to a running collector.
     test.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
     test.env("DATABASE_URL", servers.database_url());
-    test.envs(servers.amqp_url().map(|url| ("AMQP_URL", url)));
-    test.envs(servers.management_url().map(|url| ("RABBITMQ_MANAGEMENT_URL", url)));
+    if let Some(broker) = servers.broker_address() {
+        test.env("AMQP_URL", &broker.client_url).env("RABBITMQ_MANAGEMENT_URL", &broker.admin_url);
+    }
     Ok(exit_code(run_to_end(&mut test)?))
 }
 

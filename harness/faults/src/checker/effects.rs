@@ -1,14 +1,14 @@
-//! The six scenarios: what was accepted is there, once; what was refused left nothing; nothing else is there.
+//! The six scenarios: what was accepted is stored once, what was refused is not stored, and nothing else is stored.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-use super::Case;
+use super::CheckInput;
 use super::finding::Finding;
-use super::history::{Fate, Record};
+use super::history::{FinalOutcome, Record};
 use super::invariants::*;
 use super::stores::counted;
-use crate::ledger::Kind;
+use crate::operation_log::Kind;
 
 /// Kinds of the six scenarios, in order.
 pub const SCENARIOS: [Kind; 6] =
@@ -37,8 +37,8 @@ fn grouped<K: Hash + Eq, V>(pairs: impl Iterator<Item = (K, V)>) -> HashMap<K, V
 }
 
 impl<'a> Effects<'a> {
-    pub fn of(case: &Case<'a>) -> Effects<'a> {
-        let stores = case.stores;
+    pub fn of(input: &CheckInput<'a>) -> Effects<'a> {
+        let stores = input.stores;
         let of_s2 = stores.payments.iter().filter(|payment| !payment.saga);
         let jobs =
             stores.jobs.iter().map(|job| (job.report_type.as_str(), (job.status.as_str(), job.hashed)));
@@ -76,7 +76,7 @@ impl<'a> Effects<'a> {
         count as u64
     }
 
-    /// Whether what was promised is there.
+    /// Whether the promised effect is stored.
     pub fn done(&self, record: &Record) -> bool {
         self.rows(record) > 0
             && match record.operation.kind {
@@ -121,13 +121,13 @@ pub fn product(record: &Record) -> i64 {
     record.operation.path.rsplit('/').next().and_then(|id| id.parse().ok()).unwrap_or(0)
 }
 
-/// A line for each scenario, and one for the sum.
-pub fn lost(case: &Case<'_>, effects: &Effects<'_>) -> Vec<Finding> {
+/// One finding for each scenario, and one for their sum.
+pub fn lost(input: &CheckInput<'_>, effects: &Effects<'_>) -> Vec<Finding> {
     let (mut accepted, mut done, mut admitted) = (0_u64, 0_u64, 0_u64);
     let mut findings = Vec::new();
     for (kind, invariant) in SCENARIOS.into_iter().zip(LOST) {
         let mut finding = Finding::of(invariant);
-        for record in case.history.of(kind).filter(|record| record.accepted().is_some()) {
+        for record in input.history.of(kind).filter(|record| record.accepted().is_some()) {
             let there = effects.done(record);
             accepted += 1;
             done += u64::from(there);
@@ -136,8 +136,8 @@ pub fn lost(case: &Case<'_>, effects: &Effects<'_>) -> Vec<Finding> {
         }
         findings.push(finding);
     }
-    let poison: HashSet<_> = case.poison.iter().collect();
-    let dead: HashSet<_> = case.stores.dead_letters.iter().filter(|dead| !poison.contains(dead)).collect();
+    let poison: HashSet<_> = input.poison.iter().collect();
+    let dead: HashSet<_> = input.stores.dead_letters.iter().filter(|dead| !poison.contains(dead)).collect();
     let dead = (dead.len() as u64).min(accepted - done - admitted);
     let mut sum = Finding::of(CONSERVED);
     sum.n = accepted;
@@ -155,7 +155,7 @@ pub fn rows_twice(effects: &Effects<'_>) -> Finding {
     let mut look = |what: &str, key: String, rows: u64| {
         finding.look(rows == 1, || format!("{what} {key}: {rows} rows"));
     };
-    // Their table has them unique without regard to case; here it is looked at.
+    // The table's unique index ignores case, so this does too.
     let folded =
         counted(effects.users.iter().flat_map(|(email, ids)| ids.iter().map(|_| email.to_lowercase())));
     folded.into_iter().for_each(|(email, rows)| look("user", email, rows));
@@ -171,40 +171,42 @@ pub fn rows_twice(effects: &Effects<'_>) -> Finding {
     finding
 }
 
-/// Of those with a key: what came of an attempt whose outcome nobody knew.
-pub fn unknown(case: &Case<'_>, effects: &Effects<'_>) -> Vec<Finding> {
+/// Operations with a key: each ends with a definite outcome, and one with an unknown attempt has one effect.
+pub fn unknown(input: &CheckInput<'_>, effects: &Effects<'_>) -> Vec<Finding> {
     let (mut once, mut definite) = (Finding::of(UNKNOWN_ONCE), Finding::of(DEFINITE));
     let keyed = [Kind::Register, Kind::Pay, Kind::Report, Kind::Order];
-    for record in case.history.records.values().filter(|record| keyed.contains(&record.operation.kind)) {
-        let ended = !matches!(record.fate, Fate::Unknown | Fate::Refused);
+    for record in input.history.records.values().filter(|record| keyed.contains(&record.operation.kind)) {
+        let ended = !matches!(record.outcome, FinalOutcome::Unknown | FinalOutcome::Refused);
         definite.look(ended, || {
-            format!("{}: {:?} after {} attempts", record.name(), record.fate, record.attempts)
+            format!("{}: {:?} after {} attempts", record.name(), record.outcome, record.attempts)
         });
         if record.unknown && ended {
-            let fine = match record.fate {
-                Fate::Accepted(_) => effects.rows(record) == 1 && (effects.done(record) || record.warned()),
-                Fate::Failed => effects.rows(record) == 1,
+            let fine = match record.outcome {
+                FinalOutcome::Accepted(_) => {
+                    effects.rows(record) == 1 && (effects.done(record) || record.warned())
+                }
+                FinalOutcome::Failed => effects.rows(record) == 1,
                 _ => false,
             };
             let rows = effects.rows(record);
-            once.look(fine, || format!("{}: {:?}, {rows} rows", record.name(), record.fate));
+            once.look(fine, || format!("{}: {:?}, {rows} rows", record.name(), record.outcome));
         }
     }
     vec![once, definite]
 }
 
-/// What is invalid is answered 4xx and changes nothing; what is valid is not.
-pub fn refused(case: &Case<'_>) -> Vec<Finding> {
+/// Invalid requests are answered 4xx and change nothing; valid requests are not answered 4xx.
+pub fn refused(input: &CheckInput<'_>) -> Vec<Finding> {
     let (mut taken, mut trace) = (Finding::of(VALID_TAKEN), Finding::of(NO_TRACE));
-    for record in case.history.records.values() {
+    for record in input.history.records.values() {
         if record.operation.kind != Kind::Invalid {
-            taken.look(!matches!(record.fate, Fate::Rejected(_)), || {
-                format!("{}: {:?}", record.name(), record.fate)
+            taken.look(!matches!(record.outcome, FinalOutcome::Rejected(_)), || {
+                format!("{}: {:?}", record.name(), record.outcome)
             });
         }
     }
-    let stores = case.stores;
-    let valid = case.history.records.values().filter(|record| record.operation.kind != Kind::Invalid);
+    let stores = input.stores;
+    let valid = input.history.records.values().filter(|record| record.operation.kind != Kind::Invalid);
     let keys: HashSet<&str> = valid.filter_map(|record| record.operation.key.as_deref()).collect();
     let emails: HashSet<&str> = stores.users.iter().map(|user| user.email.as_str()).collect();
     let payments: HashSet<i64> =
@@ -213,7 +215,7 @@ pub fn refused(case: &Case<'_>) -> Vec<Finding> {
     let pages: HashSet<&str> = stores.clicks.iter().map(String::as_str).collect();
     let ordered: HashSet<i64> = stores.orders.iter().map(|order| order.product_id).collect();
     let products: HashSet<i64> = stores.products.iter().map(|product| product.id).collect();
-    for record in case.history.of(Kind::Invalid) {
+    for record in input.history.of(Kind::Invalid) {
         let key = record.operation.key.as_deref().filter(|key| !keys.contains(key));
         let left = match record.operation.path.as_str() {
             "/register" => emails.contains(text(record, "email")),
@@ -224,16 +226,16 @@ pub fn refused(case: &Case<'_>) -> Vec<Finding> {
             _ => products.contains(&product(record)),
         };
         let key_left = key.is_some_and(|key| stores.idempotency_keys.contains(key));
-        let accepted = matches!(record.fate, Fate::Accepted(_));
-        trace.look(!left && !key_left && !accepted, || format!("{}: {:?}", record.name(), record.fate));
+        let accepted = matches!(record.outcome, FinalOutcome::Accepted(_));
+        trace.look(!left && !key_left && !accepted, || format!("{}: {:?}", record.name(), record.outcome));
     }
     vec![taken, trace]
 }
 
 /// Every row belongs to an operation that may have reached the service.
-pub fn unasked(case: &Case<'_>) -> Finding {
-    let stores = case.stores;
-    let sent = |kind| case.history.of(kind).filter(|record| !record.not_sent);
+pub fn unasked(input: &CheckInput<'_>) -> Finding {
+    let stores = input.stores;
+    let sent = |kind| input.history.of(kind).filter(|record| !record.not_sent);
     let texts = |kind, field| -> HashSet<&str> { sent(kind).map(|record| text(record, field)).collect() };
     let mut finding = Finding::of(UNASKED);
 
@@ -278,11 +280,11 @@ pub fn unasked(case: &Case<'_>) -> Finding {
     finding
 }
 
-/// What an answer itself admits.
-pub fn disclosed(case: &Case<'_>, effects: &Effects<'_>) -> Vec<Finding> {
+/// Missing effects that the answers disclose.
+pub fn disclosed(input: &CheckInput<'_>, effects: &Effects<'_>) -> Vec<Finding> {
     let (mut warned, mut missing) = (Finding::disclosed(WARNED), Finding::disclosed(STILL_MISSING));
     let mut cut_off = Finding::disclosed(PAYMENT_CUT_OFF);
-    for record in case.history.records.values() {
+    for record in input.history.records.values() {
         if record.accepted().is_some() {
             warned.look(!record.warned(), || record.name());
         }
@@ -290,7 +292,7 @@ pub fn disclosed(case: &Case<'_>, effects: &Effects<'_>) -> Vec<Finding> {
             missing.look(effects.done(record), || record.name());
         }
         if record.operation.kind == Kind::Pay {
-            cut_off.look(record.fate != Fate::Failed, || record.name());
+            cut_off.look(record.outcome != FinalOutcome::Failed, || record.name());
         }
     }
     vec![warned, missing, cut_off]

@@ -1,4 +1,4 @@
-//! A small run in which everything holds, to be broken by tests: one operation of each kind, and what each left behind.
+//! A small run in which every invariant holds, for tests to break: one operation of each kind, and its stored effects.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::history::History;
 use super::stores::*;
-use super::{Case, Settled, judge};
-use crate::ledger::{Kind, Line, Operation, Outcome};
+use super::{CheckInput, Settled, judge};
+use crate::operation_log::{Kind, Line, Operation, Outcome};
 use crate::probe::Probes;
 use stack::Mode;
 
-/// Everything that is judged, owned.
+/// The input of the checker, owned.
 pub(super) struct Example {
     pub(super) mode: Mode,
     pub(super) history: History,
@@ -28,8 +28,8 @@ impl Example {
         findings.into_iter().filter(|finding| !finding.held).map(|finding| finding.invariant).collect()
     }
 
-    pub(super) fn case(&self) -> Case<'_> {
-        Case {
+    pub(super) fn case(&self) -> CheckInput<'_> {
+        CheckInput {
             mode: self.mode,
             history: &self.history,
             stores: &self.stores,
@@ -42,7 +42,7 @@ impl Example {
 
     /// One more attempt of an operation.
     pub(super) fn answer(&mut self, id: u64, attempt: u32, outcome: Outcome) {
-        self.history.add(Line::Asked { at_ms: 0, id, attempt, operation: None });
+        self.history.add(Line::Requested { at_ms: 0, id, attempt, operation: None });
         self.history.add(Line::Answered { at_ms: 1, id, attempt, outcome });
     }
 
@@ -78,7 +78,7 @@ pub(super) fn run() -> Example {
     ];
     for (id, kind, path, body, status, answer) in operations {
         let operation = Some(operation(id, kind, path, body));
-        history.add(Line::Asked { at_ms: 0, id, attempt: 1, operation });
+        history.add(Line::Requested { at_ms: 0, id, attempt: 1, operation });
         history.add(Line::Answered { at_ms: 1, id, attempt: 1, outcome: answered(status, answer) });
     }
     let last = Version { version: 2, stock: 3 };

@@ -1,21 +1,21 @@
-//! What an invariant came to: how many were looked at, how many broke it, and some of those.
+//! The result of an invariant: how many cases were checked, how many broke it, and some of those.
 
 use std::fmt::Display;
 
 use serde::Serialize;
 
-/// Examples that are shown; the number of the broken ones is exact.
+/// Examples that are kept; the count is exact.
 const EXAMPLES: usize = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub invariant: &'static str,
     pub held: bool,
-    /// How many were looked at: a zero without it says nothing.
+    /// Cases that were checked.
     pub n: u64,
     pub broken: u64,
     pub examples: Vec<String>,
-    /// Not a promise: something that the answers themselves admit, counted so that it is not hidden.
+    /// Not an invariant: a loss that the answers disclose, counted so that it is visible.
     pub disclosed: bool,
 }
 
@@ -24,7 +24,7 @@ impl Finding {
         Finding { invariant, held: true, n: 0, broken: 0, examples: Vec::new(), disclosed: false }
     }
 
-    /// Looks at one more.
+    /// Checks one case.
     pub fn look(&mut self, fine: bool, example: impl FnOnce() -> String) {
         self.n += 1;
         if !fine {
@@ -32,7 +32,7 @@ impl Finding {
         }
     }
 
-    /// One that is broken without having been looked at.
+    /// Adds a broken case without counting it as checked.
     pub fn broke(&mut self, example: impl Display) {
         self.broken += 1;
         self.held = self.disclosed;
@@ -41,7 +41,7 @@ impl Finding {
         }
     }
 
-    /// Counted, not judged.
+    /// Counted, never broken.
     pub fn disclosed(invariant: &'static str) -> Finding {
         Finding { disclosed: true, ..Finding::of(invariant) }
     }

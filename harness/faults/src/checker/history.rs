@@ -1,4 +1,4 @@
-//! The ledger, read back: each operation with what was answered, and what the client may rely on.
+//! The operation log, read back: each operation with its answers and its final outcome.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,16 +8,16 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::ledger::{Kind, Line, Operation, Outcome, Verdict};
+use crate::operation_log::{Kind, Line, Operation, Outcome, Verdict};
 
-/// What an operation came to, as far as the client knows.
+/// The outcome of an operation, as far as the client knows it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Fate {
+pub enum FinalOutcome {
     /// With the body of the answer.
     Accepted(Value),
     Failed,
     Rejected(u16),
-    /// Nobody listened, or 503, and it was not asked again.
+    /// Connection refused, or 503, and not repeated.
     Refused,
     Unknown,
 }
@@ -27,37 +27,37 @@ pub enum Fate {
 pub struct Record {
     pub operation: Operation,
     pub attempts: u32,
-    pub fate: Fate,
-    /// Before or at the end there was an attempt of which nobody knows what came of it.
+    pub outcome: FinalOutcome,
+    /// At least one attempt had an unknown outcome.
     pub unknown: bool,
-    /// An answer said that nothing was sent, or 503, in every attempt so far.
+    /// The connection was refused in every attempt so far.
     pub not_sent: bool,
 }
 
 impl Record {
     pub fn new(operation: Operation) -> Record {
-        Record { operation, attempts: 0, fate: Fate::Unknown, unknown: false, not_sent: true }
+        Record { operation, attempts: 0, outcome: FinalOutcome::Unknown, unknown: false, not_sent: true }
     }
 
     fn answered(&mut self, outcome: &Outcome) {
         let verdict = outcome.verdict(self.operation.kind);
         self.not_sent &= *outcome == Outcome::ConnectionRefused;
         self.unknown |= verdict == Verdict::Unknown;
-        self.fate = match (verdict, outcome) {
-            (Verdict::Accepted, Outcome::Status { body, .. }) => Fate::Accepted(body.clone()),
-            (Verdict::Failed, _) => Fate::Failed,
-            (Verdict::Rejected, Outcome::Status { status, .. }) => Fate::Rejected(*status),
-            (Verdict::Refused, _) => Fate::Refused,
-            _ => Fate::Unknown,
+        self.outcome = match (verdict, outcome) {
+            (Verdict::Accepted, Outcome::Status { body, .. }) => FinalOutcome::Accepted(body.clone()),
+            (Verdict::Failed, _) => FinalOutcome::Failed,
+            (Verdict::Rejected, Outcome::Status { status, .. }) => FinalOutcome::Rejected(*status),
+            (Verdict::Refused, _) => FinalOutcome::Refused,
+            _ => FinalOutcome::Unknown,
         };
     }
 
     /// The answer, if the operation was accepted.
     pub fn accepted(&self) -> Option<&Value> {
-        if let Fate::Accepted(body) = &self.fate { Some(body) } else { None }
+        if let FinalOutcome::Accepted(body) = &self.outcome { Some(body) } else { None }
     }
 
-    /// A call to a peer failed, and the answer says so.
+    /// The answer warns that a call to a peer failed.
     pub fn warned(&self) -> bool {
         self.accepted().is_some_and(|body| body.get("warnings").is_some())
     }
@@ -68,7 +68,7 @@ impl Record {
         body["id"].as_i64().or_else(|| body["detail"]["order_id"].as_i64())
     }
 
-    /// For a person: what to search the ledger and the logs for.
+    /// Text to search the operation log and the services' logs for.
     pub fn name(&self) -> String {
         format!("{} ({})", self.operation.workflow(), self.operation.body)
     }
@@ -85,11 +85,12 @@ pub struct History {
 
 impl History {
     pub fn read(path: &Path) -> Result<History> {
-        let file = File::open(path).with_context(|| format!("cannot read the ledger {}", path.display()))?;
+        let file =
+            File::open(path).with_context(|| format!("cannot read the operation log {}", path.display()))?;
         let mut history = History::default();
         for (number, line) in BufReader::new(file).lines().enumerate() {
             let line = serde_json::from_str(&line?).with_context(|| {
-                format!("line {} of the ledger {} is damaged", number + 1, path.display())
+                format!("line {} of the operation log {} is damaged", number + 1, path.display())
             })?;
             history.add(line);
         }
@@ -98,7 +99,7 @@ impl History {
 
     pub fn add(&mut self, line: Line) {
         match line {
-            Line::Asked { id, attempt, operation, .. } => {
+            Line::Requested { id, attempt, operation, .. } => {
                 if let Some(operation) = operation {
                     self.records.insert(id, Record::new(operation));
                 }
@@ -146,7 +147,7 @@ mod tests {
         let mut history = History::default();
         for (n, outcome) in (1..).zip(outcomes) {
             let operation = (n == 1).then(|| operation.clone());
-            history.add(Line::Asked { at_ms: 0, id: 5, attempt: n, operation });
+            history.add(Line::Requested { at_ms: 0, id: 5, attempt: n, operation });
             history.add(Line::Answered { at_ms: 0, id: 5, attempt: n, outcome: outcome.clone() });
         }
         history.records.remove(&5).unwrap()
@@ -162,6 +163,6 @@ mod tests {
     #[test]
     fn what_nobody_listened_to_is_refused_and_was_not_sent() {
         let record = record(&[Outcome::ConnectionRefused]);
-        assert_eq!((record.fate, record.unknown, record.not_sent), (Fate::Refused, false, true));
+        assert_eq!((record.outcome, record.unknown, record.not_sent), (FinalOutcome::Refused, false, true));
     }
 }

@@ -40,7 +40,7 @@ pub const WARNED: &str = "answered with a warning: a peer did not get the change
 pub const STILL_MISSING: &str = "of those: its effect is missing for good";
 pub const PAYMENT_CUT_OFF: &str = "answered as failed: a payment that was cut off";
 
-/// What must not hold when this protection is taken away: at least one of these.
+/// Without this protection, at least one of these invariants must break.
 pub fn broken_without(protection: Protection) -> &'static [&'static str] {
     match protection {
         Protection::Inbox => &[EVENTS_TWICE, EFFECTS_TWICE],

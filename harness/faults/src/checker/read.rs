@@ -1,4 +1,4 @@
-//! Reads what the judges look at: ten schemas as superuser, the broker's queues, and the cache, which has no schema.
+//! Reads the stores: ten schemas as superuser, the broker's queues, and the cache, which has no schema.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,18 +7,17 @@ use anyhow::{Context, Result, bail};
 use contract::Service;
 use contract::events::of_dead_letters;
 use serde::Deserialize;
-use serde_json::json;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
-use ureq::Agent;
 
-use super::Evidence;
+use super::RunArtifacts;
 use super::stores::*;
 use crate::topology;
+use stack::broker::{DeadLetter, QueueCount};
 use stack::{Database, http};
 
-/// More dead letters than this are not told apart.
-const DEAD_LETTERS: u32 = 100_000;
+/// Dead letters that are read of each queue.
+const DEAD_LETTERS: usize = 100_000;
 
 /// One connection that reads every schema.
 pub struct Databases(Database);
@@ -28,8 +27,8 @@ fn schemas() -> impl Iterator<Item = &'static str> {
 }
 
 impl Databases {
-    pub fn connect(evidence: &Evidence) -> Result<Databases> {
-        Database::connect(&evidence.database_url).map(Self).context("the checker")
+    pub fn connect(artifacts: &RunArtifacts) -> Result<Databases> {
+        Database::connect(&artifacts.database_url).map(Self).context("the checker")
     }
 
     fn rows<T>(&mut self, sql: &str) -> Result<Vec<T>>
@@ -39,7 +38,7 @@ impl Databases {
         self.0.rows(sql).context("the checker")
     }
 
-    /// What has not ended, with how much of it.
+    /// Work that has not ended: what it is, and its count.
     pub fn open(&mut self) -> Result<Vec<(&'static str, i64)>> {
         let mut open = Vec::new();
         for (what, sql) in [
@@ -150,10 +149,9 @@ impl Databases {
     }
 }
 
-/// Everything, once.
-pub fn stores(evidence: &Evidence) -> Result<Stores> {
-    let mut db = Databases::connect(evidence)?;
-    let queues = Queues::of(evidence);
+/// Reads all stores once.
+pub fn stores(artifacts: &RunArtifacts) -> Result<Stores> {
+    let mut db = Databases::connect(artifacts)?;
     let users = db.rows::<(i64, String)>("SELECT id, email FROM userservice.users")?.into_iter();
     let emails = db.rows::<(i64,)>("SELECT user_id FROM emailservice.emails")?.into_iter();
     let audit = db.rows::<(String,)>("SELECT payment_id FROM paymentservice.payment_audit")?.into_iter();
@@ -164,7 +162,7 @@ pub fn stores(evidence: &Evidence) -> Result<Stores> {
     let jobs = db.rows::<(String, String, bool)>(jobs)?.into_iter();
     let clicks = db.rows::<(String,)>("SELECT page FROM analyticsservice.clicks")?.into_iter();
     let (inventory, reservations) = db.stock()?;
-    let listed = queues.list()?;
+    let listed = queues(artifacts)?;
     Ok(Stores {
         users: users.map(|(id, email)| User { id, email }).collect(),
         emails: emails.map(|(user,)| user).collect(),
@@ -174,7 +172,7 @@ pub fn stores(evidence: &Evidence) -> Result<Stores> {
             .versions("SELECT product_id, version, stock FROM searchservice.product_index")?
             .into_iter()
             .collect(),
-        cache: cache(evidence, products.iter().map(|(id, _)| *id))?,
+        cache: cache(artifacts, products.iter().map(|(id, _)| *id))?,
         products: products.into_iter().map(|(id, last)| Product { id, last }).collect(),
         product_updates: db.rows(updates)?,
         jobs: jobs.map(|(report_type, status, hashed)| Job { report_type, status, hashed }).collect(),
@@ -185,8 +183,8 @@ pub fn stores(evidence: &Evidence) -> Result<Stores> {
         idempotency_keys: db.keys()?.into_iter().map(|(key,)| key).collect(),
         witnesses: db.witnesses()?,
         outboxes: db.outboxes()?,
-        dead_letters: queues.dead_letters(&listed)?,
-        queues: listed,
+        dead_letters: dead_letters(artifacts, &listed)?,
+        queues: listed.into_iter().map(|queue| (queue.name, queue.messages)).collect(),
     })
 }
 
@@ -196,10 +194,10 @@ struct Cached {
     stock: i64,
 }
 
-/// What is not in the cache is not there; anything but an answer is an error.
-fn cache(evidence: &Evidence, products: impl Iterator<Item = i64>) -> Result<HashMap<i64, Version>> {
+/// A product that is not cached is left out; a failed request is an error.
+fn cache(artifacts: &RunArtifacts, products: impl Iterator<Item = i64>) -> Result<HashMap<i64, Version>> {
     let agent = http::agent(Duration::from_secs(5));
-    let base = evidence.urls.get(Service::Cache.name()).context("the address of cacheservice is unknown")?;
+    let base = artifacts.urls.get(Service::Cache.name()).context("the address of cacheservice is unknown")?;
     let mut cached = HashMap::new();
     for id in products {
         let url = format!("{base}/cache/products/{id}");
@@ -214,78 +212,22 @@ fn cache(evidence: &Evidence, products: impl Iterator<Item = i64>) -> Result<Has
     Ok(cached)
 }
 
-/// The broker, by its management API; in sync mode there is none.
-pub struct Queues {
-    agent: Agent,
-    /// Of the vhost's queues.
-    url: Option<String>,
+/// Messages of each queue, waiting or not acknowledged; none without a broker.
+pub fn queues(artifacts: &RunArtifacts) -> Result<Vec<QueueCount>> {
+    let queues = artifacts.broker.as_ref().map(|broker| broker.queues()).transpose();
+    Ok(queues.context("the checker")?.unwrap_or_default())
 }
 
-#[derive(Deserialize)]
-struct Listed {
-    name: String,
-    #[serde(default)]
-    messages: u64,
-}
-
-#[derive(Deserialize)]
-struct Peeked {
-    #[serde(default)]
-    properties: Properties,
-}
-
-/// The API gives an empty array where a message has no properties.
-#[derive(Deserialize, Default)]
-#[serde(from = "serde_json::Value")]
-struct Properties {
-    message_id: String,
-}
-
-impl From<serde_json::Value> for Properties {
-    fn from(value: serde_json::Value) -> Properties {
-        Properties { message_id: value["message_id"].as_str().unwrap_or("(no id)").to_owned() }
+/// Working queue and message id of each dead letter.
+fn dead_letters(artifacts: &RunArtifacts, queues: &[QueueCount]) -> Result<Vec<(String, String)>> {
+    let Some(broker) = &artifacts.broker else { return Ok(Vec::new()) };
+    let mut dead = Vec::new();
+    for QueueCount { name, .. } in queues {
+        let Some(queue) = of_dead_letters(name) else { continue };
+        let seen =
+            broker.peek(name, DEAD_LETTERS).with_context(|| format!("the checker cannot read {name}"))?;
+        let id = |message: DeadLetter| message.id.unwrap_or_else(|| "(no id)".to_owned());
+        dead.extend(seen.messages.into_iter().map(|message| (queue.to_owned(), id(message))));
     }
-}
-
-impl Queues {
-    pub fn of(evidence: &Evidence) -> Queues {
-        let url =
-            evidence.management_url.as_ref().map(|base| format!("{base}/api/queues/{}", evidence.vhost));
-        Queues { agent: http::agent(Duration::from_secs(20)), url }
-    }
-
-    pub fn known(&self) -> bool {
-        self.url.is_some()
-    }
-
-    /// Messages of each queue, waiting or not acknowledged.
-    pub fn list(&self) -> Result<Vec<(String, u64)>> {
-        let Some(url) = &self.url else { return Ok(Vec::new()) };
-        let (_, body) = http::get(&self.agent, &format!("{url}?columns=name,messages"))
-            .context("the checker cannot ask RabbitMQ for its queues")?;
-        let queues: Vec<Listed> = serde_json::from_str(&body)
-            .with_context(|| format!("RabbitMQ's list of queues cannot be read: {body}"))?;
-        Ok(queues.into_iter().map(|queue| (queue.name, queue.messages)).collect())
-    }
-
-    /// Looks at what lies in the dead-letter queues and leaves it there: queue and message id.
-    fn dead_letters(&self, queues: &[(String, u64)]) -> Result<Vec<(String, String)>> {
-        let Some(url) = &self.url else { return Ok(Vec::new()) };
-        let mut dead = Vec::new();
-        for (name, _) in queues {
-            let Some(queue) = of_dead_letters(name) else { continue };
-            let body = json!({"count": DEAD_LETTERS, "ackmode": "ack_requeue_true", "encoding": "auto", "truncate": 1});
-            let mut response = self
-                .agent
-                .post(&format!("{url}/{name}/get"))
-                .header("content-type", "application/json")
-                .send(body.to_string())
-                .with_context(|| format!("the checker cannot look into {name}"))?;
-            let text = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
-            let messages: Vec<Peeked> =
-                serde_json::from_str(&text).with_context(|| format!("{name} cannot be read: {text}"))?;
-            dead.extend(messages.into_iter().map(|m| (queue.to_owned(), m.properties.message_id)));
-        }
-        Ok(dead)
-    }
+    Ok(dead)
 }

@@ -1,4 +1,4 @@
-//! What the ten services have stored, and what the broker still holds, as plain collections: everything that is judged.
+//! What the ten services have stored, and what the broker still holds, as plain collections: the input of the invariants.
 
 use std::collections::{HashMap, HashSet};
 
@@ -93,7 +93,7 @@ pub struct Inventory {
     pub reserved: i64,
 }
 
-/// Rows of a witness table that say the same.
+/// Equal rows of a witness table.
 #[derive(Clone, Debug)]
 pub struct Witness {
     pub kind: String,
@@ -105,14 +105,14 @@ pub struct Witness {
 }
 
 impl Stores {
-    /// Of one kind, by subject.
+    /// Witnesses of one kind, by subject.
     pub fn witnessed(&self, kind: &str) -> HashMap<&str, &Witness> {
         let of_kind = self.witnesses.iter().filter(|witness| witness.kind == kind);
         of_kind.map(|witness| (witness.subject.as_str(), witness)).collect()
     }
 }
 
-/// How often each comes.
+/// The number of occurrences of each element.
 pub fn counted<K: std::hash::Hash + Eq>(all: impl IntoIterator<Item = K>) -> HashMap<K, u64> {
     let mut counts = HashMap::new();
     for key in all {

@@ -1,4 +1,4 @@
-//! A checker that says that all is well proves nothing: each invariant is broken here on purpose, and must be named.
+//! Tests of the checker: each invariant is broken on purpose, and the checker must name it.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use super::invariants::*;
 use super::judge;
 use super::stores::{Payment, User};
 use crate::catalogue::checked_protections;
-use crate::ledger::{Kind, Line, Outcome};
+use crate::operation_log::{Kind, Line, Outcome};
 use stack::Mode;
 
 /// The invariants that break when this is done to a run in which all hold.
@@ -57,7 +57,7 @@ fn two_rows_with_one_natural_key_are_twice() {
 }
 
 #[test]
-fn a_second_time_that_a_unique_key_hides_is_told_by_the_witnesses() {
+fn witnesses_show_a_repetition_that_a_unique_key_hides() {
     let event = after(|run| run.witness("applied:user_registered_queue", "m1").times = 2);
     assert_eq!(event, [EVENTS_TWICE]);
     assert_eq!(after(|run| run.witness("effect:email", "1").times = 2), [EFFECTS_TWICE]);
@@ -108,7 +108,7 @@ fn what_nobody_asked_for_or_what_was_never_sent_must_not_be_there() {
     assert_eq!(after(|run| run.stores.clicks.push("/other".into())), [UNASKED]);
     let never_sent = after(|run| {
         let operation = Some(operation(9, Kind::Click, "/track_click", json!({"page": "/p9"})));
-        run.history.add(Line::Asked { at_ms: 0, id: 9, attempt: 1, operation });
+        run.history.add(Line::Requested { at_ms: 0, id: 9, attempt: 1, operation });
         run.answer(9, 1, Outcome::ConnectionRefused);
         run.stores.clicks.push("/p9".into());
     });

@@ -1,4 +1,4 @@
-//! One request, as a client sees it: a status with what matters of the body, or how the connection failed.
+//! One request of a client: its answer, or how the connection failed.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::{Agent, Error};
 
-use crate::ledger::{Operation, Outcome};
+use crate::operation_log::{Operation, Outcome};
 use stack::Mode;
 
-/// Longer than this is of no use to the checker.
+/// The checker does not need longer bodies.
 const LONGEST_BODY: usize = 4096;
 
 pub struct Client {
@@ -20,13 +20,13 @@ pub struct Client {
 
 impl Client {
     pub fn new(mode: Mode, urls: HashMap<&'static str, String>) -> Client {
-        // In sync mode an answer waits for the work of three services.
-        let limit = Duration::from_secs(if mode == Mode::Sync { 15 } else { 5 });
+        // Without events an answer waits for the work of three services.
+        let limit = Duration::from_secs(if mode.has_broker() { 5 } else { 15 });
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .timeout_global(Some(limit))
-            // A connection of its own for each request: that nobody listens then means that nothing was sent.
+            // A new connection for each request: a refused connection then means that nothing was sent.
             .max_idle_connections(0);
         Client { agent: config.build().new_agent(), urls }
     }

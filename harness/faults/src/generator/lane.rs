@@ -1,13 +1,13 @@
-//! A lane: operations of one kind that wait for a thread. It has little room, so that a service that hangs makes its own
-//! lane refuse new ones and takes no thread from the others. What has to be asked again goes first.
+//! A lane: a short queue of operations of one kind, with threads of its own. When a service hangs, its lane refuses new operations
+//! and the other lanes keep their threads. Repetitions go first.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::ledger::{Kind, Operation, Verdict};
+use crate::operation_log::{Kind, Operation, Verdict};
 
-/// An operation on its way to a definite answer.
+/// An operation without a definite answer yet.
 pub struct Job {
     pub operation: Operation,
     /// Attempts so far.
@@ -21,7 +21,7 @@ pub struct Lane {
     waiting: Mutex<Waiting>,
     changed: Condvar,
     room: usize,
-    /// One after the other: the next one begins when the last one has a definite answer.
+    /// The next operation begins when the previous one has a definite answer.
     serial: bool,
 }
 
@@ -34,7 +34,7 @@ struct Waiting {
 }
 
 impl Lane {
-    /// For `threads` at once.
+    /// A lane for this many threads.
     pub fn new(threads: usize) -> Lane {
         let room = 2 * threads;
         Lane { waiting: Mutex::default(), changed: Condvar::new(), room, serial: threads == 1 }
@@ -55,14 +55,14 @@ impl Lane {
         true
     }
 
-    /// To be asked again after a while.
+    /// Schedules a repetition.
     pub fn again(&self, mut job: Job, verdict: Verdict) {
         job.due = Instant::now() + pause(job.attempts, verdict);
         self.lock().again.push(job);
         self.changed.notify_one();
     }
 
-    /// The next one; `None` when nothing more will come.
+    /// Waits for the next operation; `None` at the end.
     pub fn next(&self) -> Option<Job> {
         let mut waiting = self.lock();
         loop {
@@ -84,7 +84,7 @@ impl Lane {
         }
     }
 
-    /// Nothing new from now on: only what has no definite answer yet.
+    /// Drops new operations; only repetitions go on.
     pub fn drain(&self) {
         let mut waiting = self.lock();
         waiting.draining = true;
@@ -92,7 +92,7 @@ impl Lane {
         self.changed.notify_all();
     }
 
-    /// Not even that: what has no answer now gets none.
+    /// Ends the repetitions, too.
     pub fn abandon(&self) {
         self.lock().gone = true;
         self.changed.notify_all();
@@ -107,7 +107,7 @@ fn pause(attempts: u32, verdict: Verdict) -> Duration {
     }
 }
 
-/// Kinds that share a lane have its threads in common. Products have a lane each.
+/// Threads of a lane. Each product has a lane of its own.
 pub fn threads(kind: Kind) -> usize {
     match kind {
         Kind::Click => 12,

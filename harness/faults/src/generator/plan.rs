@@ -1,20 +1,20 @@
-//! Which operation comes when: a function of the seed and the number of the operation, so that a seed repeats a run.
-//! Everything carries a value of its own by which its effect, or its trace, is found in the stores.
+//! The operations of the load, as a function of the seed and the operation's number, so that a seed repeats a run. Each operation
+//! has a unique value by which its effect is found in the stores.
 
 use contract::Service;
 use serde_json::{Value, json};
 
-use crate::ledger::{Kind, Operation};
+use crate::operation_log::{Kind, Operation};
 
 /// Products that S3 changes.
 pub const PRODUCTS: u64 = 6;
-/// Addresses that are registered before the load: duplicates are made of them.
+/// Addresses that are registered before the load, for requests that repeat them.
 pub const KNOWN_ADDRESSES: u64 = 5;
 /// The first operation of the load; smaller numbers prepare it.
 pub const FIRST: u64 = 1000;
-/// Where a number of an operation stands as the id of an order or a product that does not exist.
+/// Offset of ids of orders and products that do not exist.
 const NUMBERS: u64 = 1_000_000_000;
-/// Under this key a payment is made before the load; the same key is then tried with other bodies.
+/// The key of a payment made before the load; invalid requests use it with other bodies.
 pub const KNOWN_KEY: &str = "faults-known-payment";
 
 /// Shares of 100.
@@ -28,7 +28,7 @@ const WEIGHTS: [(Kind, u64); 7] = [
     (Kind::Invalid, 6),
 ];
 
-/// SplitMix64: enough to spread choices, and the same everywhere.
+/// SplitMix64: reproducible, and good enough to spread choices.
 pub struct Random(u64);
 
 impl Random {
@@ -80,7 +80,7 @@ pub fn preparation() -> Vec<Operation> {
     products.chain(users).chain([payment]).collect()
 }
 
-/// The stock is the operation's number: no two updates say the same.
+/// The stock is the operation's number, so every update differs.
 pub fn update(id: u64, product: i64) -> Operation {
     let path = format!("/products/{product}");
     Operation { put: true, ..make(id, Kind::Update, Service::Product.name(), &path, json!({"stock": id})) }
@@ -117,7 +117,7 @@ fn report(id: u64) -> Operation {
     )
 }
 
-/// One in five of a product that does not exist.
+/// One in five orders is for a product that does not exist.
 fn order(id: u64, random: &mut Random) -> Operation {
     let known = random.below(5) > 0;
     let product = if known { 1 + random.below(3) } else { NUMBERS + id };
@@ -135,7 +135,7 @@ fn invalid(id: u64, random: &mut Random) -> Operation {
     let number = NUMBERS + id;
     let (service, path, body) = match random.below(9) {
         0 => (Service::User.name(), "/register", json!({"email": format!("no address {id}")})),
-        // The same address as one that is registered, in other letters.
+        // A registered address in a different case.
         1 => {
             let mut address = known_address(1 + random.below(KNOWN_ADDRESSES)).to_uppercase();
             let letter = (id % 5) as usize;
@@ -166,7 +166,7 @@ fn invalid(id: u64, random: &mut Random) -> Operation {
             return Operation { key: Some(KNOWN_KEY.into()), ..reused };
         }
     };
-    // Only where a key is taken: a key that is left behind is a trace, too.
+    // Only for paths that accept a key. A stored key counts as a trace.
     let takes_key = ["/register", "/process_payment", "/generate_report", "/create_order"].contains(&path);
     let made = make(id, Kind::Invalid, service, path, body);
     Operation { key: takes_key.then(|| format!("faults-key-{id}")), ..made }

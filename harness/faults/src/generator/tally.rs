@@ -1,4 +1,4 @@
-//! The figures of the load while it runs.
+//! The counts of the load while it runs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,29 +6,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use super::client::Client;
-use crate::ledger::{Outcome, Verdict};
+use crate::operation_log::{Outcome, Verdict};
 use stack::metrics::sum;
 
-/// How far the load is. Operations, but for `refused` and `replayed`, which are answers.
+/// Counts of operations, except `refused` and `replayed`, which count answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Progress {
     pub offered: u64,
     pub accepted: u64,
     /// Answers 503 with `Retry-After`, and connections refused.
     pub refused: u64,
-    /// Had an attempt whose outcome is not known.
+    /// Had an attempt with an unknown outcome.
     pub unknown: u64,
-    /// Of those, the ones that became definite by asking again.
+    /// Of those, the ones that a repetition made definite.
     pub resolved: u64,
     /// Without a definite answer yet.
     pub open: u64,
-    /// Answered 4xx: what is invalid.
+    /// Answered 4xx.
     pub rejected: u64,
     /// Not offered, because too many of their kind were still waiting.
     pub not_offered: u64,
     /// Answers from the store of idempotency keys.
     pub replayed: u64,
-    /// Events that consumers recognised; at least, because a killed process takes its last count with it.
+    /// Repeated events that consumers recognised. A lower bound: a killed process loses its last count.
     pub duplicates: u64,
 }
 
@@ -96,12 +96,12 @@ impl Tally {
     }
 }
 
-/// `events_consumed_total{outcome="duplicate"}` of all services, over the restarts that set it to zero.
+/// `events_consumed_total{outcome="duplicate"}` of all services, summed across restarts.
 #[derive(Default)]
 pub struct Duplicates(HashMap<&'static str, u64>);
 
 impl Duplicates {
-    /// How many more there are since the last time.
+    /// The increase since the last call.
     pub fn read(&mut self, client: &Client, services: &[&'static str]) -> u64 {
         let mut more = 0;
         for service in services {

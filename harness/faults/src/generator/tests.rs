@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::checker::history::{Fate, History};
+use crate::checker::history::{FinalOutcome, History};
 
 /// Key and body of each request that carried a key, in the order in which they came.
 type Seen = Arc<Mutex<Vec<(String, String)>>>;
@@ -51,7 +51,7 @@ fn what_was_not_answered_is_asked_again_with_its_key_and_body_until_it_is_and_a_
     let (url, seen) = server();
     let urls: HashMap<&'static str, String> =
         Service::ALL.iter().map(|service| (service.name(), url.clone())).collect();
-    let path = std::env::temp_dir().join(format!("faults-ledger-{}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("faults-operations-{}", std::process::id()));
     let load = Load::start(Targets { mode: Mode::Sync, urls }, 7, 200.0, &path).unwrap();
     load.note_fault("none");
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -65,10 +65,10 @@ fn what_was_not_answered_is_asked_again_with_its_key_and_body_until_it_is_and_a_
     assert!(progress.unknown >= 20 && progress.open == 0, "{progress:?}");
     assert_eq!(progress.offered, history.records.len() as u64);
     let keyed = history.records.values().filter(|record| record.operation.repeatable());
-    assert!(keyed.clone().all(|record| matches!(record.fate, Fate::Accepted(_))));
+    assert!(keyed.clone().all(|record| matches!(record.outcome, FinalOutcome::Accepted(_))));
     assert!(keyed.clone().any(|record| record.unknown && record.attempts > 1));
     assert!(history.of(Kind::Click).all(|record| record.attempts == 1));
-    assert!(history.of(Kind::Click).any(|record| record.fate == Fate::Unknown));
+    assert!(history.of(Kind::Click).any(|record| record.outcome == FinalOutcome::Unknown));
 
     let seen = seen.lock().unwrap();
     let (keys, pairs): (HashSet<_>, HashSet<_>) =

@@ -1,4 +1,4 @@
-//! Services: killed, aborted, held, restarted.
+//! Faults of services: kill, abort, pause, restart.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -7,20 +7,20 @@ use anyhow::Result;
 use contract::events::queues;
 use contract::{DELIVER_TWICE, FAILPOINT, Failpoint, Service};
 
-use super::{Felt, Nemesis, POLL};
+use super::{Impact, Nemesis, POLL};
 
-/// A failpoint that is not met by then is not met.
+/// After it, the failpoint counts as not reached.
 const REACH_LIMIT: Duration = Duration::from_secs(20);
 /// A service gives its running work 60 s.
 const STOP_LIMIT: Duration = Duration::from_secs(70);
 /// Of abort(3).
 const SIGABRT: i32 = 6;
-/// In which messages come together for a service that is away.
+/// For messages to accumulate for a stopped service.
 const PILE_SECONDS: f64 = 2.5;
 
 impl Nemesis<'_> {
-    /// From now on it is meant to answer.
-    pub(super) fn lives(&mut self, service: &str) -> Result<()> {
+    /// From now on the service is expected to answer.
+    pub(super) fn mark_up(&mut self, service: &str) -> Result<()> {
         let pid = self.stack.pid(service)?;
         self.prober.up(service, pid);
         Ok(())
@@ -28,32 +28,32 @@ impl Nemesis<'_> {
 
     pub(super) fn start(&mut self, service: &str, more: &[(String, String)]) -> Result<()> {
         self.stack.start_again(service, more)?;
-        self.lives(service)
+        self.mark_up(service)
     }
 
-    /// SIGTERM, and notes how that was followed; the seconds it took.
+    /// SIGTERM. Records how the service ended, and returns the seconds that it took.
     fn stop(&mut self, service: &str) -> Result<f64> {
         self.prober.down(service);
         let asked = Instant::now();
         let status = self.stack.stop_service(service, STOP_LIMIT)?;
         let seconds = asked.elapsed().as_secs_f64();
-        self.deeds.stops += 1;
+        self.fault_log.stops += 1;
         if !status.is_some_and(|status| status.success()) {
             let how = status.map_or_else(|| "no status".to_owned(), |status| status.to_string());
-            self.deeds.disorderly.push(format!("{:.1} s: {service}: {how}", self.seconds()));
+            self.fault_log.disorderly.push(format!("{:.1} s: {service}: {how}", self.seconds()));
         }
         Ok(seconds)
     }
 
-    pub(super) fn kill(&mut self, service: &str, down: f64) -> Result<Felt> {
+    pub(super) fn kill(&mut self, service: &str, down: f64) -> Result<Impact> {
         self.prober.down(service);
         self.stack.kill_service(service)?;
         self.wait(down)?;
         self.start(service, &[])?;
-        Ok(Felt::killed(format!("down {down:.1} s")))
+        Ok(Impact::killed(format!("down {down:.1} s")))
     }
 
-    pub(super) fn failpoint(&mut self, service: &str, point: Failpoint, passing: u64) -> Result<Felt> {
+    pub(super) fn failpoint(&mut self, service: &str, point: Failpoint, passing: u64) -> Result<Impact> {
         self.stop(service)?;
         if point == Failpoint::MidBatch {
             self.wait(PILE_SECONDS)?;
@@ -75,42 +75,42 @@ impl Nemesis<'_> {
             self.wait(POLL.as_secs_f64())?;
         };
         let seconds = armed.elapsed().as_secs_f64();
-        let felt = match status {
+        let impact = match status {
             Some(status) if status.signal() == Some(SIGABRT) => {
                 self.stack.kill_service(service)?;
-                Felt::killed(format!("{point}:{passing} after {seconds:.1} s"))
+                Impact::killed(format!("{point}:{passing} after {seconds:.1} s"))
             }
             Some(status) => {
                 let crash = format!("{:.1} s: {service}, armed with {point}: {status}", self.seconds());
-                self.deeds.crashes.push(crash);
+                self.fault_log.crashes.push(crash);
                 self.stack.kill_service(service)?;
-                Felt::of(format!("{point}:{passing}: ended otherwise ({status})"))
+                Impact::of(format!("{point}:{passing}: ended otherwise ({status})"))
             }
             None => {
                 self.stop(service)?;
-                Felt::of(format!("{point}:{passing} not reached"))
+                Impact::of(format!("{point}:{passing} not reached"))
             }
         };
         self.start(service, &[])?;
-        Ok(felt)
+        Ok(impact)
     }
 
-    pub(super) fn pause(&mut self, service: &str, seconds: f64) -> Result<Felt> {
+    pub(super) fn pause(&mut self, service: &str, seconds: f64) -> Result<Impact> {
         self.prober.down(service);
         self.stack.hold(service)?;
         self.wait(seconds)?;
         self.stack.resume(service)?;
-        self.lives(service)?;
-        Ok(Felt::of(format!("held {seconds:.1} s")))
+        self.mark_up(service)?;
+        Ok(Impact::of(format!("held {seconds:.1} s")))
     }
 
-    pub(super) fn restart(&mut self, service: &str) -> Result<Felt> {
+    pub(super) fn restart(&mut self, service: &str) -> Result<Impact> {
         let seconds = self.stop(service)?;
         self.start(service, &[])?;
-        Ok(Felt::of(format!("ended within {seconds:.1} s")))
+        Ok(Impact::of(format!("ended within {seconds:.1} s")))
     }
 
-    pub(super) fn duplicates(&mut self, seconds: f64) -> Result<Felt> {
+    pub(super) fn duplicates(&mut self, seconds: f64) -> Result<Impact> {
         for service in Service::ALL {
             self.stop(service.name())?;
             self.start(service.name(), &[(DELIVER_TWICE.to_owned(), "true".to_owned())])?;
@@ -119,6 +119,6 @@ impl Nemesis<'_> {
         for service in Service::ALL {
             self.restart(service.name())?;
         }
-        Ok(Felt::of(format!("{seconds:.1} s")))
+        Ok(Impact::of(format!("{seconds:.1} s")))
     }
 }

@@ -1,47 +1,49 @@
-//! Queues: deleted, missing, filled with what nobody can read, piled up.
+//! Faults of queues: deletion, absence, unreadable messages, backlog.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use contract::events::{RETRY_DELAYS, queues, retry_queue};
 
-use super::management::Management;
-use super::{Felt, Nemesis, POLL};
+use super::{Impact, Nemesis, POLL};
 use crate::proxy::Condition;
-use crate::topology::{BROKER, Link, Queue};
+use crate::topology::{self, Link, Queue};
+use stack::broker::Broker;
 use stack::http;
 use stack::metrics::sum;
 
-/// The broker counts every five seconds: a queue is empty when it was found so for longer.
-const COUNTED_EVERY: Duration = Duration::from_millis(5500);
 const EMPTY_LIMIT: Duration = Duration::from_secs(16);
-/// Of what is to pile up at the held writer: less than it takes the broker to give it up.
+/// Seconds for which the writer is paused with work waiting, less than the broker takes to close its connection.
 const PILE: f64 = 4.0;
-/// In which the writer works off what has piled up, with its outbox closed.
+/// Seconds for the writer to store the waiting work as events that it cannot send yet.
 const BURST_AFTER: f64 = 1.5;
 const DECLARE_LIMIT: Duration = Duration::from_secs(15);
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
 impl Nemesis<'_> {
-    pub(super) fn management(&self) -> Result<&Management> {
-        self.management.as_ref().context("sync mode has no broker")
+    fn broker(&self) -> Result<&dyn Broker> {
+        self.broker.as_deref().with_context(|| format!("{} mode has no broker", self.stack.mode()))
     }
 
-    /// Holds the writer and deletes the queue when all that was in it is done; false, with the writer held, if it does
-    /// not empty. What waits to be tried again would come back to a queue that is gone, so there must be none.
-    fn empties(&mut self, queue: Queue) -> Result<bool> {
+    /// Messages in these queues.
+    fn messages(&self, queues: &[&str]) -> Result<u64> {
+        let all = self.broker()?.queues()?;
+        Ok(all.iter().filter(|queue| queues.contains(&queue.name.as_str())).map(|queue| queue.messages).sum())
+    }
+
+    /// Pauses the writer and waits until the queue is empty. Returns whether it is; the writer stays paused. Retry queues must be empty
+    /// too, because their messages would return to a queue that is deleted.
+    fn pause_writer_until_empty(&mut self, queue: Queue) -> Result<bool> {
         self.prober.down(queue.writer);
         self.stack.hold(queue.writer)?;
+        let retries = RETRY_DELAYS.map(retry_queue);
+        let names: Vec<&str> = retries.iter().map(String::as_str).chain([queue.name]).collect();
         let began = Instant::now();
         let mut empty_since = None;
         loop {
-            let mut waiting = 0;
-            for name in RETRY_DELAYS.map(retry_queue).into_iter().chain([queue.name.to_owned()]) {
-                waiting += self.management()?.messages(&name)?.unwrap_or(0);
-            }
-            if waiting > 0 {
+            if self.messages(&names)? > 0 {
                 empty_since = None;
-            } else if empty_since.get_or_insert_with(Instant::now).elapsed() > COUNTED_EVERY {
+            } else if empty_since.get_or_insert_with(Instant::now).elapsed() > self.broker()?.count_lag() {
                 return Ok(true);
             }
             if began.elapsed() > EMPTY_LIMIT {
@@ -51,59 +53,59 @@ impl Nemesis<'_> {
         }
     }
 
-    fn let_go(&mut self, service: &str) -> Result<()> {
+    fn resume(&mut self, service: &str) -> Result<()> {
         self.stack.resume(service)?;
-        self.lives(service)
+        self.mark_up(service)
     }
 
-    pub(super) fn missing_queue(&mut self, queue: Queue, seconds: f64) -> Result<Felt> {
-        if !self.empties(queue)? {
-            self.let_go(queue.writer)?;
-            return Ok(Felt::of("did not empty, so it was not deleted"));
+    pub(super) fn missing_queue(&mut self, queue: Queue, seconds: f64) -> Result<Impact> {
+        if !self.pause_writer_until_empty(queue)? {
+            self.resume(queue.writer)?;
+            return Ok(Impact::of("did not empty, so it was not deleted"));
         }
         self.wait(PILE)?;
         self.prober.down(queue.reader);
         self.stack.kill_service(queue.reader)?;
-        self.management()?.delete(queue.name)?;
-        // What has piled up is to reach the broker in one burst: the more messages are under way together, the more there
-        // are to be mistaken for each other.
-        let link = Link { from: queue.writer, to: BROKER };
+        self.broker()?.delete_queue(queue.name)?;
+        // Send the waiting events in one burst: with many unconfirmed messages, confirms are most likely to be mismatched.
+        let to = topology::broker(self.stack.mode()).unwrap_or_default();
+        let link = Link { from: queue.writer, to };
         self.proxy.set(link, Condition::Blackhole);
-        self.let_go(queue.writer)?;
+        self.resume(queue.writer)?;
         self.wait(BURST_AFTER)?;
         self.proxy.set(link, Condition::Pass);
         self.wait(seconds)?;
         self.start(queue.reader, &[])?;
-        Ok(Felt::killed(format!("{} wrote into nothing for {seconds:.1} s", queue.writer)))
+        Ok(Impact::killed(format!("{} wrote into nothing for {seconds:.1} s", queue.writer)))
     }
 
-    pub(super) fn queue_deleted(&mut self, queue: Queue) -> Result<Felt> {
-        if !self.empties(queue)? {
-            self.let_go(queue.writer)?;
-            return Ok(Felt::of("did not empty, so it was not deleted"));
+    pub(super) fn queue_deleted(&mut self, queue: Queue) -> Result<Impact> {
+        if !self.pause_writer_until_empty(queue)? {
+            self.resume(queue.writer)?;
+            return Ok(Impact::of("did not empty, so it was not deleted"));
         }
-        self.management()?.delete(queue.name)?;
+        self.broker()?.delete_queue(queue.name)?;
         let deleted = Instant::now();
         let mut there = false;
         while !there && deleted.elapsed() < DECLARE_LIMIT {
             self.wait(POLL.as_secs_f64())?;
-            there = self.management()?.is_bound(queue)?;
+            there = self.broker()?.is_reachable(queue.name)?;
         }
         let seconds = deleted.elapsed().as_secs_f64();
-        self.let_go(queue.writer)?;
-        Ok(Felt::of(match there {
+        self.resume(queue.writer)?;
+        Ok(Impact::of(match there {
             true => format!("{} declared it again after {seconds:.1} s", queue.reader),
             false => format!("{} did not declare it again", queue.reader),
         }))
     }
 
-    /// Two for each queue: no JSON at all, and JSON of another kind.
-    pub(super) fn poison(&mut self) -> Result<Felt> {
+    /// Two messages for each queue, each of them no JSON or JSON of another type.
+    pub(super) fn poison(&mut self) -> Result<Impact> {
         for queue in queues::ALL {
             self.publish_poison(queue.name)?;
             self.publish_poison(queue.name)?;
         }
-        Ok(Felt::of(format!("{} messages in {} queues", 2 * queues::ALL.len(), queues::ALL.len())))
+        Ok(Impact::of(format!("{} messages in {} queues", 2 * queues::ALL.len(), queues::ALL.len())))
     }
 
     pub(super) fn publish_poison(&mut self, queue: &str) -> Result<()> {
@@ -117,34 +119,34 @@ impl Nemesis<'_> {
             part(48)
         );
         let payload = if part(1) == 0 { "this is no event" } else { "{\"user_id\":\"nobody\"}" };
-        self.management()?.publish(queue, &id, payload)?;
-        self.deeds.poison.push((queue.to_owned(), id));
+        self.broker()?.publish(queue, &id, "Poison", payload)?;
+        self.fault_log.poison.push((queue.to_owned(), id));
         Ok(())
     }
 
-    pub(super) fn backlog(&mut self, queue: Queue, seconds: f64) -> Result<Felt> {
+    pub(super) fn backlog(&mut self, queue: Queue, seconds: f64) -> Result<Impact> {
         let before = self.consumed(queue)?;
         self.prober.down(queue.reader);
         self.stack.hold(queue.reader)?;
         self.wait(seconds)?;
-        let waiting = self.management()?.messages(queue.name)?.unwrap_or(0);
-        self.let_go(queue.reader)?;
+        let waiting = self.messages(&[queue.name])?;
+        self.resume(queue.reader)?;
         let resumed = Instant::now();
-        // A question may be too early for a process that has a minute to make up for.
+        // A process that was just resumed may not answer yet.
         let mut done = 0;
         while done < waiting && resumed.elapsed() < DRAIN_LIMIT {
             self.wait(POLL.as_secs_f64())?;
             done = self.consumed(queue).map_or(done, |now| now.saturating_sub(before));
         }
         let drained = (done >= waiting).then(|| waiting as f64 / resumed.elapsed().as_secs_f64());
-        Ok(Felt {
+        Ok(Impact {
             detail: format!("held {seconds:.0} s, {waiting} events waited, {done} done"),
             drained_per_second: drained,
-            ..Felt::default()
+            ..Impact::default()
         })
     }
 
-    /// Events of this queue that its reader has done with since it started.
+    /// Events of this queue that its reader has handled since it started.
     fn consumed(&self, queue: Queue) -> Result<u64> {
         let agent = http::agent(Duration::from_secs(2));
         let (_, text) = http::get_once(&agent, &format!("{}/metrics", self.stack.url(queue.reader)))?;

@@ -1,14 +1,14 @@
-//! What the compose files amount to with this user's `.env`, asked of `docker compose config` itself.
+//! The compose files filled in with the user's `.env`, as `docker compose config` prints them.
 
 use anyhow::{Context, Result};
 use contract::Monitoring;
 use contract::Service;
 use serde_json::Value;
 
-use crate::Mode;
-use crate::ports::{Ports, RabbitPorts};
+use crate::ports::{BrokerPorts, Ports};
+use crate::{Mode, broker};
 
-/// The port of every service in its own container; those behind the gateway have theirs of the contract there.
+/// The port of every service in its own container. The gateway listens on the ports of the contract.
 const SERVICE: u16 = 8000;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// As it stands in a URL, where some characters would mean something else.
+    /// `user:password`, percent-encoded.
     pub fn in_url(&self) -> String {
         format!("{}:{}", encoded(&self.user), encoded(&self.password))
     }
@@ -28,7 +28,7 @@ pub struct Effective {
     pub ports: Ports,
     pub postgres: Login,
     pub database: String,
-    pub rabbitmq: Option<Login>,
+    pub broker: Option<Login>,
 }
 
 impl Effective {
@@ -39,7 +39,7 @@ impl Effective {
         let environment = |service: &str, name: &str| -> Result<String> {
             let value = services[service]["environment"][name].as_str();
             let value = value.with_context(|| format!("the compose file gives {service} no {name}"))?;
-            // What is printed could be used as a compose file again.
+            // The output is a valid compose file, in which dollar signs are escaped.
             Ok(value.replace("$$", "$"))
         };
         let login = |service: &str, user: &str, password: &str| {
@@ -51,7 +51,7 @@ impl Effective {
         };
         let mut ports = Ports {
             postgres: port("postgres", 5432)?,
-            rabbitmq: None,
+            broker: None,
             services: Vec::new(),
             monitoring: Vec::new(),
         };
@@ -65,28 +65,30 @@ impl Effective {
                 .into_iter()
                 .collect::<Result<_>>()?;
         }
-        let mut rabbitmq = None;
-        if mode == Mode::Async {
-            rabbitmq = Some(login("rabbitmq", "RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS")?);
-            ports.rabbitmq = Some(RabbitPorts {
-                amqp: port("rabbitmq", 5672)?,
-                management: port("rabbitmq", 15672)?,
-                prometheus: port("rabbitmq", 15692)?,
-                // Inside its container.
-                epmd: 0,
-                node: 0,
+        let mut broker = None;
+        if let Some(server) = broker::of(mode) {
+            let [(user, _), (password, _)] = server.container_login();
+            broker = Some(login(server.name(), user, password)?);
+            let [client, management, metrics] =
+                server.container_ports().map(|(target, _)| port(server.name(), target));
+            ports.broker = Some(BrokerPorts {
+                server,
+                client: client?,
+                management: management?,
+                metrics: metrics?,
+                internal: [0, 0],
             });
         }
         Ok(Self {
             ports,
             postgres: login("postgres", "POSTGRES_USER", "POSTGRES_PASSWORD")?,
             database: environment("postgres", "POSTGRES_DB")?,
-            rabbitmq,
+            broker,
         })
     }
 }
 
-/// The host's port for one of a container. It is text in some versions and a number in others.
+/// The host's port for a port of a container. Some versions print text, others a number.
 fn published(service: &Value, target: u16) -> Option<u16> {
     let ports = service["ports"].as_array()?;
     let port = &ports.iter().find(|port| port["target"] == target)?["published"];
@@ -140,10 +142,9 @@ mod tests {
         let effective = Effective::parse(&example().to_string(), Mode::Async, false).unwrap();
         assert_eq!(effective.ports.services, (9101..9111).collect::<Vec<u16>>());
         assert_eq!(effective.ports.postgres, 6433);
-        let rabbitmq = effective.ports.rabbitmq.unwrap();
-        assert_eq!((rabbitmq.amqp, rabbitmq.management, rabbitmq.prometheus), (1, 2, 3));
+        assert_eq!(effective.ports.broker.unwrap().all(), [1, 2, 3, 0, 0]);
         assert_eq!(effective.postgres.in_url(), "postgres:a$b%2Fc");
-        assert_eq!(effective.rabbitmq.unwrap().in_url(), "me:secret");
+        assert_eq!(effective.broker.unwrap().in_url(), "me:secret");
     }
 
     #[test]

@@ -8,21 +8,21 @@ use anyhow::{Context, Result, bail};
 use contract::Monitoring;
 use contract::Service;
 
-use super::config::Login;
+use super::config::{Effective, Login};
 use super::watch::{Death, Watch};
 use super::{Compose, answer, engine};
 use crate::ports::Ports;
 use crate::{Mode, StackOptions, http, signals};
 
-/// After they are healthy: only the gateway has still to find them.
+/// From healthy to reachable through the gateway.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Containers {
     pub compose: Compose,
     pub postgres: Login,
     pub database: String,
-    pub rabbitmq: Option<Login>,
-    /// There may be something to end.
+    pub broker: Option<Login>,
+    /// Containers may run.
     started: bool,
     /// Each service has answered.
     pub ready: bool,
@@ -30,7 +30,7 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// With the ports that they will have. Nothing runs yet.
+    /// Also returns the ports that they will have. Nothing runs yet.
     pub fn claim(project: &str, mode: Mode, options: &StackOptions, dir: &Path) -> Result<(Self, Ports)> {
         engine()?;
         let mut compose = Compose::new(project, mode, options, dir)?;
@@ -40,7 +40,7 @@ impl Containers {
         let services = Service::ALL.iter().map(|service| service.name()).zip(&ports.services);
         let monitoring = Monitoring::ALL.map(Monitoring::name).into_iter().zip(&ports.monitoring);
         let servers = [("postgres", &ports.postgres)].into_iter();
-        let broker = ports.rabbitmq.iter().map(|ports| ("rabbitmq", &ports.amqp));
+        let broker = ports.broker.as_ref().map(|broker| (broker.server.name(), &broker.client));
         compose.ports = services
             .filter(|_| !options.servers_only)
             .chain(servers)
@@ -48,11 +48,11 @@ impl Containers {
             .chain(monitoring)
             .map(|(name, port)| (name.to_owned(), *port))
             .collect();
-        let (postgres, database, rabbitmq) = (effective.postgres, effective.database, effective.rabbitmq);
-        Ok((Self { compose, postgres, database, rabbitmq, started: false, ready: false, watch: None }, ports))
+        let Effective { postgres, database, broker, .. } = effective;
+        Ok((Self { compose, postgres, database, broker, started: false, ready: false, watch: None }, ports))
     }
 
-    /// From here on there is something to end.
+    /// Builds and starts the containers, and watches them.
     pub fn up(&mut self) -> Result<()> {
         self.started = true;
         self.compose.up()?;
@@ -62,7 +62,7 @@ impl Containers {
         Ok(())
     }
 
-    /// Waits until each service answers 200 on `/ready` where the host finds it.
+    /// Waits until each service answers 200 on `/ready` on its host port.
     pub fn wait(&mut self, services: &[u16]) -> Result<()> {
         let agent = http::agent(Duration::from_secs(2));
         let deadline = Instant::now() + READY_LIMIT;
@@ -84,8 +84,8 @@ impl Containers {
         Ok(())
     }
 
-    /// An error if a container of a measured stack has ended, also if the engine started it again: the figures are no
-    /// longer about what they should be. Others may be scaled, stopped and started by their user, who is only told.
+    /// An error if a container of a measured stack has ended, also if the engine started it again: its figures are then invalid.
+    /// The user may scale, stop and start the containers of `up`, so there it is only a message.
     pub fn check(&mut self) -> Result<()> {
         let Some(watch) = &mut self.watch else { return Ok(()) };
         while let Some(Death { service, exit_code }) = watch.take()? {
@@ -108,7 +108,7 @@ impl Containers {
         self.watch = None;
     }
 
-    /// `hurry`: after an error nobody waits for what the services still do.
+    /// `hurry`: kills at once, without waiting for the running work of the services.
     pub fn end(&mut self, hurry: bool) -> Result<()> {
         self.watch = None;
         if self.started {
@@ -124,7 +124,7 @@ impl Containers {
 }
 
 impl Compose {
-    /// What a killed run could not end, if nobody can want it any more; `false` if somebody may.
+    /// Removes the containers of a killed run if they were for that run alone; `false` if they may be in use.
     pub fn remove_left_over(&self) -> Result<bool> {
         if self.fresh {
             self.down(true)?;
@@ -132,7 +132,7 @@ impl Compose {
         Ok(self.fresh)
     }
 
-    /// Nobody else's stack is taken over; what a killed run of ours left of a fresh one goes.
+    /// Refuses a project that is in use, and removes what a killed run left of a fresh one.
     fn claim(&self) -> Result<()> {
         let project = &self.project;
         let label = format!("label=com.docker.compose.project={project}");

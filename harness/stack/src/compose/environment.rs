@@ -1,12 +1,12 @@
-//! What a compose file is filled in with for a stack: its host ports, and what its options say.
+//! The variables of a compose file for a stack: its host ports, and its options.
 
 use anyhow::Result;
 use contract::{Monitoring, Service};
 
 use crate::ports::Ports;
-use crate::{Mode, StackOptions, postgres, rabbitmq};
+use crate::{Mode, StackOptions, broker, postgres};
 
-/// Nothing about the ports for `up` without an offset: then they are what the user's `.env` says.
+/// No ports for `up` without an offset: they come from the user's `.env`.
 pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, String)>> {
     let mut env = Vec::new();
     if options.servers_only {
@@ -18,16 +18,15 @@ pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, Stri
         env.extend(ports(mode, &Ports::with_monitoring(mode, options.port_offset, Monitoring::ALL.len())?));
     }
     if options.fresh {
-        // Nobody's data and gone soon: as the local servers have it.
-        env.extend(
-            [
-                ("BIND_ADDRESS", "127.0.0.1"),
-                ("POSTGRES_PASSWORD", postgres::SUPERUSER),
-                ("RABBITMQ_USER", rabbitmq::GUEST),
-                ("RABBITMQ_PASSWORD", rabbitmq::GUEST),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        );
+        // Temporary data: the logins are those of local servers.
+        let mut fixed = vec![("BIND_ADDRESS", "127.0.0.1"), ("POSTGRES_PASSWORD", postgres::SUPERUSER)];
+        if let Some((server, (user, password))) =
+            broker::of(mode).and_then(|server| Some((server, server.local_login().split_once(':')?)))
+        {
+            let [(_, name), (_, secret)] = server.container_login();
+            fixed.extend([(name, user), (secret, password)]);
+        }
+        env.extend(fixed.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
     env.extend(options.env.iter().cloned());
     Ok(env)
@@ -42,10 +41,9 @@ fn ports(mode: Mode, ports: &Ports) -> Vec<(String, String)> {
     all.extend(
         Monitoring::ALL.iter().zip(&ports.monitoring).map(|(server, port)| (of_mode(server.name()), *port)),
     );
-    if let Some(rabbitmq) = &ports.rabbitmq {
-        all.push(("RABBITMQ_PORT".to_owned(), rabbitmq.amqp));
-        all.push(("RABBITMQ_MANAGEMENT_PORT".to_owned(), rabbitmq.management));
-        all.push(("RABBITMQ_PROMETHEUS_PORT".to_owned(), rabbitmq.prometheus));
+    if let Some(broker) = &ports.broker {
+        let variables = broker.server.container_ports().map(|(_, variable)| variable.to_owned());
+        all.extend(variables.into_iter().zip(broker.all()));
     }
     all.into_iter().map(|(name, port)| (name, port.to_string())).collect()
 }

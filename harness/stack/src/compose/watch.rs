@@ -1,5 +1,5 @@
-//! How containers are (`docker compose ps`), and that one has ended, which the engine tells by itself: asking it again
-//! and again would take time from what is measured.
+//! The state of containers (`docker compose ps`), and events of the engine about containers that end. Polling would take
+//! processor time from what is measured.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -28,7 +28,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// It runs, and nothing is known against it.
+    /// It runs and is not unhealthy.
     pub fn well(&self) -> bool {
         self.state == "running" && self.health != "unhealthy"
     }
@@ -43,7 +43,7 @@ impl Container {
     }
 }
 
-/// A list, or one object on each line, as the version of compose has it.
+/// A list, or one object on each line, depending on the version of compose.
 pub(super) fn parse_ps(text: &str) -> Result<Vec<Container>> {
     let mut containers = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
@@ -65,15 +65,15 @@ pub struct Death {
     pub exit_code: String,
 }
 
-/// The engine's news about one project, until it is dropped.
+/// The engine's events about one project, until it is dropped.
 pub struct Watch {
     child: Child,
-    /// A stack may be shared between threads, a receiver alone may not.
+    /// In a mutex, because a stack is shared between threads.
     news: Mutex<Receiver<Death>>,
 }
 
 impl Watch {
-    /// `since`: Unix time from which on every end counts, also one before this call.
+    /// `since`: Unix time from which events count, also before this call.
     pub fn start(project: &str, since: u64) -> Result<Self> {
         let mut command = Account::CALLER.command(Path::new("docker"), "KILL");
         command.args(["events", "--since", &since.to_string(), "--format", "{{json .}}"]);
@@ -81,7 +81,7 @@ impl Watch {
             "type=container",
             "event=die",
             &format!("label=com.docker.compose.project={project}"),
-            // Not `docker compose run`, which ends when it has done its work.
+            // Not the containers of `docker compose run`, which are expected to end.
             "label=com.docker.compose.oneoff=False",
         ] {
             command.args(["--filter", filter]);

@@ -1,4 +1,4 @@
-//! `./study check`: what must hold before a change is handed in. All steps run, the failed ones are named at the end.
+//! `./study check`: the checks of a change. All steps run; the failed ones are listed at the end.
 
 mod cycles;
 
@@ -52,9 +52,9 @@ fn cargo_steps() -> Vec<(String, Vec<&'static str>)> {
     let mut steps = vec![("formatting".to_owned(), vec!["fmt", "--all", "--check"])];
     let all = [["clippy", "--workspace", "--all-features"].as_slice(), &lint].concat();
     steps.push(("lints, all features".to_owned(), all));
-    // `otel` with one mode only: what it has for the other must not be missed, nor be left over.
+    // `otel` with one mode only: code for the other mode must be neither needed nor unused.
     for features in ["sync", "async", "async,otel"] {
-        // `common` and the tools have no such features; the ten are named.
+        // Only the ten services have these features.
         let mut args = vec!["clippy", "--no-default-features", "--features", features];
         args.extend(Service::ALL.iter().flat_map(|service| ["-p", service.name()]));
         args.extend(lint);
@@ -89,8 +89,8 @@ fn step(name: &str, failed: &mut Vec<String>, run: impl FnOnce() -> Result<Verdi
     if signals::interrupted() { Err(signals::Interrupted.into()) } else { Ok(()) }
 }
 
-/// The list of known holes is fetched anew each time. Where it cannot be reached, an older copy is asked; without
-/// one that is said and is no failure, but a hole that is found always is.
+/// Fetches the list of known vulnerabilities. If it cannot be reached, an older copy is used; without a copy the step prints that
+/// and does not fail. A vulnerability that is found always fails it.
 fn advisories(root: &Path) -> Result<Verdict> {
     let verdict = |ok: bool| if ok { Verdict::Ok } else { Verdict::Failed };
     let (ok, said) = ask(root, &[])?;
@@ -99,7 +99,7 @@ fn advisories(root: &Path) -> Result<Verdict> {
         return Ok(verdict(ok));
     }
     let (ok, said) = ask(root, &["--offline"])?;
-    // Said only if there was a copy to ask.
+    // This message appears only with a copy.
     if !["advisories ok", "advisories FAILED"].iter().any(|verdict| said.contains(verdict)) {
         eprintln!("the advisory database cannot be reached from here, and there is no older copy");
         return Ok(Verdict::NotChecked);

@@ -1,9 +1,7 @@
-//! `./study dlq`: what the consumers of the running async stack have set aside, for the person on duty. Everything goes
-//! through RabbitMQ's management API. Bodies hold personal data: they are shown only when asked for.
+//! `./study dlq`: the dead letters of the running async stack, for an operator. Bodies hold personal data: they are shown only on
+//! request.
 
-mod broker;
 mod letter;
-mod redrive;
 
 use std::process::ExitCode;
 
@@ -13,16 +11,15 @@ use comfy_table::presets::UTF8_FULL_CONDENSED as STYLE;
 use comfy_table::{CellAlignment, Table};
 use contract::events::{UNROUTED_QUEUE, dead_letters, of_dead_letters};
 
+use stack::broker::{self, Broker, Redriven};
 use stack::output::say;
 use stack::state::State;
 use stack::{Mode, state_folder};
 
-pub use broker::Broker;
-pub use letter::Letter;
-use letter::printable;
-pub use redrive::Redriven;
+pub use letter::describe;
+use letter::{first_failed_at, printable, reason};
 
-/// Letters that `list` and `show` look at; the oldest are in front.
+/// Messages that `list` and `show` read; the oldest are first.
 const SHOWN: usize = 100;
 
 #[derive(Args)]
@@ -65,8 +62,8 @@ pub fn run(args: &DlqArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(3));
     };
     match &args.action {
-        Action::List => list(&broker)?,
-        Action::Show { queue, body } => show(&broker, &dead_letter_queue(queue), *body)?,
+        Action::List => list(&*broker)?,
+        Action::Show { queue, body } => show(&*broker, &dead_letter_queue(queue), *body)?,
         Action::Redrive { queue, id } => {
             let queue = dead_letter_queue(queue);
             let Redriven { moved, put_back } = broker.redrive(&queue, id.as_deref())?;
@@ -95,12 +92,18 @@ pub fn run(args: &DlqArgs) -> Result<ExitCode> {
 }
 
 /// The broker of the stack that `./study up` started.
-fn running() -> Result<Option<Broker>> {
-    let state = State::read(&state_folder()?.join(Mode::Async.to_string()))?.filter(State::alive);
-    Ok(state.and_then(|state| state.management_url).map(|url| Broker::new(url, "%2F")))
+fn running() -> Result<Option<Box<dyn Broker>>> {
+    for mode in Mode::ALL {
+        let Some(server) = broker::of(mode) else { continue };
+        let state = State::read(&state_folder()?.join(mode.to_string()))?.filter(State::alive);
+        if let Some(address) = state.and_then(|state| state.broker) {
+            return Ok(Some(server.connect(&address)));
+        }
+    }
+    Ok(None)
 }
 
-/// The dead-letter queue that a person means: never a working queue.
+/// The dead-letter queue that an argument means: never a working queue.
 fn dead_letter_queue(name: &str) -> String {
     if name == UNROUTED_QUEUE || of_dead_letters(name).is_some() {
         name.to_owned()
@@ -109,7 +112,7 @@ fn dead_letter_queue(name: &str) -> String {
     }
 }
 
-fn list(broker: &Broker) -> Result<()> {
+fn list(broker: &dyn Broker) -> Result<()> {
     let mut table = Table::new();
     table.load_style(STYLE).set_header(["queue", "messages", "oldest first failure", "reason"]);
     if let Some(column) = table.column_mut(1) {
@@ -117,13 +120,12 @@ fn list(broker: &Broker) -> Result<()> {
     }
     for queue in broker.dead_letter_queues()? {
         let seen = broker.peek(&queue, SHOWN)?;
-        let Some(last) = seen.last() else { continue };
-        // What has no time of its own was set aside by the broker.
-        let timed = seen.iter().filter(|letter| letter.first_failed_us().is_some());
-        let oldest = timed.min_by_key(|letter| letter.first_failed_us()).unwrap_or(last);
-        let letters = (seen.len() + last.behind).to_string();
-        let reason = printable(&oldest.reason()).chars().take(60).collect();
-        table.add_row([queue, letters, oldest.first_failed_at(), reason]);
+        let Some(last) = seen.messages.last() else { continue };
+        // A message that the broker dead-lettered by itself has no time.
+        let timed = seen.messages.iter().filter(|letter| letter.first_failed_us.is_some());
+        let oldest = timed.min_by_key(|letter| letter.first_failed_us).unwrap_or(last);
+        let reason = printable(reason(oldest)).chars().take(60).collect();
+        table.add_row([queue, seen.total.to_string(), first_failed_at(oldest), reason]);
     }
     match table.row_count() {
         0 => say("No dead-lettered messages.\n"),
@@ -131,13 +133,13 @@ fn list(broker: &Broker) -> Result<()> {
     }
 }
 
-fn show(broker: &Broker, queue: &str, body: bool) -> Result<()> {
+fn show(broker: &dyn Broker, queue: &str, body: bool) -> Result<()> {
     let seen = broker.peek(queue, SHOWN)?;
-    let more = seen.last().map_or(0, |last| last.behind);
-    say(&format!("{queue}: {}\n", seen.len() + more))?;
-    for letter in &seen {
-        say(&letter.describe(body))?;
+    say(&format!("{queue}: {}\n", seen.total))?;
+    for letter in &seen.messages {
+        say(&describe(letter, body))?;
     }
+    let more = seen.total - seen.messages.len();
     if more > 0 { say(&format!("\nand {more} more\n")) } else { Ok(()) }
 }
 

@@ -1,5 +1,5 @@
-//! `./study trace`: the way of one workflow through all services, from the lines that its hops wrote (`common`'s
-//! `telemetry.rs` lists them). Logs may be large: each is read twice, line by line, and only what holds the id is parsed.
+//! `./study trace`: one workflow through all services, from the log lines of its hops (`common`'s `telemetry.rs` lists them). Logs
+//! may be large: each is read twice, line by line, and only lines with the id are parsed.
 
 mod show;
 mod timeline;
@@ -26,10 +26,10 @@ use stack::output::say;
 use stack::process::signal_group;
 use stack::signals::{self, Interrupted};
 
-/// More lines than any workflow has: an id that so many have in common names no workflow.
+/// More lines than any workflow has: an id on so many lines does not name a workflow.
 const MOST: usize = 5_000;
 
-/// What every line of a hop has.
+/// A field of every hop's line.
 const WORKFLOW: &str = r#""target":"workflow""#;
 
 #[derive(Args)]
@@ -87,7 +87,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What of `./study logs` can be traced: the services of each mode.
+/// The logs of the services of each mode.
 fn logs(mode: Option<Mode>) -> Result<Vec<Logs>> {
     let names = Service::ALL.map(Service::name);
     let Sources { files, containers } = logs::sources(mode, &names)?;
@@ -103,7 +103,7 @@ fn logs(mode: Option<Mode>) -> Result<Vec<Logs>> {
             .into_iter()
             .map(|(mode, compose)| Logs { mode, source: Source::Containers(Box::new(compose)) }),
     );
-    of.sort_by_key(|logs| logs.mode == Mode::Async);
+    of.sort_by_key(|logs| logs.mode.has_broker());
     Ok(of)
 }
 
@@ -119,21 +119,21 @@ enum Source {
     Containers(Box<Compose>),
 }
 
-/// What the logs of one mode tell about an id.
+/// The workflows of an id in one mode.
 #[derive(Default)]
 pub struct Found {
-    /// More than one where the id names one thing as an order and another as a request.
+    /// More than one if the id names both an order and a request.
     pub timelines: Vec<Timeline>,
-    /// Services with lines that are no JSON.
+    /// Services with lines that are not JSON.
     pub unreadable: BTreeSet<String>,
     /// Whether there is a line of any workflow.
     pub any_workflow: bool,
 }
 
-/// What the first reading finds.
+/// The result of the first reading.
 #[derive(Default)]
 struct Hits {
-    /// Request ids of those that made what has this name, with the time.
+    /// Request ids of the requests that created the entity, with the time.
     of_subject: BTreeMap<String, i64>,
     is_request: bool,
     unreadable: BTreeSet<String>,
@@ -141,7 +141,7 @@ struct Hits {
 }
 
 impl Logs {
-    /// Of the processes that write into `folder`.
+    /// Of processes with their logs in `folder`.
     pub fn of_processes(mode: Mode, folder: &Path) -> Self {
         let file = |name: &str| (name.to_owned(), folder.join(format!("{name}.log")));
         let files =
@@ -201,7 +201,7 @@ impl Logs {
         Ok(hits)
     }
 
-    /// All lines of a request id. What the sweeper says of an order has none, but names the order.
+    /// All lines of a request id. The sweeper's lines have no request id, but name the order.
     fn gather(&self, request: &str, order: Option<i64>) -> Result<Vec<Line>> {
         let mut lines = Vec::new();
         let needle = quoted(request);
@@ -243,7 +243,7 @@ impl Logs {
     }
 }
 
-/// The name under which the request that made it knows what `id` means, if it can be one.
+/// The subject that `id` names in the request that created it, if it can be one.
 fn subject(id: &str) -> Option<String> {
     if id.starts_with("pay_") {
         return Some(format!("payment {id}"));
@@ -255,7 +255,7 @@ fn subject(id: &str) -> Option<String> {
     number.then(|| format!("order {id}"))
 }
 
-/// As it stands in a line.
+/// As it is written in a line.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -275,7 +275,7 @@ fn each_line_of(input: impl Read, look: &mut dyn FnMut(&str) -> Result<()>) -> R
     }
 }
 
-/// `docker compose logs` is ended when this is interrupted or has seen enough.
+/// Ends `docker compose logs` when it is interrupted or has enough lines.
 fn each_line_of_containers(
     compose: &Compose,
     look: &mut (dyn FnMut(&str, &str) -> Result<()> + Send),

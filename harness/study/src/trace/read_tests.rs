@@ -74,7 +74,7 @@ fn what_the_sweeper_says_of_an_order_belongs_to_it() {
 }
 
 #[test]
-fn lines_for_people_are_told_of_and_skipped() {
+fn services_with_unparsable_lines_are_named_and_their_lines_skipped() {
     let pretty =
         r#"2026-11-21T10:00:00.000000Z  INFO request{request_id="a" subject="order 17"}: workflow: answered"#;
     let half = answered(3, "a", "order 17").split_off(9);
@@ -108,7 +108,7 @@ fn a_table_fits_the_terminal_and_obeys_nobody() {
 }
 
 #[test]
-fn logs_without_any_workflow_are_told_from_logs_without_this_one() {
+fn logs_without_any_workflow_differ_from_logs_without_this_one() {
     assert!(!look("hidden", &[swept(1, 17)], "3").any_workflow);
     assert!(look("seen", &[answered(1, "a", "order 17")], "3").any_workflow);
 }

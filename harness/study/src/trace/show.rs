@@ -1,5 +1,4 @@
-//! A timeline for people: what is known of the workflow, a table of its hops with a bar for when each was at work, and what
-//! is missing.
+//! A timeline as text: a summary of the workflow, a table of its hops with a bar for the time of each, and the missing effects.
 
 use comfy_table::presets::NOTHING as STYLE;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
@@ -9,10 +8,10 @@ use measure::times::short;
 
 /// Characters of the bar.
 const BAR: usize = 30;
-/// Characters of what a hop was, after which the rest of it is told below the table.
+/// Width of a hop's description; the rest of it is printed below the table.
 const WHAT: usize = 60;
 
-/// `width` is that of the terminal: where the bars do not fit they are left out.
+/// `width` of the terminal: bars that do not fit are left out.
 pub(super) fn text(timeline: &Timeline, width: Option<usize>) -> String {
     let with_bars = table(timeline, true);
     let fits = with_bars.lines().all(|line| width.is_none_or(|width| line.chars().count() <= width));
@@ -22,7 +21,7 @@ pub(super) fn text(timeline: &Timeline, width: Option<usize>) -> String {
     format!("{}\n{table}\n{between}{foot}", head(timeline))
 }
 
-/// What a terminal would obey is replaced: some of it was written by strangers.
+/// Without terminal codes: clients wrote some of it.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -45,7 +44,7 @@ fn head(timeline: &Timeline) -> String {
     tell("accepted", &timeline.accepted_at());
     if let Some(hop) = timeline.last_effect() {
         let (after, idle) = (time(hop.end), timeline.idle(hop.end));
-        // Less would be shown as nothing.
+        // A shorter one would be invisible.
         let idle =
             if idle < 5 { String::new() } else { format!(", nothing at work for {} of that", time(idle)) };
         tell("last effect", &format!("{} after {after}{idle}", what(hop).trim_start_matches("effect ")));
@@ -86,7 +85,7 @@ fn table(timeline: &Timeline, bars: bool) -> String {
 }
 
 fn indented(hop: &Hop) -> String {
-    // A blank at the beginning of a cell would be taken away.
+    // The table would trim a blank at the beginning of a cell.
     let inside = if hop.depth == 0 { String::new() } else { "\u{2514} ".to_owned() };
     format!("{}{inside}{}", "\u{a0}\u{a0}".repeat(hop.depth.saturating_sub(1)), what(hop))
 }
@@ -114,7 +113,7 @@ fn cut(text: &str) -> String {
     text.chars().take(WHAT - 1).chain(['\u{2026}']).collect()
 }
 
-/// When it was at work, of the whole; a mark for what took no time.
+/// Its time within the whole; a mark for an instant.
 fn bar(hop: &Hop, whole: i64) -> String {
     let place = |at: i64| at as f64 / whole.max(1) as f64 * BAR as f64;
     let first = (place(hop.start) as usize).min(BAR - 1);

@@ -1,6 +1,5 @@
-//! The way of one workflow, put together from the lines that its hops wrote: what came when, what ran inside what, when
-//! nothing was at work, and what is still to come. Times are microseconds; those of a [`Line`] since the Unix epoch, those
-//! of a [`Timeline`] since the acceptance.
+//! The timeline of a workflow, from the log lines of its hops: order, nesting, idle gaps, and effects that are missing. Times are
+//! microseconds; those of a [`Line`] since the Unix epoch, those of a [`Timeline`] since the acceptance.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +10,9 @@ use time::format_description::well_known::Rfc3339;
 
 use stack::Mode;
 
-/// A line is written shortly after its duration was taken, on a busy machine not quite as shortly: a call may seem to begin
-/// this much before its caller.
+/// A line is written some time after its duration was measured, so a call may seem to begin this much before its caller.
 const SLACK: i64 = 1_000;
-/// What is said of every line, or has its place elsewhere.
+/// Fields that every line has, or that are shown elsewhere.
 const NOT_SAID: [&str; 8] =
     ["timestamp", "level", "target", "message", "span", "spans", "request_id", "traceparent"];
 
@@ -26,7 +24,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// `None` for what is no line of a log in JSON.
+    /// `None` if it is not JSON.
     pub fn parse(service: &str, text: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(text).ok()?;
         let at = OffsetDateTime::parse(value.get("timestamp")?.as_str()?, &Rfc3339).ok()?;
@@ -34,7 +32,7 @@ impl Line {
         Some(Self { service: service.to_owned(), at, value })
     }
 
-    /// Of the line, or else of the request or event in which it was written.
+    /// Of the line, else of its request or event.
     fn text(&self, name: &str) -> Option<&str> {
         let holders = [Some(&self.value), self.value.get("span")];
         holders.into_iter().flatten().find_map(|holder| holder.get(name)?.as_str())
@@ -48,12 +46,12 @@ impl Line {
         self.text("request_id")
     }
 
-    /// What its request is about.
+    /// The entity that its request concerns.
     pub fn subject(&self) -> Option<&str> {
         self.text("subject")
     }
 
-    /// The order that work in the background, which belongs to no request, names.
+    /// The order that a background task names, outside any request.
     pub fn order(&self) -> Option<i64> {
         self.value.get("order_id")?.as_i64()
     }
@@ -100,7 +98,7 @@ impl Line {
     }
 }
 
-/// What a line tells.
+/// The kind of a line, with its fields.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     Request { method: String, handler: String, status: u64 },
@@ -111,7 +109,7 @@ pub enum What {
 }
 
 impl What {
-    /// Whether it took time; the others are moments.
+    /// Whether it has a duration; the others are instants.
     pub fn is_work(&self) -> bool {
         matches!(self, Self::Request { .. } | Self::Published { .. } | Self::Handled { .. })
     }
@@ -122,9 +120,9 @@ pub struct Hop {
     pub service: String,
     pub start: i64,
     pub end: i64,
-    /// Of work: for how long nothing had been at work when it began; inside another hop, nothing but that one.
+    /// How long nothing ran before it began, except the hop around it.
     pub gap: Option<i64>,
-    /// How many hops it runs inside.
+    /// Number of hops around it.
     pub depth: usize,
     pub what: What,
 }
@@ -134,13 +132,13 @@ impl Hop {
         self.end - self.start
     }
 
-    /// Whether `inner` ran as a part of this.
+    /// Whether `inner` ran inside this.
     fn holds(&self, inner: &Hop, mode: Mode) -> bool {
         match (&self.what, &inner.what) {
             (What::Request { .. }, What::Request { .. }) => {
-                mode == Mode::Sync
+                !mode.has_broker()
                     && self.service != inner.service
-                    // Of two calls at the same time the shorter one is not part of the longer one.
+                    // Two concurrent calls do not contain each other.
                     && calls::ALL.iter().any(|call| call.caller.name() == self.service)
                     && self.took() > inner.took()
                     && self.start - SLACK <= inner.start
@@ -160,22 +158,22 @@ pub struct Timeline {
     pub mode: Mode,
     /// `x-request-id`.
     pub workflow: String,
-    /// `order 17`; several if a call made something of its own.
+    /// `order 17`; several if a call created another entity.
     pub subjects: Vec<String>,
     /// Of the W3C trace.
     pub trace: Option<String>,
     /// Microseconds since the Unix epoch.
     pub accepted: i64,
-    /// What runs inside a hop comes right behind it.
+    /// Nested ones follow their parent.
     pub hops: Vec<Hop>,
-    /// Requests that said something and have not said that they are answered.
+    /// Requests with lines, but without the line of their answer.
     pub unanswered: Vec<String>,
-    /// How many earlier workflows had the same subject: a database that was begun anew counts from one again.
+    /// Number of earlier workflows with the same subject: a new database starts its numbers at one.
     pub older: usize,
 }
 
 impl Timeline {
-    /// `None` if no line tells anything.
+    /// `None` without a usable line.
     pub fn of(mode: Mode, workflow: &str, lines: &[Line]) -> Option<Self> {
         let mut lines: Vec<&Line> = lines.iter().collect();
         lines.sort_by_key(|line| line.at);
@@ -222,13 +220,13 @@ impl Timeline {
         self.hops.iter().map(|hop| hop.end).max().unwrap_or(0)
     }
 
-    /// For how long nothing was at work, from the acceptance to the moment `until`.
+    /// How long nothing ran, from the acceptance to `until`.
     pub fn idle(&self, until: i64) -> i64 {
         let outer = self.hops.iter().filter(|hop| hop.depth == 0 && hop.start <= until);
         outer.filter_map(|hop| hop.gap).sum()
     }
 
-    /// Effects that must come, by what is known for certain, and that no line tells of.
+    /// Effects that must follow from the lines, and that no line reports.
     pub fn missing(&self) -> Vec<&'static str> {
         let published = |name: &str| self.any(|w| matches!(w, What::Published { event } if event == name));
         let answered = |path: &str, wanted: &dyn Fn(u64) -> bool| {
@@ -244,32 +242,29 @@ impl Timeline {
                 expected.extend_from_slice(effects);
             }
         };
-        match self.mode {
-            // A row of the outbox was committed with what it announces. The answer to a repeated request looks like the
-            // first one, but for its subject, which only the first one has.
-            Mode::Async => {
-                expect(published("UserRegistered"), &["email"]);
-                expect(published("ProductUpdated"), &["search", "cache", "analytics"]);
-                expect(answered("/track_click", &well), &["click"]);
-                let begun = |path, kind, event| published(event) || about(kind) && answered(path, &well);
-                expect(begun("/process_payment", "payment ", "PaymentInitiated"), &["payment"]);
-                expect(begun("/generate_report", "job ", "GenerateReportJob"), &["report"]);
-                expect(begun("/create_order", "order ", "OrderCreated"), &["order"]);
-                expect(published("StockReserved"), &["stock"]);
-            }
-            // The answer tells how all else ended. An order is ended by the sweeper if its own request could not, which
-            // it says with 400 (stock not released yet) or when another service was away.
-            Mode::Sync => {
-                let stored = |status| well(status) || [400, 502, 504].contains(&status);
-                expect(about("order ") && answered("/create_order", &stored), &["order"]);
-                expect(answered("/reserve_stock", &well) && about("order "), &["stock"]);
-            }
+        if self.mode.has_broker() {
+            // An outbox row commits with the effect that it announces. A repeated request gets the same answer, but only the first
+            // one has a subject.
+            expect(published("UserRegistered"), &["email"]);
+            expect(published("ProductUpdated"), &["search", "cache", "analytics"]);
+            expect(answered("/track_click", &well), &["click"]);
+            let begun = |path, kind, event| published(event) || about(kind) && answered(path, &well);
+            expect(begun("/process_payment", "payment ", "PaymentInitiated"), &["payment"]);
+            expect(begun("/generate_report", "job ", "GenerateReportJob"), &["report"]);
+            expect(begun("/create_order", "order ", "OrderCreated"), &["order"]);
+            expect(published("StockReserved"), &["stock"]);
+        } else {
+            // The answer reports every other effect. The sweeper ends an order that its own request left: after 400 (stock not
+            // released yet), or because a peer did not answer.
+            let stored = |status| well(status) || [400, 502, 504].contains(&status);
+            expect(about("order ") && answered("/create_order", &stored), &["order"]);
+            expect(answered("/reserve_stock", &well) && about("order "), &["stock"]);
         }
         expected.retain(|name| !self.any(|w| matches!(w, What::Effect { effect, .. } if effect == name)));
         expected
     }
 
-    /// Whether an event lies in a dead-letter queue, or did.
+    /// Whether an event was dead-lettered.
     pub fn set_aside(&self) -> bool {
         self.any(|what| matches!(what, What::Said { message, .. } if message == "event is set aside"))
     }
@@ -331,9 +326,9 @@ fn seconds(micros: i64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// By start, but what runs inside a hop right behind it; with gaps.
+/// Sorted by start, nested ones after their parent, with gaps.
 fn arranged(mut hops: Vec<Hop>, mode: Mode) -> Vec<Hop> {
-    // Of those that begin together the longer one first: it may hold the other.
+    // At the same start the longer one first: it may contain the other.
     hops.sort_by_key(|hop| (hop.start, -hop.took()));
     let holder = |index: usize| {
         let holds = |outer: &usize| *outer != index && hops[*outer].holds(&hops[index], mode);
@@ -345,7 +340,7 @@ fn arranged(mut hops: Vec<Hop>, mode: Mode) -> Vec<Hop> {
     order.into_iter().map(|index| hops[index].clone()).collect()
 }
 
-/// Those right inside `holder`, which began at `since`, and all inside them.
+/// The children of `holder`, which began at `since`, and their descendants.
 fn place(
     holder: Option<usize>,
     depth: usize,

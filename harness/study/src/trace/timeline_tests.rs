@@ -230,7 +230,7 @@ fn a_request_that_only_said_something_is_not_answered() {
 }
 
 #[test]
-fn lines_that_tell_nothing_make_no_timeline() {
+fn lines_without_a_workflow_make_no_timeline() {
     let chat = json!({"target": "sqlx::query", "level": "DEBUG", "message": "x", "request_id": "w"});
     assert!(Timeline::of(Mode::Sync, "w", &[line("userservice", 1.0, &chat, &Value::Null)]).is_none());
 }

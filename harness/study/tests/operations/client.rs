@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{Connection, Executor, PgConnection};
 use stack::{Stack, http, signals};
 
-/// Far more than anything takes, so that only a hang meets it.
+/// Far more than any step takes, so that only a hang exceeds it.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Status and body.
@@ -30,7 +30,8 @@ pub(crate) fn get(stack: &Stack, service: &str, path: &str) -> Answer {
 
 /// A command to RabbitMQ's management API, in the stack's vhost; `{}` in the path is its name.
 pub(crate) fn manage(stack: &Stack, method: &str, path: &str, body: &Value) -> Value {
-    let url = format!("{}/api/{}", stack.management_url().unwrap(), path.replacen("{}", stack.vhost(), 1));
+    let broker = stack.broker_address().unwrap();
+    let url = format!("{}/api/{}", broker.admin_url, path.replacen("{}", &broker.namespace, 1));
     let agent = http::agent(DEADLINE);
     let mut response = match method {
         "GET" => agent.get(url).call(),

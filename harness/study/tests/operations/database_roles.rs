@@ -1,4 +1,4 @@
-//! Ten logins on one database: each uses its own schema, none can look into another's or become more than it is.
+//! Ten logins on one database: each uses its own schema, and none can read another's or gain privileges.
 
 use contract::Service;
 use sqlx::postgres::PgConnectOptions;
@@ -10,7 +10,7 @@ use crate::fixture;
 const DENIED: &str = "42501";
 const WRONG_PASSWORD: &str = "28P01";
 
-/// The SQLSTATE with which it was refused; nothing if it was not.
+/// The SQLSTATE of the refusal; `None` if it was allowed.
 async fn refusal(connection: &mut PgConnection, sql: String) -> Option<String> {
     let refused = connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.err()?;
     Some(refused.as_database_error().unwrap().code().unwrap().into_owned())

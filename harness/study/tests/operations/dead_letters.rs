@@ -1,33 +1,34 @@
-//! `./study dlq`: messages are seen, healed and redriven; nothing is lost on the way, and no effect happens twice.
+//! `./study dlq`: dead letters are listed and redriven; none is lost, and no effect happens twice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
+use stack::broker::{Broker, DeadLetter};
 use stack::{Mode, Stack};
-use study::dlq::{Broker, Letter};
+use study::dlq::describe;
 
 use crate::client::{eventually, execute, get, manage, post};
 use crate::fixture;
 
 const REGISTERED: &str = "user_registered_queue";
 const DEAD: &str = "user_registered_queue.dlq";
-/// What PostgreSQL says of data that it cannot store: the consumer does not try again.
+/// An error of PostgreSQL about the data: the consumer does not retry.
 const BREAK: &str = "CREATE FUNCTION emailservice.refuse() RETURNS trigger LANGUAGE plpgsql AS \
      $$ BEGIN RAISE 'out of stamps' USING ERRCODE = '22000'; END $$; \
      CREATE TRIGGER refuse BEFORE INSERT ON emailservice.emails FOR EACH ROW EXECUTE FUNCTION emailservice.refuse();";
 const MEND: &str = "DROP FUNCTION emailservice.refuse CASCADE";
 
-fn broker(stack: &Stack) -> Broker {
-    Broker::new(stack.management_url().unwrap(), stack.vhost())
+fn broker(stack: &Stack) -> Box<dyn Broker> {
+    stack.broker().unwrap()
 }
 
-fn holds(broker: &Broker, letters: usize) {
+fn holds(broker: &dyn Broker, letters: usize) {
     eventually(&format!("{letters} messages"), || broker.depth(DEAD).unwrap() == letters);
 }
 
-fn ids(letters: &[Letter]) -> Vec<String> {
-    let mut ids: Vec<String> = letters.iter().map(|letter| letter.id().unwrap().to_owned()).collect();
+fn ids(letters: &[DeadLetter]) -> Vec<String> {
+    let mut ids: Vec<String> = letters.iter().map(|letter| letter.id.clone().unwrap()).collect();
     ids.sort();
     ids
 }
@@ -50,7 +51,7 @@ fn publish(stack: &Stack, queue: &str, id: &str, payload: &str, encoding: &str) 
 }
 
 #[test]
-fn a_letter_tells_what_happened_and_takes_effect_once_when_its_cause_is_mended() {
+fn a_dead_letter_is_described_and_takes_effect_once_when_its_cause_is_fixed() {
     let (stack, _folder) = fixture::start("messages", Mode::Async, &[]);
     let broker = broker(&stack);
     execute(&stack, BREAK);
@@ -61,71 +62,72 @@ fn a_letter_tells_what_happened_and_takes_effect_once_when_its_cause_is_mended()
             post(&stack, "userservice", "/register", &format!("letter-{n}"), &new).1["id"].as_i64().unwrap(),
         );
     }
-    holds(&broker, 3);
-    let first = broker.peek(DEAD, 10).unwrap();
+    holds(&*broker, 3);
+    let first = broker.peek(DEAD, 10).unwrap().messages;
     for letter in &first {
-        assert_eq!((letter.event(), letter.attempts()), (Some("UserRegistered"), Some("1")));
-        assert!(letter.reason().contains("out of stamps"), "{}", letter.reason());
-        assert!(letter.request_id().unwrap().starts_with("letter-"));
-        assert_eq!(letter.trace_id().unwrap().len(), 32);
-        assert!(letter.first_failed_at().ends_with('Z'));
-        let (private, whole) = (letter.describe(false), letter.describe(true));
-        assert!(!private.contains("example.org") && whole.contains("example.org"), "{private}{whole}");
+        let description = describe(letter, false);
+        assert_eq!(letter.event.as_deref(), Some("UserRegistered"));
+        assert_eq!(letter.attempts.as_deref(), Some("1"));
+        assert!(letter.reason.as_ref().unwrap().contains("out of stamps"), "{description}");
+        assert!(letter.request_id.as_ref().unwrap().starts_with("letter-"));
+        assert_eq!(letter.trace_id.as_ref().unwrap().len(), 32);
+        let whole = describe(letter, true);
+        assert!(!description.contains("example.org") && whole.contains("example.org"), "{whole}");
     }
     assert!(broker.dead_letter_queues().unwrap().contains(&DEAD.to_owned()));
 
-    // Not mended yet: they are dead again, each once, under their own ids and with a time of their own.
+    // The cause still exists: each message is dead-lettered again, once, with its id and a new time.
     assert_eq!(broker.redrive(DEAD, None).unwrap().moved, 3);
-    let newest = first.iter().filter_map(Letter::first_failed_us).max();
-    let again = || broker.peek(DEAD, 10).unwrap();
+    let newest = first.iter().filter_map(|letter| letter.first_failed_us).max();
+    let again = || broker.peek(DEAD, 10).unwrap().messages;
     eventually("all died anew", || {
         let letters = again();
-        letters.len() == 3 && letters.iter().all(|letter| letter.first_failed_us() > newest)
+        letters.len() == 3 && letters.iter().all(|letter| letter.first_failed_us > newest)
     });
     assert_eq!(ids(&again()), ids(&first));
-    assert!(again().iter().all(|letter| letter.attempts() == Some("1")));
+    assert!(again().iter().all(|letter| letter.attempts.as_deref() == Some("1")));
 
     execute(&stack, MEND);
-    // The second: one is before it, one behind.
+    // The second of three.
     let chosen = again()[1].clone();
-    let id = chosen.id().unwrap();
-    let user = serde_json::from_slice::<Value>(&chosen.body()).unwrap()["user_id"].as_i64().unwrap();
+    let id = chosen.id.as_deref().unwrap();
+    let user = serde_json::from_slice::<Value>(&chosen.body).unwrap()["user_id"].as_i64().unwrap();
     assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 1);
     eventually("its mail is sent", || mails(&stack, user) == 1);
-    holds(&broker, 2);
+    holds(&*broker, 2);
     assert!(!ids(&again()).contains(&id.to_owned()));
     assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 0, "it is gone from there");
 
-    // As if a redrive had died after its copies and before it took the originals out.
-    publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body()).unwrap(), "string");
-    publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body()).unwrap(), "string");
+    // As after a crash of a redrive between its copies and the removal of the originals.
+    publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body).unwrap(), "string");
+    publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body).unwrap(), "string");
     assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 2);
     eventually("both are recognised", || duplicates(&stack) == 2);
 
     assert_eq!(broker.redrive(DEAD, None).unwrap().moved, 2);
     eventually("all mails are sent", || users.iter().all(|user| mails(&stack, *user) == 1));
-    holds(&broker, 0);
+    holds(&*broker, 0);
     assert_eq!(broker.redrive(DEAD, None).unwrap().moved, 0);
     stack.stop().unwrap();
 }
 
 #[test]
-fn a_body_that_is_no_text_comes_back_as_it_was_and_a_purge_ends_it() {
+fn a_binary_body_is_redriven_unchanged_and_can_be_purged() {
     let (stack, _folder) = fixture::start("bytes", Mode::Async, &[]);
     let broker = broker(&stack);
     let id = "0193fd6e-0000-7000-8000-000000000001";
     publish(&stack, REGISTERED, id, "AP+A/i0K", "base64");
-    holds(&broker, 1);
-    let letter = broker.peek(DEAD, 1).unwrap().remove(0);
+    holds(&*broker, 1);
+    let letter = broker.peek(DEAD, 1).unwrap().messages.remove(0);
     assert_eq!(broker.redrive(DEAD, None).unwrap().moved, 1);
     let mut back = None;
     eventually("it died anew", || {
-        back = broker.peek(DEAD, 1).unwrap().pop();
-        back.as_ref().is_some_and(|back| back.first_failed_us() > letter.first_failed_us())
+        back = broker.peek(DEAD, 1).unwrap().messages.pop();
+        back.as_ref().is_some_and(|back| back.first_failed_us > letter.first_failed_us)
     });
     let back = back.unwrap();
-    assert_eq!((back.body(), back.id()), (vec![0, 0xff, 0x80, 0xfe, 0x2d, 0x0a], Some(id)));
-    assert!(back.reason().contains("does not parse as UserRegistered"), "{}", back.reason());
+    assert_eq!((&back.body[..], back.id.as_deref()), (&[0, 0xff, 0x80, 0xfe, 0x2d, 0x0a][..], Some(id)));
+    assert!(back.reason.unwrap().contains("does not parse as UserRegistered"));
     broker.purge(DEAD).unwrap();
     assert_eq!(broker.depth(DEAD).unwrap(), 0);
     let unknown = broker.depth("no_such_queue.dlq").unwrap_err().to_string();
@@ -134,7 +136,7 @@ fn a_body_that_is_no_text_comes_back_as_it_was_and_a_purge_ends_it() {
 }
 
 #[test]
-fn a_letter_stays_where_it_is_when_its_copy_could_not_be_made() {
+fn a_dead_letter_stays_in_its_queue_when_its_copy_fails() {
     let (stack, _folder) = fixture::start("lonely", Mode::Async, &[]);
     let broker = broker(&stack);
     // Its working queue was deleted.
@@ -148,7 +150,7 @@ fn a_letter_stays_where_it_is_when_its_copy_could_not_be_made() {
         assert!(refused.contains("no queue takes"), "{refused}");
     }
     eventually("all three are there", || {
-        let mut there = ids(&broker.peek("lonely_queue.dlq", 10).unwrap());
+        let mut there = ids(&broker.peek("lonely_queue.dlq", 10).unwrap().messages);
         there.dedup();
         there == ["0", "1", "2"]
     });
@@ -156,7 +158,7 @@ fn a_letter_stays_where_it_is_when_its_copy_could_not_be_made() {
 }
 
 #[test]
-fn what_no_queue_took_goes_once_more_through_its_exchange() {
+fn an_unrouted_message_is_redriven_through_its_exchange() {
     let (stack, _folder) = fixture::start("unrouted", Mode::Async, &[]);
     let broker = broker(&stack);
     let queues = ["search", "cache", "analytics"].map(|name| format!("{name}_product_updates_queue"));
@@ -182,11 +184,11 @@ fn what_no_queue_took_goes_once_more_through_its_exchange() {
 }
 
 #[test]
-fn no_letter_is_lost_while_others_arrive_and_two_people_redrive() {
+fn no_dead_letter_is_lost_during_two_redrives_with_new_arrivals() {
     let (stack, _folder) = fixture::start("crowd", Mode::Async, &[]);
     let broker = broker(&stack);
     let id = |n: usize| format!("0193fd6e-0000-7000-8000-{n:012}");
-    // Never an event: whatever is redriven is dead again soon.
+    // No valid event: redriven messages are dead-lettered again.
     (0..250).for_each(|n| publish(&stack, DEAD, &id(n), "poison", "string"));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -195,7 +197,7 @@ fn no_letter_is_lost_while_others_arrive_and_two_people_redrive() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    // One may find that the other was faster: an error that says so, and no more.
+                    // One redrive may fail because the other was faster.
                     self::broker(&stack).redrive(DEAD, None).ok();
                 }
             });
@@ -204,7 +206,7 @@ fn no_letter_is_lost_while_others_arrive_and_two_people_redrive() {
         done.store(true, Ordering::Relaxed);
     });
     eventually("each is there, or comes back", || {
-        let mut there = ids(&broker.peek(DEAD, 10_000).unwrap());
+        let mut there = ids(&broker.peek(DEAD, 10_000).unwrap().messages);
         there.dedup();
         there.len() == 400
     });

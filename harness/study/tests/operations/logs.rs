@@ -1,5 +1,5 @@
-//! What the logs of the ten services tell: everything is tried that could make them tell an address, a body, a key or a
-//! password, in work that succeeds and in work that fails; then all logs are searched for it.
+//! Logs contain no address, body, key or password. The tests provoke every kind of line, by requests that succeed and that fail,
+//! then search all logs.
 
 use std::fs;
 use std::path::Path;
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stack::{Mode, Stack, http, signals};
-use study::dlq::Broker;
+use study::dlq::describe;
 
 use crate::client::{eventually, execute, get, manage, post, select};
 use crate::fixture;
 
-/// Is part of every text that a client sends, but for ids, which are there to be logged.
+/// Part of every text that a client sends, except ids, which may be logged.
 const MARK: &str = "tell.nobody";
-/// Is every number that a client sends and that is no id.
+/// Every number that a client sends, except ids.
 const NUMBER: i64 = 8_800_555_035;
 
-/// The lines of all logs that hold a mark.
+/// The lines of all logs that contain a mark.
 fn leaks(logs: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for file in fs::read_dir(logs).unwrap().flatten() {
@@ -46,7 +46,7 @@ fn send(stack: &Stack, service: &str, path: &str, body: &str) -> u16 {
     request.header("authorization", format!("Bearer {MARK}")).send(body).unwrap().status().as_u16()
 }
 
-/// The six scenarios with a mark in every text, and what is refused of them.
+/// The six scenarios with a mark in every text, valid and invalid.
 fn work(stack: &Stack, round: &str) {
     let address = format!("{MARK}.{round}@example.org");
     for (service, path, body) in [
@@ -79,12 +79,12 @@ fn work(stack: &Stack, round: &str) {
         ("paymentservice", format!("/payments/{MARK}")),
         ("cacheservice", format!("/{MARK}")),
     ] {
-        // The one that is asked may be the one that is gone.
+        // The service may be stopped.
         http::get(&http::agent(Duration::from_secs(30)), &format!("{}{path}", stack.url(service))).ok();
     }
 }
 
-/// Rows that hold a mark break a constraint, and PostgreSQL tells the whole row.
+/// Rows with a mark break a constraint, and PostgreSQL's error contains the whole row.
 const REFUSE_ROWS: &str = "\
     ALTER TABLE userservice.users ADD CONSTRAINT no_mark CHECK (email NOT LIKE 'tell.nobody%') NOT VALID; \
     ALTER TABLE emailservice.emails ADD CONSTRAINT no_mark CHECK (email NOT LIKE 'tell.nobody%') NOT VALID; \
@@ -97,7 +97,7 @@ const TAKE_TABLES: &str =
     "ALTER TABLE emailservice.emails RENAME TO gone; ALTER TABLE searchservice.product_index RENAME TO gone;";
 const GIVE_TABLES: &str =
     "ALTER TABLE emailservice.gone RENAME TO emails; ALTER TABLE searchservice.gone RENAME TO product_index;";
-/// Also ends what is connected. Of this database alone: others use the same logins.
+/// Also ends open connections. Only for this database: others use the same logins.
 const REFUSE_LOGINS: &str = "\
     DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END $$; \
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -115,8 +115,8 @@ fn breakages(stack: &mut Stack) {
     {
         execute(stack, breaks);
         work(stack, &format!("break-{number}"));
-        if stack.mode() == Mode::Async {
-            // Long enough for what was published to be handled, and to fail.
+        if stack.mode().has_broker() {
+            // Long enough for the published events to be handled, and to fail.
             signals::rest(Duration::from_millis(700));
         }
         execute(stack, mends);
@@ -134,7 +134,7 @@ fn breakages(stack: &mut Stack) {
     work(stack, "peers");
 }
 
-/// Not one of them is an event; each holds marks where a parser would quote them.
+/// None of them is a valid event; each has marks where a parser would quote them.
 fn poison(stack: &Stack) {
     let queues = manage(stack, "GET", "queues/{}?columns=name", &Value::Null);
     let bodies = [
@@ -162,32 +162,32 @@ fn poison(stack: &Stack) {
     }
 }
 
-/// Nothing of a body is in what is shown without asking for bodies.
+/// Without the option for bodies, `dlq show` prints nothing of a body.
 fn reasons_are_clean(stack: &Stack) {
-    let broker = Broker::new(stack.management_url().unwrap(), stack.vhost());
+    let broker = stack.broker().unwrap();
     let mut letters = Vec::new();
     eventually("poison is set aside", || {
         let queues = broker.dead_letter_queues().unwrap();
-        letters = queues.iter().flat_map(|queue| broker.peek(queue, 1000).unwrap()).collect();
+        letters = queues.iter().flat_map(|queue| broker.peek(queue, 1000).unwrap().messages).collect();
         letters.len() > 150
     });
     for letter in &letters {
-        let shown = letter.describe(false);
+        let shown = describe(letter, false);
         assert!(!shown.contains(MARK) && !shown.contains(&NUMBER.to_string()), "{shown}");
     }
 }
 
-fn nothing_is_told(mode: Mode) {
+fn logs_contain_no_secrets(mode: Mode) {
     let (mut stack, _folder) =
         fixture::start(&format!("logs-{mode}"), mode, &[("RUST_LOG", LEVEL), ("LOG_FORMAT", "json")]);
     work(&stack, "first");
     work(&stack, "first");
-    if mode == Mode::Async {
+    if mode.has_broker() {
         poison(&stack);
         reasons_are_clean(&stack);
     }
     breakages(&mut stack);
-    // PostgreSQL's own log: the details of an error are the row.
+    // PostgreSQL's own log: the details of an error contain the row.
     assert_eq!(select(&stack, "SHOW log_error_verbosity"), "terse");
     let logs = stack.logs();
     stack.stop().unwrap();
@@ -205,20 +205,20 @@ fn nothing_is_told(mode: Mode) {
     );
 }
 
-/// More than production's `info`, and with it all that `info` tells. Libraries that write what they send are still off.
+/// More than production's `info`, without the library that logs what it sends.
 const LEVEL: &str = "debug,lapin=off";
 
 #[test]
-fn logs_of_sync_mode_tell_no_address_body_key_or_password() {
-    nothing_is_told(Mode::Sync);
+fn logs_of_sync_mode_contain_no_address_body_key_or_password() {
+    logs_contain_no_secrets(Mode::Sync);
 }
 
 #[test]
-fn logs_of_async_mode_tell_no_address_body_key_or_password() {
-    nothing_is_told(Mode::Async);
+fn logs_of_async_mode_contain_no_address_body_key_or_password() {
+    logs_contain_no_secrets(Mode::Async);
 }
 
-/// What a service writes until it ends, or until this has seen enough of it.
+/// The output of a service until it ends or has logged that it waits for both servers.
 fn output(program: &Path, arguments: &[&str], env: &[(&str, String)]) -> String {
     let file = program.with_extension(format!("{}.output", std::process::id()));
     let output = fs::File::create(&file).unwrap();
@@ -242,7 +242,7 @@ fn output(program: &Path, arguments: &[&str], env: &[(&str, String)]) -> String 
 }
 
 #[test]
-fn a_start_that_fails_tells_no_password() {
+fn a_failed_start_prints_no_password() {
     let programs = std::env::current_exe().unwrap();
     let program = programs.parent().unwrap().parent().unwrap().join("userservice");
     let server = |name: &str| std::env::var_os(name).unwrap().into_string().unwrap();
@@ -257,7 +257,7 @@ fn a_start_that_fails_tells_no_password() {
         ]
     };
     let mut cases = vec![
-        // Refused by both servers, which are asked again and again.
+        // Both servers refuse; the service retries.
         ("waiting for", [].as_slice(), set(&good.0, &good.1)),
         ("DATABASE_URL", &[], set(&format!("postgres://u:{MARK}@host:port/x"), &good.1)),
         ("DATABASE_URL", &[], set(&format!("nonsense {MARK}"), &good.1)),

@@ -1,5 +1,5 @@
-//! What the person on duty relies on, against ten real services: dead letters that come back to life, logins that see only
-//! their own, logs without secrets. Servers from DATABASE_URL, AMQP_URL, RABBITMQ_MANAGEMENT_URL (`./study test`).
+//! What an operator relies on, against ten real services: redrive of dead letters, separate logins, logs without secrets. Servers
+//! from DATABASE_URL, AMQP_URL, RABBITMQ_MANAGEMENT_URL (`./study test`).
 
 #![expect(clippy::unwrap_used, reason = "what is not there fails the test, and the line says where")]
 

@@ -1,11 +1,10 @@
-//! Commands that write results, asked to write where somebody else's or damaged ones are: they end before they measure, and
-//! what is there stays.
+//! Commands that write results refuse a folder with damaged or foreign results before they measure, and change nothing there.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A folder of its own, gone with the test.
+/// A folder that is removed after the test.
 struct Folder(PathBuf);
 
 impl Folder {

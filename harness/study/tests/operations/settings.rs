@@ -1,4 +1,4 @@
-//! What counts when a service starts: its documented settings, and nothing that stands in the shell for other programs.
+//! A service reads its documented settings, and no variables that the shell has for other programs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ fn programs() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned()
 }
 
-/// What a developer has there who also works on other servers.
+/// Variables of a developer who also works on other servers.
 const SHELL: [(&str, &str); 14] = [
     ("PGHOST", "192.0.2.1"),
     ("PGPORT", "1"),
@@ -30,7 +30,7 @@ const SHELL: [(&str, &str); 14] = [
     ("LC_ALL", "xx_YY"),
 ];
 
-/// Starting a stack includes that its services are ready.
+/// A stack has started when its services are ready.
 #[test]
 fn services_work_whatever_the_shell_holds_for_other_programs() {
     let (stack, _folder) = fixture::start("shell", Mode::Async, &SHELL);
@@ -45,7 +45,7 @@ fn services_work_whatever_the_shell_holds_for_other_programs() {
     stack.stop().unwrap();
 }
 
-/// Exit code and what it said; a service that goes on is ended.
+/// Exit code and output; a service that does not end is killed.
 fn start(program: &Path, env: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new("timeout");
     command.arg("20").arg(program).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));

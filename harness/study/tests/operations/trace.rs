@@ -1,4 +1,4 @@
-//! `./study trace`: the way of a real order through real services, in both modes, from nothing but their logs.
+//! `./study trace`: a real order through real services, in both modes, from their logs alone.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -10,10 +10,10 @@ use study::trace::{Hop, Logs, Timeline, What};
 use crate::client::{eventually, post};
 use crate::fixture;
 
-/// Of the saga's payment: a time that must be found again.
+/// The delay of the saga's payment, which the timeline must show.
 const PAYMENT: i64 = 40_000;
 
-/// The way of a new order, found by its number, and the microseconds until it was seen to have ended.
+/// The timeline of a new order, found by its number, and the microseconds until a client saw its end.
 fn order(stack: &Stack, number: usize) -> (Timeline, i64) {
     let (began, request) = (Instant::now(), format!("traced-{number}"));
     let body = json!({"product_id": 1, "quantity": 1});
@@ -37,7 +37,7 @@ fn order(stack: &Stack, number: usize) -> (Timeline, i64) {
     (found, took)
 }
 
-/// A handler's line follows its effect, and a publisher hears last of what it has sent.
+/// A handler's line follows its effect, and the publisher's confirm is last.
 fn ended(timeline: &Timeline) -> bool {
     let count = |test: &dyn Fn(&Hop) -> bool| timeline.hops.iter().filter(|hop| test(hop)).count();
     let effects = count(&|hop| matches!(hop.what, What::Effect { .. }) && hop.depth > 0);
@@ -49,7 +49,7 @@ fn work(timeline: &Timeline) -> Vec<&Hop> {
     timeline.hops.iter().filter(|hop| hop.what.is_work()).collect()
 }
 
-/// What an order did where, in the order of the table, but for what was published.
+/// Service and description of each hop in the order of the table, without publishes.
 fn steps(timeline: &Timeline) -> Vec<(&str, usize, &str)> {
     let step = |hop: &'_ Hop| match &hop.what {
         What::Request { handler, .. } => Some(handler.clone()),
@@ -76,7 +76,7 @@ fn times_are_plausible(timeline: &Timeline, took: i64) {
     for hop in &work {
         assert!(hop.gap.unwrap() >= 0 && 0 <= hop.start && hop.start < hop.end && hop.end <= took, "{hop:?}");
     }
-    // Every microsecond is at work in some hop, or in a gap before one.
+    // Every microsecond belongs to a hop or to a gap before one.
     let (mut busy, mut until) = (0, 0);
     for hop in work.iter().filter(|hop| hop.depth == 0) {
         busy += (hop.end - hop.start.max(until)).max(0);
@@ -90,7 +90,7 @@ fn times_are_plausible(timeline: &Timeline, took: i64) {
 }
 
 #[test]
-fn the_way_of_an_order_through_calls_is_told_by_the_logs() {
+fn the_logs_show_an_order_through_calls() {
     let (stack, _folder) = start(Mode::Sync);
     for number in 0..3 {
         let (timeline, took) = order(&stack, number);
@@ -112,7 +112,7 @@ fn the_way_of_an_order_through_calls_is_told_by_the_logs() {
 }
 
 #[test]
-fn the_way_of_an_order_through_events_is_told_by_the_logs() {
+fn the_logs_show_an_order_through_events() {
     let (stack, _folder) = start(Mode::Async);
     for number in 0..3 {
         let (timeline, took) = order(&stack, number);
@@ -124,7 +124,7 @@ fn the_way_of_an_order_through_events_is_told_by_the_logs() {
         ];
         assert_eq!(steps[..3], first);
         let mut last = steps[3..].to_vec();
-        // Both hear of it at once.
+        // Both receive the event at the same time.
         last.sort_unstable();
         let both = [
             ("inventoryservice", 0, "inventory_payment_failed_queue"),

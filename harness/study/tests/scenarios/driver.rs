@@ -1,12 +1,12 @@
-//! The scenarios as a client sees them. Answers are checked here, by the mode; what is true in the end is returned.
+//! The scenarios from a client's side. Checks the answers, which depend on the mode, and returns the final state.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use stack::{Mode, Stack, http, signals};
+use stack::{Stack, http, signals};
 use ureq::Agent;
 
-/// Far more than anything takes, so that only a hang meets it.
+/// Far more than any step takes, so that only a hang exceeds it.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Driver<'a> {
@@ -26,7 +26,7 @@ impl<'a> Driver<'a> {
     }
 
     fn sync(&self) -> bool {
-        self.stack.mode() == Mode::Sync
+        !self.stack.mode().has_broker()
     }
 
     /// `workflow` is the request's id, by which its effects are found in the journals.
@@ -56,7 +56,7 @@ impl<'a> Driver<'a> {
         (status, serde_json::from_str(&body).unwrap())
     }
 
-    /// Asks until `done`; what was last answered tells why it never was.
+    /// Polls until `done`; fails with the last answer.
     fn await_body(&self, service: &str, path: &str, done: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -166,7 +166,7 @@ impl<'a> Driver<'a> {
         select(&job, &["status", "iterations"])
     }
 
-    /// Paid or not; of a product that nobody knows; of more than there is.
+    /// Paid or not, of an unknown product, of more than the stock.
     pub(crate) fn s5_orders_end(&self, paid: bool) -> Vec<Value> {
         let asked = [
             json!({"product_id": 1, "quantity": 2}),
@@ -180,7 +180,7 @@ impl<'a> Driver<'a> {
             let order = self.await_body("orderservice", &path, |order| order["status"] != "pending");
             let mut order = select(&order, &["product_id", "quantity", "status", "reason"]);
             if n > 0 {
-                // What it says is the service's; that it says something is promised.
+                // The wording is the service's own; only its presence is promised.
                 assert!(order["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{order}");
                 order["reason"] = json!("some");
             }

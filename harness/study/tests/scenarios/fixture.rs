@@ -1,8 +1,9 @@
-//! Ten services for one test: own database and vhost on shared servers, free ports, short delays.
+//! Ten services for one test: own database and broker namespace on shared servers, free ports, short delays.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use stack::broker::Address;
 use stack::{Given, Mode, Stack, StackOptions};
 
 /// Removed with everything in it when the test ends.
@@ -57,8 +58,11 @@ fn given() -> Given {
     GIVEN
         .get_or_init(|| Given {
             database_url: variable("DATABASE_URL"),
-            amqp_url: variable("AMQP_URL"),
-            management_url: variable("RABBITMQ_MANAGEMENT_URL"),
+            broker: Address {
+                client_url: variable("AMQP_URL"),
+                admin_url: variable("RABBITMQ_MANAGEMENT_URL"),
+                namespace: "%2F".to_owned(),
+            },
         })
         .clone()
 }

@@ -1,4 +1,4 @@
-//! What the services noted of final effects: who applied one twice, or never, shows here.
+//! The services' journals of final effects.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The six scenarios through HTTP against ten real services, once per mode: the answers are those of the mode, what
-//! is true in the end must be the same. Servers from DATABASE_URL, AMQP_URL, RABBITMQ_MANAGEMENT_URL, or own ones.
+//! The six scenarios through HTTP against ten real services, once per mode: the answers depend on the mode, the final state must be
+//! the same. Servers from DATABASE_URL, AMQP_URL, RABBITMQ_MANAGEMENT_URL, or own ones.
 
 #![expect(clippy::unwrap_used, reason = "what is not there fails the test, and the line says where")]
 
@@ -13,10 +13,10 @@ use driver::Driver;
 use serde_json::{Value, json};
 use stack::Mode;
 
-/// Of each product at the start; so large that load runs do not run dry.
+/// The stock of each product at the start, enough for load runs.
 const STOCK: i64 = 10_000;
 
-/// What is true when everything accepted has ended; without ids that chance made.
+/// The final state, without random ids.
 struct EndState {
     /// Addresses of the users, oldest first, each with the e-mails that were sent to it.
     users: Vec<(String, usize)>,
@@ -122,7 +122,7 @@ fn expected(orders: &Orders) -> EndState {
     }
 }
 
-/// Runs a stack, all scenarios against it, and compares what is true when everything has ended.
+/// Runs all scenarios against a stack, and compares the final state.
 fn drive(mode: Mode, failure_rate: &str, expected: &EndState) {
     let name = format!("{mode}-{failure_rate}");
     let (running, journal) = fixture::start(&name, mode, &[("SAGA_PAYMENT_FAILURE_RATE", failure_rate)]);
@@ -137,7 +137,7 @@ fn drive(mode: Mode, failure_rate: &str, expected: &EndState) {
     let clicks = driver.s6_clicks_are_counted(30);
     running.stop().unwrap();
     let effects = journal::effects(journal.path());
-    // One by one: the difference is then on the screen, not somewhere in two long lines.
+    // One assertion per part, so that a failure shows only the part that differs.
     assert_eq!(users, expected.users);
     assert_eq!(payments, expected.payments);
     assert_eq!(product, expected.product);

@@ -1,6 +1,6 @@
-//! The ledger: what was asked and what was answered, one JSON line each, written before the request leaves and after the
-//! answer came. It is all that the checker knows of the generator: what stands here as accepted must be found in the
-//! stores, and what is found in the stores must stand here.
+//! The operation log: every request and every answer as a JSON line, written before the request is sent and after the answer has
+//! arrived. The checker knows nothing else of the load: what is accepted here must be in the stores, and what is in the stores
+//! must have been requested here.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use stack::Mode;
 
-/// What an operation is about: the six scenarios, and what they need.
+/// The six scenarios, and what else the load needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -33,11 +33,11 @@ pub enum Kind {
     Click,
     /// What S3 changes.
     CreateProduct,
-    /// A request that must be refused, and whose trace can be searched for.
+    /// A request that must be answered 4xx and change nothing.
     Invalid,
 }
 
-/// One thing that a client wants, however often it has to ask.
+/// One request of a client with all of its repetitions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
     pub id: u64,
@@ -54,18 +54,18 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// `x-request-id`: the services keep it with an order.
+    /// `x-request-id`; orderservice stores it with an order.
     pub fn workflow(&self) -> String {
         format!("faults-{}", self.id)
     }
 
-    /// Whether asking again can do no harm: by its key, or because the same value is put again.
+    /// Whether it can be repeated: it has a key, or it puts the same value again.
     pub fn repeatable(&self) -> bool {
         self.key.is_some() && self.kind != Kind::Invalid || self.kind == Kind::Update
     }
 }
 
-/// What came of one request.
+/// The outcome of one request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
@@ -78,7 +78,7 @@ pub enum Outcome {
         #[serde(default)]
         body: Value,
     },
-    /// Nobody listens: nothing was sent.
+    /// Nothing was sent.
     ConnectionRefused,
     /// The connection ended before the answer.
     Reset,
@@ -88,20 +88,20 @@ pub enum Outcome {
     },
 }
 
-/// What an outcome tells the client.
+/// What an outcome means for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The service has promised the effect, or says that the order has ended.
+    /// The service promises the effect, or reports that the order has ended.
     Accepted,
-    /// It has ended without the effect, and says so (sync mode: a payment that a crash cut off).
+    /// The service reports that it ended without the effect (sync mode: a payment that a crash interrupted).
     Failed,
     /// 4xx: nothing was changed.
     Rejected,
-    /// 409: the first request with the key is still at work.
+    /// 409: the first request with the key still runs.
     Wait,
-    /// 503 with `Retry-After`, or nobody listens: to be asked again later.
+    /// 503 with `Retry-After`, or connection refused: to be repeated later.
     Refused,
-    /// Anything may have happened.
+    /// The effect may or may not have happened.
     Unknown,
 }
 
@@ -148,8 +148,8 @@ pub enum Line {
         seed: u64,
         rate: f64,
     },
-    /// Before the request leaves. The operation stands with its first attempt only.
-    Asked {
+    /// Before the request is sent. Only the first attempt has the operation.
+    Requested {
         at_ms: u64,
         id: u64,
         attempt: u32,
@@ -167,28 +167,28 @@ pub enum Line {
         at_ms: u64,
         text: String,
     },
-    /// At the end. What could not be offered, because too many of its kind were still waiting for an answer.
+    /// At the end. Operations that were not offered, because too many of their kind had no answer yet.
     End {
         at_ms: u64,
         not_offered: BTreeMap<Kind, u64>,
     },
 }
 
-/// The file. Each line is written with one call before [`Ledger::write`] returns.
-pub struct Ledger(Mutex<File>);
+/// The file. Each line is written with one call before [`OperationLog::write`] returns.
+pub struct OperationLog(Mutex<File>);
 
-impl Ledger {
-    pub fn create(path: &Path) -> Result<Ledger> {
-        let file =
-            File::create(path).with_context(|| format!("cannot write the ledger {}", path.display()))?;
-        Ok(Ledger(Mutex::new(file)))
+impl OperationLog {
+    pub fn create(path: &Path) -> Result<OperationLog> {
+        let file = File::create(path)
+            .with_context(|| format!("cannot write the operation log {}", path.display()))?;
+        Ok(OperationLog(Mutex::new(file)))
     }
 
     pub fn write(&self, line: &Line) -> Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(&text).context("cannot write the ledger")
+        file.write_all(&text).context("cannot write the operation log")
     }
 }
 
