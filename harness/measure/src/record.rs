@@ -196,6 +196,11 @@ impl Run {
     }
 }
 
+/// `NAME=VALUE, NAME=VALUE`
+pub fn settings(env: &BTreeMap<String, String>) -> String {
+    env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+}
+
 /// Runs of an arm whose figures are used.
 pub fn valid<'a>(runs: &'a [Run], arm: &str) -> impl Iterator<Item = &'a Run> {
     runs.iter().filter(move |run| run.arm == arm && run.invalid().is_none())

@@ -17,9 +17,8 @@ use contract::Scenario;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::report;
+use crate::report::{self, model::Model};
 use crate::results::Results;
-use measure::analysis::statistics::Analysis;
 use measure::host::Host;
 use measure::load::K6;
 use measure::load::Kind;
@@ -77,14 +76,14 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
 /// Files first, then the terminal; an error if any figure must not be used.
 fn show(dir: &Path) -> Result<()> {
     let results = Results::read(dir)?;
-    let analysis = Analysis::of(&results.plan, &results.runs);
-    let (page, files) = report::forms(&results, &analysis, dir)?;
+    let model = Model::of(&results);
+    let (page, files) = report::forms(&model, dir)?;
     report::write_all(&files)?;
-    let (text, problems) = report::table::text(&results, &analysis);
+    let text = report::table::text(&model);
     let here = std::env::current_dir()?;
     let text = format!("\n{text}\nResults: {}\n", page.strip_prefix(here).unwrap_or(&page).display());
     say(&text)?;
-    match problems {
+    match model.problems.len() {
         0 => Ok(()),
         1 => bail!("1 problem: the figures above must not be used as they are"),
         count => bail!("{count} problems: the figures above must not be used as they are"),

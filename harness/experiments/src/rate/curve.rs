@@ -58,6 +58,12 @@ impl Curve {
         dir.join(format!("rate-{}.json", scenario.key()))
     }
 
+    /// The first failed rate above what was sustained.
+    pub fn first_failing(&self) -> Option<&Point> {
+        let sustained = self.sustainable.unwrap_or(0.0);
+        self.points.iter().find(|point| point.rate > sustained && point.why_not.is_some())
+    }
+
     /// Empty if there is no such file.
     pub fn read_all(dir: &Path, scenario: Scenario) -> Result<Vec<Self>> {
         let path = Self::path(dir, scenario);

@@ -1,18 +1,12 @@
 //! The curves' ends for a terminal.
 
-use comfy_table::ContentArrangement;
-use stack::table;
-
-use super::curve::{Curve, Point};
+use super::curve::Curve;
 use measure::times::short;
-
-/// What fits a terminal window side by side with another.
-pub const WIDTH: u16 = 100;
+use stack::table;
 
 /// One row for each curve, and below what must be known to read it.
 pub fn text(curves: &[Curve]) -> String {
-    let mut table = table::plain(["", "mode", "sustained", "p99 there", "failed at", "why"]);
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    let mut table = table::within_width(["", "mode", "sustained", "p99 there", "failed at", "why"]);
     for curve in curves {
         table.add_row(row(curve));
     }
@@ -36,7 +30,7 @@ pub fn text(curves: &[Curve]) -> String {
 fn row(curve: &Curve) -> [String; 6] {
     let sustained = curve.sustainable;
     let point = curve.points.iter().find(|point| Some(point.rate) == sustained);
-    let failing = first_failing(curve);
+    let failing = curve.first_failing();
     let rate = sustained.map_or("none".to_owned(), |rate| match curve.limited_by {
         Some(_) => format!("at least {rate}"),
         None => rate.to_string(),
@@ -51,15 +45,10 @@ fn row(curve: &Curve) -> [String; 6] {
     ]
 }
 
-/// Above what was sustained.
-fn first_failing(curve: &Curve) -> Option<&Point> {
-    let sustained = curve.sustainable.unwrap_or(0.0);
-    curve.points.iter().find(|point| point.rate > sustained && point.why_not.is_some())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rate::curve::Point;
     use contract::Scenario;
     use measure::times::Times;
 

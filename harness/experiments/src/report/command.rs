@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
+use super::model::Model;
 use super::{diff, forms, recompute, write_all};
 use crate::bench::record::Record;
 use crate::bench::{page, table as capacity};
 use crate::report::table;
 use crate::results::Results;
-use measure::analysis::statistics::Analysis;
 use stack::given_path;
 use stack::output::say;
 
@@ -59,9 +59,9 @@ pub fn report(dir: &Path, other: Option<&Path>) -> Result<String> {
         files.push((page, markdown));
     }
     if let Some(results) = &results {
-        let analysis = Analysis::of(&results.plan, &results.runs);
-        let (page, forms) = forms(results, &analysis, dir)?;
-        text += &format!("\n{}\nResults: {}\n", table::text(results, &analysis).0, page.display());
+        let model = Model::of(results);
+        let (page, forms) = forms(&model, dir)?;
+        text += &format!("\n{}\nResults: {}\n", table::text(&model), page.display());
         files.extend(forms);
     }
     write_all(&files)?;

@@ -4,6 +4,8 @@
 use contract::Scenario;
 use serde::Serialize;
 
+use measure::backlog::Backlog;
+use measure::outcomes::Outcome;
 use measure::record::{Cost, Run, valid};
 use measure::resource_usage::Parts;
 
@@ -86,10 +88,10 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    pub fn of(runs: &[Run], arm: &str, scenario: Scenario) -> Option<Self> {
-        let of = |pick: fn(&measure::backlog::Backlog) -> f64| {
-            let outcomes = valid(runs, arm).filter_map(|run| run.scenarios.get(&scenario));
-            Span::of(&outcomes.map(|outcome| pick(&outcome.backlog)).collect::<Vec<_>>())
+    /// `None` without an outcome.
+    pub fn of(outcomes: &[&Outcome]) -> Option<Self> {
+        let of = |pick: fn(&Backlog) -> f64| {
+            Span::of(&outcomes.iter().map(|outcome| pick(&outcome.backlog)).collect::<Vec<_>>())
         };
         Some(Self {
             peak: of(|backlog| f64::from(backlog.peak))?,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::results::Results;
 use crate::templates;
 use measure::analysis::format;
-use measure::analysis::statistics::{Analysis, Cell, Estimate};
+use measure::analysis::statistics::Analysis;
 use measure::record::{Arm, Plan, Run};
 use stack::table;
 
@@ -30,17 +30,7 @@ struct Compared {
     runs: Vec<usize>,
     /// Empty where differences are judged.
     unjudged: &'static str,
-    rows: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct Row {
-    scenario: String,
-    what: String,
-    first: String,
-    second: String,
-    difference: String,
-    verdict: &'static str,
+    rows: Vec<format::Row>,
 }
 
 /// # Errors
@@ -70,21 +60,12 @@ fn line(plan: &Plan) -> String {
 
 fn compared(first: &Results, second: &Results, arm: &Arm) -> Compared {
     let (plan, runs) = both(first, second, arm);
-    let analysis = Analysis::of(&plan, &runs);
-    let figure = |at: &Option<Estimate>| at.as_ref().map_or("-".into(), format::estimate);
-    let row = |cell: &Cell| Row {
-        scenario: cell.scenario.to_string(),
-        what: format!("{} {}", format::short_quantity(cell.quantity), format::percentile(cell.percentile)),
-        first: figure(&cell.arms[0]),
-        second: figure(&cell.arms[1]),
-        difference: cell.difference.as_ref().map_or("-".into(), format::difference),
-        verdict: cell.difference.as_ref().map_or("", format::verdict),
-    };
+    let analysis = Analysis::new(&plan, &runs);
     Compared {
         name: arm.name.clone(),
         differs: other(arm, &second.plan),
-        unjudged: if analysis.cells.iter().any(|cell| cell.difference.is_some()) { "" } else { UNJUDGED },
-        rows: analysis.cells.iter().map(row).collect(),
+        unjudged: if analysis.judged().next().is_some() { "" } else { UNJUDGED },
+        rows: analysis.cells.iter().map(|cell| format::row(cell, format::short_name)).collect(),
         runs: analysis.runs,
     }
 }
@@ -122,8 +103,9 @@ impl Diff {
             let mut table =
                 table::plain(["", "", "first (95 %)", "second (95 %)", "difference (95 %)", "second is"]);
             for row in &arm.rows {
-                let Row { scenario, what, first, second, difference, verdict } = row;
-                table.add_row([scenario, what, first, second, difference, *verdict]);
+                let format::Row { scenario, what, arms, difference, verdict } = row;
+                let difference = difference.as_deref().unwrap_or("-");
+                table.add_row([scenario, what, &arms[0], &arms[1], difference, verdict]);
             }
             text += &format!(
                 "\n{}: {} and {} valid runs\n{}\n",

@@ -9,7 +9,6 @@ use super::chart::colour;
 use super::chart::lines::{Lines, Mark, Series};
 use super::numbers::digits;
 use crate::rate::curve::{Curve, Point};
-use crate::results::Results;
 use measure::times::short;
 
 #[derive(Serialize)]
@@ -48,11 +47,10 @@ struct PointRow {
 }
 
 /// One for each scenario that has curves.
-pub fn rates(results: &Results) -> Result<Vec<Rates>> {
+pub fn rates(curves: &[Curve]) -> Result<Vec<Rates>> {
     let mut all = Vec::new();
     for scenario in Scenario::ALL {
-        let curves: Vec<&Curve> =
-            results.beside.curves.iter().filter(|curve| curve.scenario == scenario).collect();
+        let curves: Vec<&Curve> = curves.iter().filter(|curve| curve.scenario == scenario).collect();
         let Some(first) = curves.first() else { continue };
         let marks = || {
             curves.iter().filter_map(|curve| Some(Mark { at: curve.sustainable?, color: colour(&curve.arm) }))
@@ -128,21 +126,17 @@ fn chart(
 }
 
 fn row(curve: &Curve) -> Row {
-    let past = curve.points.iter().find(|point| {
-        point.why_not.is_some() && curve.sustainable.is_none_or(|sustained| point.rate > sustained)
+    let limit = curve.limited_by.clone().or_else(|| {
+        let point = curve.first_failing()?;
+        Some(format!("at {}/s: {}", digits(point.rate), point.why_not.as_deref().unwrap_or_default()))
     });
-    let limit = match (&curve.limited_by, past) {
-        (Some(limited_by), _) => limited_by.clone(),
-        (None, Some(point)) => {
-            format!("at {}/s: {}", digits(point.rate), point.why_not.as_deref().unwrap_or_default())
-        }
-        (None, None) => String::new(),
-    };
+    Row { arm: curve.arm.clone(), sustainable: sustained(curve), limit: limit.unwrap_or_default() }
+}
+
+pub fn sustained(curve: &Curve) -> String {
     // Where the load generator was at its end, the services were not.
     let least = if curve.limited_by.is_some() { "at least " } else { "" };
-    let sustainable =
-        curve.sustainable.map_or("none that was tried".into(), |rate| format!("{least}{}/s", digits(rate)));
-    Row { arm: curve.arm.clone(), sustainable, limit }
+    curve.sustainable.map_or("none that was tried".into(), |rate| format!("{least}{}/s", digits(rate)))
 }
 
 fn point_row(curve: &Curve, point: &Point) -> PointRow {

@@ -7,13 +7,13 @@ use contract::Scenario;
 use serde::Serialize;
 
 use super::break_even_table::anchor;
-use super::costs::Costs;
-use super::numbers::{digits, seconds};
+use super::model::Model;
+use super::numbers::seconds;
+use super::rates;
 use crate::breakeven::grid::Conditions;
 use crate::breakeven::winner::{Judged, Measure, Winner};
-use crate::results::Results;
 use measure::analysis::format;
-use measure::analysis::statistics::{Analysis, Percentile, Quantity, Verdict};
+use measure::analysis::statistics::{Percentile, Quantity, Verdict};
 use measure::times::short;
 use stack::Mode;
 
@@ -34,29 +34,22 @@ pub struct Figure {
     pub says: String,
 }
 
-/// What the rules are made of.
-pub struct Ground<'a> {
-    pub results: &'a Results,
-    pub analysis: &'a Analysis,
-    pub judged: &'a [Judged],
-}
-
 const BOTH: &str = "both modes were not compared in several runs here (./study compare)";
 
-pub fn rules(ground: &Ground<'_>) -> Vec<Rule> {
+pub fn rules(model: &Model<'_>) -> Vec<Rule> {
     let waits = [Scenario::S1, Scenario::S2, Scenario::S4];
     vec![
-        ground.times("If the caller does not need the result", Quantity::Acknowledge, &waits),
-        ground.times("If the caller goes on only with the result", Quantity::Complete, &Scenario::ALL),
-        ground.times(
+        model.times("If the caller does not need the result", Quantity::Acknowledge, &waits),
+        model.times("If the caller goes on only with the result", Quantity::Complete, &Scenario::ALL),
+        model.times(
             "If the work is as short as handing it over",
             Quantity::Acknowledge,
             &[Scenario::S3, Scenario::S6],
         ),
-        ground.price(),
-        ground.fan_out(),
-        ground.break_even(),
-        ground.capacity(),
+        model.price(),
+        model.fan_out(),
+        model.break_even(),
+        model.capacity(),
     ]
 }
 
@@ -80,7 +73,7 @@ fn grouped(of: &[(String, Scenario)]) -> String {
     said.join("; ") + "."
 }
 
-impl Ground<'_> {
+impl Model<'_> {
     /// Positions of the two modes among the arms.
     fn modes(&self) -> Option<(usize, usize)> {
         let at = |mode| self.results.plan.arms.iter().position(|arm| arm.mode == mode);
@@ -125,10 +118,11 @@ impl Ground<'_> {
 
     fn price(&self) -> Rule {
         let (mut groups, mut figures) = (Vec::new(), Vec::new());
-        for scenario in Scenario::ALL {
-            let Some((sync, events)) = self.modes() else { break };
+        let modes = self.modes();
+        for (of, (sync, events)) in self.scenarios.iter().filter_map(|of| Some((of, modes?))) {
             let cpu = |at: usize| {
-                Some(Costs::of(&self.results.runs, &self.results.plan.arms[at].name, scenario)?.cpu.total)
+                let arm = of.arms.iter().find(|arm| arm.name == self.arms[at].name)?;
+                Some(arm.costs.as_ref()?.cpu.total)
             };
             let Some((sync, events)) = cpu(sync).zip(cpu(events)) else { continue };
             let group = match events.mean < sync.mean {
@@ -140,12 +134,8 @@ impl Ground<'_> {
             };
             let factor = format::factor(sync.mean, events.mean);
             let says = format!("async {}, sync {}: {factor} apart", seconds(events.mean), seconds(sync.mean));
-            groups.push((group.to_owned(), scenario));
-            figures.push(Figure {
-                anchor: format!("{}-cost", scenario.key()),
-                name: scenario.to_string(),
-                says,
-            });
+            groups.push((group.to_owned(), of.scenario));
+            figures.push(Figure { anchor: format!("{}-cost", of.key), name: of.name.clone(), says });
         }
         let missing = "the cost of each scenario alone is part of ./study compare --profile standard";
         rule("What 1000 workflows cost in processor time", grouped(&groups), figures, missing)
@@ -208,23 +198,11 @@ impl Ground<'_> {
 
     fn capacity(&self) -> Rule {
         let one = |scenario: Scenario| {
-            let curves: Vec<_> =
-                self.results.beside.curves.iter().filter(|curve| curve.scenario == scenario).collect();
-            curves.first()?;
-            let rate = |rate: f64| format!("{}/s", digits(rate));
-            let each: Vec<String> = curves
-                .iter()
-                .map(|curve| {
-                    let least = if curve.limited_by.is_some() { "at least " } else { "" };
-                    format!(
-                        "{} {least}{}",
-                        curve.arm,
-                        curve.sustainable.map_or("no rate that was tried".into(), rate)
-                    )
-                })
-                .collect();
-            let anchor = format!("rate-{}", scenario.key());
-            Some(Figure { anchor, name: scenario.to_string(), says: each.join(", ") })
+            let curves = self.results.beside.curves.iter().filter(|curve| curve.scenario == scenario);
+            let each: Vec<String> =
+                curves.map(|curve| format!("{} {}", curve.arm, rates::sustained(curve))).collect();
+            let (anchor, name) = (format!("rate-{}", scenario.key()), scenario.to_string());
+            (!each.is_empty()).then(|| Figure { anchor, name, says: each.join(", ") })
         };
         let figures = Scenario::ALL.into_iter().filter_map(one).collect();
         let missing = "that is ./study rate --scenario s6 --out DIR, where DIR is this folder";

@@ -3,8 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::chart::axis::{Axis, time};
-use super::chart::lines::{Lines, Series, steps};
+use super::chart::lines::distributions;
 use super::chart::{ASYNC, SYNC};
 use crate::coordinated_omission::Omission;
 use measure::times::{Times, short};
@@ -22,20 +21,11 @@ pub fn stall(omission: &Omission) -> Result<Stall> {
         let figures = [0.50, 0.95, 0.99, 1.0].map(|share| short(times.quantile(share)));
         (name, times.count(), figures.into())
     };
-    let line = |name: &str, color, times: &Times| Series {
-        name: name.into(),
-        color,
-        dashed: false,
-        dots: false,
-        points: steps(&times.distribution()),
-    };
-    let series = vec![line("open", SYNC, open), line("closed", ASYNC, closed)];
-    let x = Axis::log(series.iter().flat_map(|line| line.points.iter().map(|(ms, _)| *ms)), time);
     let label = "share of requests by time to acknowledge, open and closed load".to_owned();
-    let draw = |x| Lines { label, x, y: Axis::shares(), series, marks: Vec::new(), bound: None }.draw();
+    let both = [("open", SYNC, open), ("closed", ASYNC, closed)];
     Ok(Stall {
         sentence: sentence(omission),
-        chart: x.map(draw).transpose()?,
+        chart: distributions(label, both.into_iter())?,
         rows: vec![row("open", open), row("closed", closed)],
     })
 }

@@ -2,8 +2,9 @@
 //! scenario. What the statistics do not tell apart is never called a difference here.
 
 use contract::Scenario;
+use serde::Serialize;
 
-use super::statistics::{Analysis, Difference, Estimate, Percentile, Quantity, Verdict};
+use super::statistics::{Analysis, Cell, Difference, Estimate, Percentile, Quantity, Verdict};
 use crate::record::Plan;
 use crate::times::short;
 
@@ -75,6 +76,37 @@ pub fn percentile(percentile: Percentile) -> &'static str {
         Percentile::P50 => "p50",
         Percentile::P95 => "p95",
         Percentile::P99 => "p99",
+    }
+}
+
+pub fn name(quantity_: Quantity, at: Percentile) -> String {
+    format!("{} {}", quantity(quantity_), percentile(at))
+}
+
+pub fn short_name(quantity: Quantity, at: Percentile) -> String {
+    format!("{} {}", short_quantity(quantity), percentile(at))
+}
+
+/// One percentile as a row of a table.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub scenario: String,
+    pub what: String,
+    /// In the order of the arms, `-` where an arm has no sample.
+    pub arms: Vec<String>,
+    pub difference: Option<String>,
+    /// Of the second arm; empty without a difference.
+    pub verdict: &'static str,
+}
+
+pub fn row(cell: &Cell, name: impl Fn(Quantity, Percentile) -> String) -> Row {
+    let difference_ = cell.difference.as_ref();
+    Row {
+        scenario: cell.scenario.to_string(),
+        what: name(cell.quantity, cell.percentile),
+        arms: cell.arms.iter().map(|arm| arm.as_ref().map_or("-".into(), estimate)).collect(),
+        difference: difference_.map(difference),
+        verdict: difference_.map_or("", verdict),
     }
 }
 

@@ -111,7 +111,7 @@ impl Percentile {
 }
 
 impl Analysis {
-    pub fn of(plan: &Plan, runs: &[Run]) -> Self {
+    pub fn new(plan: &Plan, runs: &[Run]) -> Self {
         let mut cells = Vec::new();
         for scenario in Scenario::ALL {
             for quantity in Quantity::ALL {
@@ -137,10 +137,18 @@ impl Analysis {
         }
     }
 
+    /// The cells of one scenario.
+    pub fn of(&self, scenario: Scenario) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().filter(move |cell| cell.scenario == scenario)
+    }
+
+    /// All differences that are judged.
+    pub fn judged(&self) -> impl Iterator<Item = &Difference> {
+        self.cells.iter().filter_map(|cell| cell.difference.as_ref())
+    }
+
     pub fn cell(&self, scenario: Scenario, quantity: Quantity, percentile: Percentile) -> Option<&Cell> {
-        self.cells
-            .iter()
-            .find(|cell| (cell.scenario, cell.quantity, cell.percentile) == (scenario, quantity, percentile))
+        self.of(scenario).find(|cell| (cell.quantity, cell.percentile) == (quantity, percentile))
     }
 }
 
