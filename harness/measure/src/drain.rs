@@ -49,7 +49,7 @@ pub fn wait(
     let mut drain = Drain::default();
     loop {
         stack.check()?;
-        watch.tick(None);
+        watch.tick();
         journal.poll()?;
         drain.open = outcomes::open(accepted.answers, &journal.entries[accepted.from..], accepted.width);
         drain.seconds = started.elapsed().as_secs_f64();

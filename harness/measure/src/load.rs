@@ -14,13 +14,14 @@ use anyhow::{Context, Result, bail};
 use contract::Scenario;
 use serde::Deserialize;
 
+use super::child::wait;
 use super::load_profile::{Delays, Load};
 use super::progress::Phase;
 use super::resource_usage::Watch;
 use super::samples::{Answer, Sample, parse};
 use stack::process::{KillOnDrop, on_path};
 use stack::run_as::Account;
-use stack::{Mode, Stack, project_root, signals, state_folder};
+use stack::{Mode, Stack, project_root, state_folder};
 
 /// How a load differs from the plain one.
 #[derive(Clone, Copy, Default)]
@@ -141,15 +142,12 @@ impl K6 {
         let mut child = KillOnDrop(child.context("cannot start k6")?);
         let samples = Arc::new(Mutex::new(Samples::default()));
         let reader = read(&mut child.0, &samples)?;
-        let status = loop {
-            if let Some(status) = child.0.try_wait()? {
-                break status;
-            }
+        let status = wait(&mut child, Duration::from_millis(200), || {
             stack.check()?;
-            watch.tick(Some(child.0.id()));
+            watch.tick();
             phase.tick(&lock(&samples).progress());
-            signals::pause(Duration::from_millis(200))?;
-        };
+            Ok(())
+        })?;
         if reader.join().is_err() {
             bail!("the thread that reads k6's samples panicked");
         }

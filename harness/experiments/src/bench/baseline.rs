@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde::Deserialize;
 
-use super::processor::Cpu;
 use super::sample::Sample;
+use measure::resource_usage::Cpu;
 use stack::process::Process;
 use stack::run_as::Account;
 use stack::signals;

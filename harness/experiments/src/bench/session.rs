@@ -11,14 +11,14 @@ use contract::Service;
 use contract::{DISABLED_PROTECTION, Protection};
 
 use super::baseline::{Baseline, Limit};
-use super::child;
-use super::processor::{Group, Meter};
 use super::sample::Sample;
 use super::store::Store;
 use super::wrk::{LoadSpec, Script, Summary, Wrk};
+use measure::child;
 use measure::host::Servers;
 use measure::load_profile::Delays;
 use measure::progress::Phase;
+use measure::resource_usage::{Meter, Part, part};
 use stack::{Mode, Stack, StackOptions, http, signals, start_all, state, state_folder};
 
 /// Samples that are measured again because other programs took the processors, in all.
@@ -330,14 +330,12 @@ impl Session {
         Meter::start(self.processes(mode, services))
     }
 
-    fn processes(&self, mode: Mode, services: &[&str]) -> Vec<(Group, u32)> {
+    fn processes(&self, mode: Mode, services: &[&str]) -> Vec<(Part, u32)> {
         let of = |side: &Running| {
             let group = |name: &str| match name {
-                _ if side.stack.mode() != mode => Group::Rest,
-                "postgresql" => Group::Database,
-                "rabbitmq" | "epmd" => Group::Broker,
-                service if services.contains(&service) => Group::Service,
-                _ => Group::Rest,
+                _ if side.stack.mode() != mode => Part::Rest,
+                service if service.ends_with("service") && !services.contains(&service) => Part::Rest,
+                name => part(name),
             };
             side.stack.pids().into_iter().map(|(name, pid)| (group(&name), pid)).collect::<Vec<_>>()
         };
@@ -414,7 +412,7 @@ impl Session {
         self.sample(&format!("http, c={connections}"), |session| {
             let server = session.tools.baseline.serve(&session.scratch)?;
             let mut processes = session.processes(Mode::Async, &[]);
-            processes.push((Group::Service, server.pid()));
+            processes.push((Part::Services, server.pid()));
             let meter = Meter::start(processes);
             let line = session.wrk(&LoadSpec {
                 url: format!("http://{}/track_click", server.address),

@@ -8,7 +8,7 @@ use clap::Args;
 use super::model::Model;
 use super::{diff, forms, recompute, write_all};
 use crate::bench::record::Record;
-use crate::bench::{page, table as capacity};
+use crate::bench::view;
 use crate::report::table;
 use crate::results::Results;
 use stack::given_path;
@@ -54,9 +54,9 @@ pub fn report(dir: &Path, other: Option<&Path>) -> Result<String> {
     let results = if record.is_none() || Results::are_in(dir) { Some(read(dir)?) } else { None };
     let (mut text, mut files) = (String::new(), Vec::new());
     if let Some(record) = &record {
-        let (page, markdown) = page::page(record, dir)?;
-        text += &format!("\n{}\nCapacity: {}\n", capacity::text(record), page.display());
-        files.push((page, markdown));
+        let page = Record::page(dir);
+        text += &format!("\n{}\nCapacity: {}\n", view::text(record), page.display());
+        files.push((page, view::markdown(record)?));
     }
     if let Some(results) = &results {
         let model = Model::of(results);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::example;
 use super::*;
-use crate::bench::table::tests::example as capacity_example;
+use crate::bench::view::tests::example as capacity_example;
 use measure::record::Plan;
 use measure::stored;
 use stack::Mode;

@@ -84,7 +84,7 @@ fn plain(session: &mut Session, connections: u32) -> Result<Sample> {
 
 fn service_and_broker(sample: &Sample) -> f64 {
     let micros = sample.micros();
-    micros.service + micros.broker
+    micros.services + micros.broker
 }
 
 pub fn s6_async(session: &mut Session) -> Result<Sample> {

@@ -44,7 +44,7 @@ pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
 fn beside(without: &Sample, with: &Sample) -> [Measurement; 2] {
     let cpu = |sample: &Sample| {
         let micros = sample.micros();
-        micros.service + micros.broker + micros.database
+        micros.services + micros.broker + micros.database
     };
     [Measurement::of(without.per_second, with.per_second), Measurement::of(cpu(without), cpu(with))]
 }

@@ -9,10 +9,9 @@ use crate::bench::baseline::Limit;
 use crate::bench::goal::Threshold::{AtLeast, AtMost, Exactly};
 use crate::bench::goal::Unit::{Count, MiB, PerSecond, Us};
 use crate::bench::goal::{Goal, Measurement};
-use crate::bench::processor::Group;
 use crate::bench::sample::Sample;
 use crate::bench::session::{Session, Setup};
-use measure::resource_usage::cpu_of;
+use measure::resource_usage::{Part, cpu_of};
 use stack::{Mode, restart, state};
 
 pub const DRAIN: [Goal; 3] = [
@@ -108,7 +107,7 @@ fn empty(session: &mut Session, count: u64) -> Result<Sample> {
     // It begins before it is ready.
     let mut meter = session.meter(Mode::Async, &[]);
     session.start_service(Mode::Async, SERVICE, &Setup::default())?;
-    meter.add(Group::Service, session.side(Mode::Async)?.stack.pid(SERVICE)?);
+    meter.add(Part::Services, session.side(Mode::Async)?.stack.pid(SERVICE)?);
     let store = session.store(Mode::Async)?;
     store.settle(COUNT, count, DRAINED_WITHIN)?;
     let (stored, seconds): (i64, f64) = store.row(STORED)?;

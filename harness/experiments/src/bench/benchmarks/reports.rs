@@ -66,7 +66,7 @@ fn report(session: &mut Session) -> Result<Sample> {
     let iterations = session
         .store(Mode::Async)?
         .count(&format!("SELECT iterations FROM reportservice.report_jobs WHERE job_id = '{job}'"))?;
-    let per_second = iterations as f64 / cpu.service;
+    let per_second = iterations as f64 / cpu.services;
     Ok(Sample { count: iterations, per_second, cpu, ..Sample::default() })
 }
 
