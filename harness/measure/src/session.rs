@@ -37,6 +37,22 @@ pub struct Measured {
     pub prefix: String,
 }
 
+/// A stack that is measured: empty when it starts, its services keep journals.
+pub struct Observed {
+    pub stack: Stack,
+    pub servers: Servers,
+    pub journal: Journal,
+}
+
+impl Observed {
+    /// Ready. The options say to which services `journals`, a folder that is made, is given.
+    pub fn start(mode: Mode, journals: &Path, options: StackOptions) -> Result<Self> {
+        fs::create_dir_all(journals).with_context(|| format!("cannot create {}", journals.display()))?;
+        let stack = Stack::start(mode, &StackOptions { fresh: true, ..options })?;
+        Ok(Self { servers: Servers::of(&stack)?, journal: Journal::new(journals), stack })
+    }
+}
+
 pub struct Session<'a> {
     environment: &'a Environment,
     arm: &'a Arm,
@@ -56,25 +72,24 @@ impl<'a> Session<'a> {
     /// An empty stack of `arm`, ready, and its files in `folder`.
     pub fn start(environment: &'a Environment, arm: &'a Arm, folder: &Path) -> Result<Self> {
         let journals = folder.join("journal");
-        fs::create_dir_all(&journals).with_context(|| format!("cannot create {}", journals.display()))?;
-        let stack = Stack::start(
+        let observed = Observed::start(
             arm.mode,
-            &StackOptions {
+            &journals,
+            StackOptions {
                 port_offset: environment.port_offset,
                 env: environment.delays.with(&arm.env).environment(),
                 journal: Some(journals.clone()),
                 dir: Some(state_folder()?.join("compare").join(arm.mode.to_string())),
-                fresh: true,
                 docker: environment.docker.then(|| "microservices-compare".to_owned()),
                 ..StackOptions::default()
             },
         )?;
+        let Observed { stack, servers, journal } = observed;
         let width = environment.delays.with(&arm.env).width();
         if arm.mode == Mode::Async {
             narrow(&stack, width)?;
         }
-        let (before, servers) = (Stores::new(&stack).before()?, Servers::of(&stack)?);
-        let journal = Journal::new(&journals);
+        let before = Stores::new(&stack).before()?;
         Ok(Self {
             environment,
             arm,

@@ -1,9 +1,7 @@
 //! Both stacks under observation: what a benchmark works with.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -16,10 +14,12 @@ use super::store::Store;
 use super::wrk::{LoadSpec, Script, Summary, Wrk};
 use measure::child;
 use measure::host::Servers;
+use measure::journal::Journal;
 use measure::load_profile::Delays;
 use measure::progress::Phase;
 use measure::resource_usage::{Meter, Part, part};
-use stack::{Mode, Stack, StackOptions, http, signals, start_all, state, state_folder};
+use measure::session::Observed;
+use stack::{Mode, Stack, StackOptions, http, signals, state, state_folder};
 
 /// Samples that are measured again because other programs took the processors, in all.
 const REPEATS: u32 = 10;
@@ -58,8 +58,9 @@ pub struct Setup {
 /// One mode, running.
 pub struct Running {
     pub stack: Stack,
-    pub store: Store,
     pub servers: Servers,
+    pub journal: Journal,
+    pub store: Store,
     /// Of its services together, MiB.
     pub memory_after_start: f64,
 }
@@ -143,24 +144,20 @@ impl Session {
         let delays = delays(&plan);
         let mut sides = HashMap::new();
         for mode in modes {
-            let journal = journals(scratch, *mode);
-            fs::create_dir_all(&journal).with_context(|| format!("cannot create {}", journal.display()))?;
-            let journal = journal.to_string_lossy().into_owned();
+            let journals = scratch.join(format!("journal-{mode}"));
+            let journal = journals.to_string_lossy().into_owned();
             let options = StackOptions {
                 port_offset,
                 env: delays.environment(),
                 env_of: JOURNALED.map(|service| (service, "JOURNAL_DIR".to_owned(), journal.clone())).into(),
                 dir: Some(state_folder()?.join("bench").join(mode.to_string())),
-                fresh: true,
                 programs: Some(tools.programs.plain.clone()),
                 ..StackOptions::default()
             };
             // One after the other: starts at the same time would slow each other.
-            for stack in start_all(&[*mode], &options)? {
-                let (store, servers) = (Store::of(&stack)?, Servers::of(&stack)?);
-                let memory_after_start = memory(&stack);
-                sides.insert(*mode, Running { stack, store, servers, memory_after_start });
-            }
+            let Observed { stack, servers, journal } = Observed::start(*mode, &journals, options)?;
+            let (store, memory_after_start) = (Store::of(&stack)?, memory(&stack));
+            sides.insert(*mode, Running { stack, servers, journal, store, memory_after_start });
         }
         Ok(Self {
             plan,
@@ -346,7 +343,7 @@ impl Session {
 
     pub fn wrk(&mut self, spec: &LoadSpec<'_>) -> Result<Summary> {
         let mut command = self.tools.wrk.command(spec)?;
-        Summary::parse(&self.run(&mut command, "wrk")?)
+        Summary::parse(&child::output(&mut command, "wrk", || self.check())?)
     }
 
     /// Makes this load's e-mail addresses and workflow ids unique.
@@ -355,19 +352,8 @@ impl Session {
         format!("{}-{}", self.stamp.to_lowercase(), self.loads)
     }
 
-    fn run(&mut self, command: &mut Command, name: &str) -> Result<String> {
-        let sides = &mut self.sides;
-        child::output(command, name, || sides.values_mut().try_for_each(|side| side.stack.check()))
-    }
-
-    /// Runs a baseline.
-    pub fn baseline(&mut self, args: &[String]) -> Result<Limit> {
-        let mut command = self.tools.baseline.command(args);
-        Limit::parse(&self.run(&mut command, "baseline")?)
-    }
-
-    /// The same, with `look` now and then.
-    pub fn baseline_watched(&mut self, args: &[String], mut look: impl FnMut()) -> Result<Limit> {
+    /// Runs a baseline, with `look` now and then.
+    pub fn baseline(&mut self, args: &[String], mut look: impl FnMut()) -> Result<Limit> {
         let mut command = self.tools.baseline.command(args);
         let output = child::output(&mut command, "baseline", || {
             look();
@@ -402,7 +388,7 @@ impl Session {
         let args: Vec<String> = args.into_iter().map(ToOwned::to_owned).collect();
         self.sample(name, |session| {
             let meter = session.meter(mode, &[]);
-            let limit = session.baseline(&args)?;
+            let limit = session.baseline(&args, || {})?;
             Ok(limit.sample(meter.end()))
         })
     }
@@ -424,11 +410,6 @@ impl Session {
             Ok(Sample::of(&line, meter.end()))
         })
     }
-}
-
-/// The folder of a mode's journals.
-pub fn journals(scratch: &Path, mode: Mode) -> PathBuf {
-    scratch.join(format!("journal-{mode}"))
 }
 
 /// MiB that the services of a stack hold.

@@ -94,8 +94,7 @@ fn fill(session: &mut Session, count: u64, name: &str) -> Result<Filled> {
     let (before, meter) = (memory(broker), session.meter(Mode::Async, &[]));
     let begun = Instant::now();
     let mut course = vec![(0.0, cpu_of(broker))];
-    let limit =
-        session.baseline_watched(&args, || course.push((begun.elapsed().as_secs_f64(), cpu_of(broker))))?;
+    let limit = session.baseline(&args, || course.push((begun.elapsed().as_secs_f64(), cpu_of(broker))))?;
     course.push((begun.elapsed().as_secs_f64(), cpu_of(broker)));
     session.keep(name, limit.sample(meter.end()));
     let cpu = first_and_last(&limit.fifths, count as f64, &course);

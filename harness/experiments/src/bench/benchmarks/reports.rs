@@ -52,7 +52,7 @@ pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
 fn sha256(session: &mut Session) -> Result<Sample> {
     let meter = session.meter(Mode::Async, &[]);
     let seconds = session.plan.report_seconds() - 1;
-    let limit = session.baseline(&["sha256".into(), "--seconds".into(), seconds.to_string()])?;
+    let limit = session.baseline(&["sha256".into(), "--seconds".into(), seconds.to_string()], || {})?;
     let per_second = limit.per_cpu_second.context("no processor time is known")?;
     Ok(Sample { per_second, ..limit.sample(meter.end()) })
 }

@@ -12,10 +12,10 @@ use crate::bench::goal::Threshold::{AtLeast, AtMost, Exactly};
 use crate::bench::goal::Unit::{Count, Ms, PerSecond};
 use crate::bench::goal::{Goal, Measurement};
 use crate::bench::sample::Sample;
-use crate::bench::session::{SAGA_MS, Session, Setup, journals};
+use crate::bench::session::{SAGA_MS, Session, Setup};
 use crate::bench::store::SETTLED_WITHIN;
 use crate::bench::wrk::{LoadSpec, Script, Summary};
-use measure::journal::{Entry, Journal};
+use measure::journal::Entry;
 use measure::times::Times;
 use stack::{Mode, signals};
 
@@ -95,9 +95,8 @@ fn closed(session: &mut Session) -> Result<Sample> {
 /// orders arrive at a fixed rate.
 fn open(session: &mut Session) -> Result<Sample> {
     let mode = Mode::Async;
-    let mut journal = Journal::new(&journals(&session.scratch, mode));
-    journal.poll()?;
-    let from = journal.entries.len();
+    session.side(mode)?.journal.poll()?;
+    let from = session.side(mode)?.journal.entries.len();
     let (meter, ids) = (session.meter(mode, &SERVICES), session.load_id());
     let (ids, file) = (format!("{ids}-"), session.scratch.join("due"));
     let line = session.wrk(&LoadSpec {
@@ -110,7 +109,7 @@ fn open(session: &mut Session) -> Result<Sample> {
     session.store(mode)?.wait(ALL_ENDED, SETTLED_WITHIN)?;
     let cpu = meter.end();
     let due = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let begun = Instant::now();
+    let (begun, journal) = (Instant::now(), &mut session.side(mode)?.journal);
     let ended = loop {
         journal.poll()?;
         let ended = ended(&due, &ids, &journal.entries[from..])?;
