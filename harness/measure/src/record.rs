@@ -236,17 +236,11 @@ impl Run {
         let run = format!("run {} ({})", self.slot + 1, self.arm);
         let mut problems = Vec::new();
         for (scenario, outcome) in &self.scenarios {
-            let mut note = |count: u64, what: &str| {
-                if count > 0 {
-                    problems.push(format!("{run} {scenario}: {count} {what}"));
-                }
-            };
-            note(outcome.open, "accepted but not completed");
-            note(outcome.twice, "applied twice");
-            note(u64::from(outcome.requests == 0), "scenario without a single request");
-            for (what, count) in &outcome.unexpected {
-                note(*count, &format!("unexpected answers ({what})"));
+            let mut all = outcome.problems();
+            if outcome.requests == 0 {
+                all.push("not a single request".to_owned());
             }
+            problems.extend(all.iter().map(|problem| format!("{run} {scenario}: {problem}")));
         }
         for (count, what) in [
             (self.drain.queued, "messages still in queues after the drain"),

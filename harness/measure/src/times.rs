@@ -117,6 +117,11 @@ impl Times {
         None
     }
 
+    /// How many are longer.
+    pub fn above(&self, ms: f64) -> u64 {
+        self.counts.iter().filter(|(us, _)| millis(*us) > ms).map(|(_, count)| count).sum()
+    }
+
     /// Milliseconds.
     pub fn mean(&self) -> Option<f64> {
         let count = self.count();

@@ -4,10 +4,12 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::benchmarks::Benchmark;
-use super::goal::{Spread, Threshold, Unit, Verdict};
+use super::goal::{Threshold, Unit, Verdict};
 use super::record::Record;
 use super::sample::Sample;
 use crate::templates::render;
+use measure::analysis::format::counted;
+use measure::analysis::statistics::Spread;
 use measure::resource_usage::Cpu;
 use measure::times::short;
 use stack::table;
@@ -58,13 +60,12 @@ pub fn text(record: &Record) -> String {
         goals[at][0].clear();
     }
     let mut text = format!(
-        "{}\n\n{}\n\nMedians of {} {}, with the lowest and the highest. Share: of the limit, in the same round. CPU in\n\
+        "{}\n\n{}\n\nMedians of {}, with the lowest and the highest. Share: of the limit, in the same round. CPU in\n\
          microseconds a request: of the services that are measured, of broker, database and load generator\n\
          (gen.); others: share of all processors that went to other programs.\n",
         columns(GOALS, goals, |column| [2, 3, 5].contains(&column)),
         columns(LOADS, loads(record), |column| column > 0),
-        record.rounds,
-        if record.rounds == 1 { "round" } else { "rounds" },
+        counted(record.rounds, "round"),
     );
     if !record.noisy.is_empty() {
         let noisy: Vec<String> =

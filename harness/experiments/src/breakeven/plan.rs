@@ -7,6 +7,7 @@ use std::fmt;
 use contract::events::PRODUCT_RECEIVERS;
 
 use super::grid::Conditions;
+use measure::analysis::format::counted;
 use measure::record::Arm;
 use stack::Mode;
 
@@ -103,9 +104,7 @@ impl Plan {
 
     /// For people.
     pub fn size(&self) -> String {
-        let (rates, payloads) = (self.rates.len(), self.payloads.len());
-        let s = if payloads == 1 { "" } else { "s" };
-        format!("{rates} rates and {payloads} payload{s} on each,")
+        format!("{} rates and {} on each,", self.rates.len(), counted(self.payloads.len() as u64, "payload"))
     }
 }
 
@@ -121,8 +120,7 @@ fn slot(kind: &Kind, round: u32, service_ms: u32, width: usize) -> Slot {
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { arm, service_ms, width, .. } = self;
-        let receivers = if *width == 1 { "receiver" } else { "receivers" };
-        write!(f, "{}, {width} {receivers} of {service_ms} ms", arm.name)
+        write!(f, "{}, {} of {service_ms} ms", arm.name, counted(*width as u64, "receiver"))
     }
 }
 

@@ -64,16 +64,10 @@ fn taken(measured: &Measured, idle: &Watched) -> Taken {
 }
 
 fn problems(outcome: &Outcome) -> Vec<String> {
-    let unexpected =
-        outcome.unexpected.iter().map(|(what, count)| (*count, format!("unexpected answers ({what})")));
-    let others = [
-        (outcome.open, "not completed"),
-        (outcome.twice, "applied twice"),
-        (outcome.dropped, "not offered in time by k6"),
-    ];
-    let all = unexpected.chain(others.map(|(count, what)| (count, what.to_owned())));
-    let mut problems: Vec<String> =
-        all.filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let mut problems = outcome.problems();
+    if outcome.dropped > 0 {
+        problems.push(format!("{} not offered in time by k6", outcome.dropped));
+    }
     if outcome.requests == 0 {
         problems.push("not a single request".into());
     }
@@ -90,7 +84,7 @@ mod tests {
         assert_eq!(problems(&good), [""; 0]);
         let unexpected = [("503".to_owned(), 2)].into();
         for (outcome, wanted) in [
-            (Outcome { open: 1, ..good.clone() }, "1 not completed"),
+            (Outcome { open: 1, ..good.clone() }, "1 accepted but not completed"),
             (Outcome { twice: 3, ..good.clone() }, "3 applied twice"),
             (Outcome { dropped: 4, ..good.clone() }, "4 not offered in time by k6"),
             (Outcome { unexpected, ..good.clone() }, "2 unexpected answers (503)"),

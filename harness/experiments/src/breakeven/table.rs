@@ -3,36 +3,31 @@
 use stack::table;
 
 use super::grid::Grid;
-use super::winner::{Judged, judge};
+use super::winner::{Judged, Measure, groups, judge};
+use measure::analysis::format::counted;
 
 pub fn text(grid: &Grid) -> String {
     let judged = judge(grid);
-    // The three measures of a cell stand together.
-    let mut cells: Vec<&[Judged]> = judged.chunks(3).collect();
-    cells.sort_by_key(|cell| (cell[0].conditions.service_ms, cell[0].conditions.rate));
-    let kind = |cell: &[Judged]| (cell[0].conditions.width, cell[0].conditions.payload);
-    let mut kinds: Vec<(usize, u32)> = cells.iter().map(|cell| kind(cell)).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
     let mut text = String::new();
-    for (width, payload) in kinds {
-        let mine = cells.iter().copied().filter(|cell| kind(cell) == (width, payload));
-        let receivers = if width == 1 { "1 receiver".to_owned() } else { format!("{width} receivers") };
-        text += &format!("S3 with {receivers}, {payload} characters\n\n{}\n\n", table(mine));
+    for ((width, payload), cells) in groups(&judged) {
+        let receivers = counted(width as u64, "receiver");
+        text += &format!("S3 with {receivers}, {payload} characters\n\n{}\n\n", table(&cells));
     }
     text + "The winner, and how many times as much the next best takes: medians of all rounds; processor time\n\
             of services, broker and database. ~: these are alike (their rounds overlap, or they differ by less\n\
             than 5 %) and the third is worse; no difference: all are alike.\n"
-        + &problems(&cells)
+        + &problems(&judged)
 }
 
-fn table<'a>(cells: impl Iterator<Item = &'a [Judged]>) -> String {
+fn table(cells: &[&Judged]) -> String {
     let header = ["receiver", "rate", "to acknowledge", "to complete", "processor time"];
     let mut table = table::plain(header);
+    let mut cells: Vec<&[&Judged]> = cells.chunks(Measure::ALL.len()).collect();
+    cells.sort_by_key(|cell| (cell[0].conditions.service_ms, cell[0].conditions.rate));
     for cell in cells {
         let conditions = cell[0].conditions;
         let mut row = vec![format!("{} ms", conditions.service_ms), format!("{}/s", conditions.rate)];
-        row.extend(cell.iter().map(verdict));
+        row.extend(cell.iter().map(|cell| verdict(cell)));
         table.add_row(row);
     }
     table::text(&mut table, 2, |column| column < 2)
@@ -59,12 +54,12 @@ fn short(arm: &str) -> String {
 }
 
 /// Why cells were not judged.
-fn problems(cells: &[&[Judged]]) -> String {
+fn problems(judged: &[Judged]) -> String {
     let line = |cell: &Judged, problem: &String| {
         let c = cell.conditions;
         format!("{} of {} ms, {}/s, {} characters: {problem}\n", c.width, c.service_ms, c.rate, c.payload)
     };
-    let first = cells.iter().map(|cell| &cell[0]);
+    let first = judged.iter().step_by(Measure::ALL.len());
     first.flat_map(|cell| cell.problems.iter().map(|problem| line(cell, problem))).collect()
 }
 

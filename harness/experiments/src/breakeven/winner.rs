@@ -1,5 +1,7 @@
 //! Who is best in a cell of the grid, and by how much. What the rounds do not tell apart is not ranked.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::grid::{Cell, Conditions, Grid, Taken};
@@ -88,6 +90,15 @@ impl Measure {
 /// Each cell by each measure.
 pub fn judge(grid: &Grid) -> Vec<Judged> {
     grid.cells.iter().flat_map(|cell| judge_cell(&grid.arms, cell)).collect()
+}
+
+/// The cells of each width and payload, ascending; the measures of a cell stay together.
+pub fn groups(judged: &[Judged]) -> BTreeMap<(usize, u32), Vec<&Judged>> {
+    let mut groups = BTreeMap::<_, Vec<_>>::new();
+    for cell in judged {
+        groups.entry((cell.conditions.width, cell.conditions.payload)).or_default().push(cell);
+    }
+    groups
 }
 
 /// Arms that a cell does not have are passed over: one receiver is called as soon as the only one.

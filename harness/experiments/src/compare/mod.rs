@@ -12,13 +12,14 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use contract::Scenario;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::report::{self, model::Model};
 use crate::results::Results;
+use measure::analysis::format::counted;
 use measure::host::Host;
 use measure::load::K6;
 use measure::load::Kind;
@@ -83,11 +84,13 @@ fn show(dir: &Path) -> Result<()> {
     let here = std::env::current_dir()?;
     let text = format!("\n{text}\nResults: {}\n", page.strip_prefix(here).unwrap_or(&page).display());
     say(&text)?;
-    match model.problems.len() {
-        0 => Ok(()),
-        1 => bail!("1 problem: the figures above must not be used as they are"),
-        count => bail!("{count} problems: the figures above must not be used as they are"),
-    }
+    let problems = model.problems.len() as u64;
+    ensure!(
+        problems == 0,
+        "{}: the figures above must not be used as they are",
+        counted(problems, "problem")
+    );
+    Ok(())
 }
 
 /// One run, from an empty stack to its end, with its raw samples in its folder.

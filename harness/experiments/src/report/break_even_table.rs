@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::numbers::digits;
 use crate::breakeven::grid::Conditions;
-use crate::breakeven::winner::{Judged, Measure, Winner};
+use crate::breakeven::winner::{Judged, Measure, Winner, groups};
 use measure::analysis::format;
 
 fn title(measure: Measure) -> &'static str {
@@ -49,19 +49,11 @@ struct Shown {
 
 /// One for each fan-out and payload.
 pub fn blocks(judged: &[Judged]) -> Vec<Block> {
-    let mut kinds: Vec<(usize, u32)> =
-        judged.iter().map(|cell| (cell.conditions.width, cell.conditions.payload)).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let block = |(width, payload)| {
-        let mine: Vec<&Judged> = judged
-            .iter()
-            .filter(|cell| (cell.conditions.width, cell.conditions.payload) == (width, payload))
-            .collect();
-        let tables = Measure::ALL.map(|measure| table(&mine, measure));
+    let block = |((width, payload), cells): ((usize, u32), Vec<&Judged>)| {
+        let tables = Measure::ALL.map(|measure| table(&cells, measure));
         Block { width, payload, tables: tables.into() }
     };
-    kinds.into_iter().map(block).collect()
+    groups(judged).into_iter().map(block).collect()
 }
 
 fn table(cells: &[&Judged], measure: Measure) -> Table {

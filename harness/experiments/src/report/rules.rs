@@ -156,7 +156,7 @@ impl Model<'_> {
                 Some(Winner { arms, factor: Some(_) }) => format!("{} completes soonest", arms.join(", ")),
                 _ => "no difference in time to complete".to_owned(),
             };
-            let receivers = if width == 1 { "1 receiver".to_owned() } else { format!("{width} receivers") };
+            let receivers = format::counted(width as u64, "receiver");
             said += &format!(" with {receivers} of {service_ms} ms each, {rate} arrivals a second.");
             let each: Vec<String> =
                 cell.values.iter().map(|(arm, ms)| format!("{arm} {}", short(Some(*ms)))).collect();

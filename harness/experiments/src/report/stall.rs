@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::chart::lines::distributions;
 use super::chart::{ASYNC, SYNC};
 use crate::coordinated_omission::Omission;
+use measure::analysis::format::counted;
 use measure::times::{Times, short};
 
 #[derive(Serialize)]
@@ -33,12 +34,8 @@ pub fn stall(omission: &Omission) -> Result<Stall> {
 fn sentence(omission: &Omission) -> String {
     let Omission { mode, stall_ms, rate, users, closed, open, .. } = omission;
     let p99 = |times: &Times| short(times.quantile(0.99));
-    let slow = |times: &Times| {
-        let late = times.counts().iter().filter(|(us, _)| *us > 100_000).map(|(_, count)| count).sum::<u64>();
-        format!("{late} of {}", times.count())
-    };
-    let callers =
-        if *users == 1 { "1 user that waits".to_owned() } else { format!("{users} users that wait") };
+    let slow = |times: &Times| format!("{} of {}", times.above(100.0), times.count());
+    let callers = format!("{} that wait{}", counted(*users, "user"), if *users == 1 { "s" } else { "" });
     format!(
         "The service ({mode}) stood still for {}. The open load, {rate} arrivals a second whatever happens, says p99 {}: \
          {} requests took longer than 100 ms. The closed load, {callers} for each answer, says p99 {} ({}): \

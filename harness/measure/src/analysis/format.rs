@@ -56,6 +56,12 @@ pub fn factor(a: f64, b: f64) -> String {
     }
 }
 
+/// `1 run`, `2 runs`.
+pub fn counted(count: impl Into<u64>, what: &str) -> String {
+    let count = count.into();
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 pub fn quantity(quantity: Quantity) -> &'static str {
     match quantity {
         Quantity::Acknowledge => "acknowledge",

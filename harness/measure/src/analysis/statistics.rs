@@ -79,12 +79,31 @@ pub enum Verdict {
     None,
 }
 
+/// The median of some values, and how far they spread.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
 pub struct Analysis {
     pub cells: Vec<Cell>,
     /// Valid runs of each arm.
     pub runs: Vec<usize>,
     /// Runs whose figures are not used, with their arms, and why.
     pub invalid: Vec<(usize, String, String)>,
+}
+
+impl Spread {
+    /// `None` of nothing.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let (below, above) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Some(Self { median: below.midpoint(above), min, max })
+    }
 }
 
 impl Quantity {

@@ -75,3 +75,11 @@ fn what_the_times_cannot_resolve_is_no_difference() {
     let difference = compared(&a, &b, &mut fastrand::Rng::with_seed(1)).difference.unwrap();
     assert_eq!(difference.verdict, Verdict::None, "{difference:?}");
 }
+
+#[test]
+fn the_median_is_the_one_in_the_middle_or_between_both() {
+    let of = |values: &[f64]| Spread::of(values.iter().copied());
+    assert_eq!(of(&[9.0, 1.0, 5.0]), Some(Spread { median: 5.0, min: 1.0, max: 9.0 }));
+    assert_eq!(of(&[1.0, 2.0, 4.0, 9.0]).map(|spread| spread.median), Some(3.0));
+    assert_eq!(of(&[]), None);
+}
