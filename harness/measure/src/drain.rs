@@ -14,7 +14,7 @@ use super::resource_usage::Watch;
 use super::samples::Answer;
 use stack::{Stack, http, signals};
 
-/// What the journals tell as done is acknowledged; the broker's figures follow it by ten seconds at most.
+/// Effects in the journals are acknowledged; the broker's counts lag by ten seconds at most.
 const COUNTED_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,9 +30,9 @@ pub struct Drain {
 /// What is waited for.
 pub struct Accepted<'a> {
     pub answers: &'a [Answer],
-    /// Where in the journals their effects begin.
+    /// Index of their first entry in the journal.
     pub from: usize,
-    /// Receivers that S3 tells.
+    /// Receivers of S3.
     pub width: usize,
 }
 
@@ -47,31 +47,27 @@ pub fn wait(
 ) -> Result<Drain> {
     let started = Instant::now();
     let mut drain = Drain::default();
-    loop {
+    signals::poll(Duration::from_millis(100), limit, || {
         stack.check()?;
         watch.tick();
         journal.poll()?;
         drain.open = outcomes::open(accepted.answers, &journal.entries[accepted.from..], accepted.width);
         drain.seconds = started.elapsed().as_secs_f64();
-        if drain.open == 0 || started.elapsed() > limit {
-            return Ok(drain);
-        }
         phase.tick(&format!("{} workflows open", drain.open));
-        signals::pause(Duration::from_millis(100))?;
-    }
+        Ok((drain.open == 0).then_some(()))
+    })?;
+    Ok(drain)
 }
 
 /// Until the broker says that its queues are empty: it counts them every few seconds.
 pub fn wait_for_queues(stack: &mut Stack, drain: &mut Drain, phase: &mut Phase) -> Result<()> {
     let Some(url) = queues_url(stack) else { return Ok(()) };
-    let (started, agent) = (Instant::now(), http::agent(Duration::from_secs(5)));
-    loop {
+    let agent = http::agent(Duration::from_secs(5));
+    signals::poll(Duration::from_millis(250), COUNTED_WITHIN, || {
         stack.check()?;
         (drain.queued, drain.dead) = queues(&url, &agent)?;
-        if drain.queued == 0 || started.elapsed() > COUNTED_WITHIN {
-            return Ok(());
-        }
         phase.tick(&format!("{} messages queued", drain.queued));
-        signals::pause(Duration::from_millis(250))?;
-    }
+        Ok((drain.queued == 0).then_some(()))
+    })?;
+    Ok(())
 }

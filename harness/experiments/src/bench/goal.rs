@@ -60,7 +60,7 @@ pub struct Verdict {
     /// Of the rounds' own shares.
     pub share: Option<Spread>,
     pub bound: Option<Threshold>,
-    /// `None` where nothing is asked for.
+    /// `None` without a bound.
     pub met: Option<bool>,
     pub rounds: usize,
 }
@@ -119,7 +119,7 @@ impl Measurement {
 }
 
 impl Threshold {
-    /// Of the median; of every round where an exact number is asked for.
+    /// Compares the median, or every round with an exact number.
     fn holds(self, spread: Spread) -> bool {
         match self {
             Self::AtLeast(least) => spread.median >= least,

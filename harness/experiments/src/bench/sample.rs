@@ -24,7 +24,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// What wrk said, and what it took.
+    /// From wrk's summary and the processor time of the load.
     pub fn of(line: &Summary, cpu: Cpu) -> Self {
         Self {
             count: line.requests,
@@ -55,7 +55,7 @@ impl Sample {
         Cpu { services, broker, database, generator, ..self.cpu }
     }
 
-    /// For whoever watches.
+    /// For the progress on a terminal.
     pub fn line(&self) -> String {
         let mut line = format!("{:.0}/s", self.per_second);
         if self.p99_ms.is_some() {

@@ -211,13 +211,14 @@ impl Session {
 
     // --- services -----------------------------------------------------------------------------------------------
 
-    /// Makes a service run with `setup`; one that does already is left alone.
-    pub fn setup(&mut self, mode: Mode, service: &'static str, setup: &Setup) -> Result<()> {
-        if self.setups.get(&(mode, service)).unwrap_or(&Setup::default()) == setup {
-            return Ok(());
+    /// Makes services run with `setup`; those that do already are left alone.
+    pub fn setup(&mut self, mode: Mode, services: &[&'static str], setup: &Setup) -> Result<()> {
+        for service in services {
+            if self.setups.get(&(mode, *service)).unwrap_or(&Setup::default()) != setup {
+                self.stop_service(mode, service)?;
+                self.start_service(mode, service, setup)?;
+            }
         }
-        self.stop_service(mode, service)?;
-        self.start_service(mode, service, setup)?;
         Ok(())
     }
 
@@ -242,14 +243,11 @@ impl Session {
         side.stack.use_programs(programs);
         let begun = Instant::now();
         side.stack.start_again(service, &setup.env)?;
-        while !matches!(http::get_once(&agent, &url), Ok((200, _))) {
+        let ready = signals::poll(Duration::from_millis(1), READY_WITHIN, || {
             side.stack.check()?;
-            if begun.elapsed() > READY_WITHIN {
-                bail!("{service} is not ready after {READY_WITHIN:?}");
-            }
-            signals::pause(Duration::from_millis(1))?;
-        }
-        let took = begun.elapsed();
+            Ok(matches!(http::get_once(&agent, &url), Ok((200, _))).then(|| begun.elapsed()))
+        })?;
+        let took = ready.with_context(|| format!("{service} is not ready after {READY_WITHIN:?}"))?;
         self.setups.insert((mode, service), setup.clone());
         Ok(took)
     }

@@ -1,19 +1,12 @@
-//! S3: product updates, each told to three receivers, and how old the news are when they arrive.
+//! S3: product updates, each sent to three receivers, and the age of the events when they are handled.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
-use contract::Service;
+use anyhow::{Context, ensure};
 use contract::events::{PRODUCT_UPDATED, Queue};
 
-use crate::bench::goal::Threshold::{AtLeast, AtMost};
-use crate::bench::goal::Unit::{Ms, PerSecond};
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::sample::Sample;
-use crate::bench::session::{Session, Setup};
-use crate::bench::store::SETTLED_WITHIN;
-use crate::bench::wrk::{LoadSpec, Script};
-use stack::{Mode, http, metrics, signals};
+use super::prelude::*;
+use stack::{http, metrics, signals};
 
 pub const GOALS: [Goal; 2] = [
     Goal::share("updates/s", PerSecond, "commit", AtLeast(0.15)),
@@ -31,9 +24,7 @@ const NOTHING_TO_SEND: &str = "SELECT NOT EXISTS (SELECT 1 FROM productservice.o
 
 pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
     let limit = session.commit(Mode::Async)?;
-    for service in SERVICES {
-        session.setup(Mode::Async, service, &Setup::default())?;
-    }
+    session.setup(Mode::Async, &SERVICES, &Setup::default())?;
     let first = products(session)?.to_string();
     let mut age_ms = 0.0;
     let found = session.sample("s3-async, c=16", |session| {
@@ -73,20 +64,14 @@ fn load(session: &mut Session, first: &str) -> Result<(Sample, f64)> {
         seconds: session.plan.seconds,
     })?;
     session.store(mode)?.wait(NOTHING_TO_SEND, SETTLED_WITHIN)?;
-    let deadline = Instant::now() + SETTLED_WITHIN;
-    let after = loop {
+    let after = signals::poll(LOOK_EVERY, SETTLED_WITHIN, || {
         let now = receivers(session)?;
-        let fewest = zip(&now, &before)
-            .map(|(label, now, before)| applied(now, &label) - applied(before, &label))
-            .min();
-        if fewest >= Some(line.requests) {
-            break now;
-        }
-        if Instant::now() > deadline {
-            bail!("{} updates were accepted, a receiver has applied {fewest:?}", line.requests);
-        }
-        signals::pause(LOOK_EVERY)?;
-    };
+        let all = zip(&now, &before)
+            .all(|(label, now, before)| applied(now, &label) - applied(before, &label) >= line.requests);
+        Ok(all.then_some(now))
+    })?;
+    let after = after
+        .with_context(|| format!("{} updates were accepted, a receiver lacks some of them", line.requests))?;
     let cpu = meter.end();
     let ages = zip(&after, &before)
         .filter_map(|(label, now, before)| metrics::quantile(before, now, "event_age_seconds", &label, 0.99));

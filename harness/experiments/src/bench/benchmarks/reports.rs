@@ -2,18 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use contract::Service;
+use anyhow::Context;
 use serde::Deserialize;
 
-use crate::bench::goal::Threshold::{AtLeast, AtMost};
-use crate::bench::goal::Unit::{Ms, PerSecond};
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::sample::Sample;
-use crate::bench::session::{Session, Setup, cores};
-use crate::bench::store::SETTLED_WITHIN;
-use crate::bench::wrk::{LoadSpec, Script};
-use stack::{Mode, http};
+use super::prelude::*;
+use crate::bench::session::cores;
+use stack::http;
 
 pub const GOALS: [Goal; 3] = [
     Goal::share("hashes/CPU s", PerSecond, "sha256", AtLeast(0.95)),
@@ -31,7 +25,7 @@ struct Accepted {
 }
 
 pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
-    session.setup(Mode::Async, SERVICE, &Setup::default())?;
+    session.setup(Mode::Async, &[SERVICE], &Setup::default())?;
     let (limit, report) = (session.sample("sha256", sha256)?, session.sample("s4, one report", report)?);
     let idle = session.sample("s4, /health idle", health)?;
     let busy = session.sample("s4, /health busy", |session| {
