@@ -1,4 +1,4 @@
-//! The broker alone: persistent messages as large as a click's to a quorum queue that nobody reads, each confirmed.
+//! The broker alone: persistent messages as large as a click's to a quorum queue without a consumer, each confirmed.
 
 use std::time::Instant;
 

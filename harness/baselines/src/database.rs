@@ -17,7 +17,7 @@ const ROOM: &str = "DROP TABLE IF EXISTS baseline_clicks";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE of somebody who may make a table there.
+    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE of a user that may create a table.
     #[arg(long)]
     url: String,
     #[arg(long, value_name = "N", default_value_t = 16)]

@@ -1,4 +1,4 @@
-//! What the valid runs of one arm say together of one scenario: samples merged, counts added.
+//! What the valid runs of one variant say together of one scenario: samples merged, counts added.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Of some runs of one arm.
+    /// Of some runs of one variant.
     pub fn of(outcomes: &[&Outcome]) -> Self {
         let mut totals = Self {
             runs: outcomes.len(),

@@ -27,7 +27,7 @@ pub fn wait(
 /// What it wrote to standard output, which must be short; `tick` is called now and then.
 ///
 /// # Errors
-/// When it does not end well: with what it said last.
+/// When its exit status is not 0; the message ends with its last line.
 pub fn output(command: &mut Command, name: &str, tick: impl FnMut() -> Result<()>) -> Result<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = KillOnDrop(command.spawn().with_context(|| format!("cannot start {name}"))?);

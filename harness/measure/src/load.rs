@@ -36,7 +36,7 @@ pub struct Kind {
     pub hiccup_ms: Option<u32>,
 }
 
-/// Everything k6 told about one run.
+/// k6's records of one run.
 #[derive(Debug, Default)]
 pub struct Samples {
     pub answers: Vec<Answer>,
@@ -84,7 +84,7 @@ impl K6 {
 
     fn command(&self, offer: &Offer<'_>) -> Result<Command> {
         let script = project_root()?.join(format!("k6-tests/script-{}.js", offer.mode));
-        // What the script is told stands in the command alone.
+        // All settings of the script are arguments: nothing comes from the environment.
         let mut command = Account::CALLER.server(&self.program, "KILL");
         // Samples to standard output: no file of gigabytes, and the counts can be shown while it runs.
         command.args([
@@ -252,7 +252,7 @@ impl Samples {
     }
 }
 
-/// What k6 said last at level error, without its time and level.
+/// k6's last message at level error, without its time and level.
 fn last_complaint(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let last = text.lines().rfind(|line| line.contains("level=error")).or(text.lines().next_back());

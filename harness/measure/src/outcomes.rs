@@ -46,7 +46,7 @@ impl Outcome {
         self.unexpected.values().sum()
     }
 
-    /// Told to come back later.
+    /// Answers 503.
     pub fn refused(&self) -> u64 {
         self.unexpected.get("503").copied().unwrap_or(0)
     }

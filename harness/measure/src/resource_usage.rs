@@ -1,4 +1,4 @@
-//! The machine while a load runs: processor time of services, broker, database, load generator and of everybody else,
+//! The machine while a load runs: processor time of services, broker, database, load generator and other programs,
 //! bytes through their connections, memory.
 //!
 //! From /proc and, for bytes, from the kernel's counters of each TCP connection (`ss`). Containers are not looked
@@ -148,7 +148,7 @@ pub struct Watch {
     gauges: Option<Gauges>,
 }
 
-/// Of one connection: what its counters said last.
+/// The last counters of one connection.
 struct Connection {
     last: u64,
     seen: bool,
@@ -263,7 +263,7 @@ fn connection(line: &str) -> Option<(u16, String, u64)> {
 /// Processor time of the whole machine, in ticks.
 struct Machine {
     /// Of programs and of the kernel on their behalf, and what a hypervisor took. Interrupts are left out: they
-    /// are charged to nobody.
+    /// belong to no process.
     busy: f64,
     all: f64,
 }

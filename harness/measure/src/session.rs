@@ -19,7 +19,7 @@ use super::load_profile::Load;
 use super::outcomes::{self, Outcome};
 use super::output_dir::Environment;
 use super::progress::Phase;
-use super::record::Arm;
+use super::record::Variant;
 use super::resource_usage::{Watch, Watched};
 use super::samples::Answer;
 use stack::{Mode, Stack, StackOptions, state_folder};
@@ -55,12 +55,12 @@ impl Observed {
 
 pub struct Session<'a> {
     environment: &'a Environment,
-    arm: &'a Arm,
+    variant: &'a Variant,
     pub stack: Stack,
     journal: Journal,
     /// Where the logs and summaries of k6 and the journals go.
     folder: PathBuf,
-    /// Receivers that S3 tells.
+    /// Receivers of S3.
     width: usize,
     pub servers: Servers,
     before: Before,
@@ -69,30 +69,30 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// An empty stack of `arm`, ready, and its files in `folder`.
-    pub fn start(environment: &'a Environment, arm: &'a Arm, folder: &Path) -> Result<Self> {
+    /// An empty stack of `variant`, ready, and its files in `folder`.
+    pub fn start(environment: &'a Environment, variant: &'a Variant, folder: &Path) -> Result<Self> {
         let journals = folder.join("journal");
         let observed = Observed::start(
-            arm.mode,
+            variant.mode,
             &journals,
             StackOptions {
                 port_offset: environment.port_offset,
-                env: environment.delays.with(&arm.env).environment(),
+                env: environment.delays.with(&variant.env).environment(),
                 journal: Some(journals.clone()),
-                dir: Some(state_folder()?.join("compare").join(arm.mode.to_string())),
+                dir: Some(state_folder()?.join("compare").join(variant.mode.to_string())),
                 docker: environment.docker.then(|| "microservices-compare".to_owned()),
                 ..StackOptions::default()
             },
         )?;
         let Observed { stack, servers, journal } = observed;
-        let width = environment.delays.with(&arm.env).width();
-        if arm.mode == Mode::Async {
+        let width = environment.delays.with(&variant.env).width();
+        if variant.mode == Mode::Async {
             narrow(&stack, width)?;
         }
         let before = Stores::new(&stack).before()?;
         Ok(Self {
             environment,
-            arm,
+            variant,
             stack,
             journal,
             folder: folder.to_owned(),
@@ -106,11 +106,11 @@ impl<'a> Session<'a> {
     /// Offers a load and waits until everything that was accepted has ended. `name` is part of the ids of its workflows
     /// and of the names of its files.
     pub fn offer(&mut self, load: &Load, name: &str, kind: Kind) -> Result<Measured> {
-        let mut phase = Phase::start(format!("{}: {name}", self.arm.name), Some(load.seconds));
-        let prefix = format!("{}-{}-{name}", self.environment.stamp, self.arm.name);
-        let delays = self.environment.delays.with(&self.arm.env);
+        let mut phase = Phase::start(format!("{}: {name}", self.variant.name), Some(load.seconds));
+        let prefix = format!("{}-{}-{name}", self.environment.stamp, self.variant.name);
+        let delays = self.environment.delays.with(&self.variant.env);
         let offer = Offer {
-            mode: self.arm.mode,
+            mode: self.variant.mode,
             load,
             delays: &delays,
             port_offset: self.environment.port_offset,
@@ -140,9 +140,9 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// What the machine does when nobody asks for anything.
+    /// Observes the stack without load.
     pub fn idle(&mut self, seconds: u64) -> Result<Watched> {
-        let phase = Phase::start(format!("{}: idle", self.arm.name), None);
+        let phase = Phase::start(format!("{}: idle", self.variant.name), None);
         let watch = Watch::start(&self.stack, None);
         stack::signals::pause(Duration::from_secs(seconds))?;
         let (watched, _) = watch.end();
@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
 
     fn drain(&mut self, samples: &Samples, from: usize, limit: Duration, watch: &mut Watch) -> Result<Drain> {
         let mut phase =
-            Phase::start(format!("{}: until all that was accepted has ended", self.arm.name), None);
+            Phase::start(format!("{}: until all that was accepted has ended", self.variant.name), None);
         let accepted = drain::Accepted { answers: &samples.answers, from, width: self.width };
         let drain = drain::wait(&mut self.stack, &mut self.journal, &accepted, limit, watch, &mut phase)?;
         phase.done(&format!("{} workflows open", drain.open));
@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
         if self.stack.management_url().is_none() {
             return Ok(());
         }
-        let mut phase = Phase::start(format!("{}: until the queues are empty", self.arm.name), None);
+        let mut phase = Phase::start(format!("{}: until the queues are empty", self.variant.name), None);
         drain::wait_for_queues(&mut self.stack, drain, &mut phase)?;
         phase.done(&format!("{} messages queued", drain.queued));
         Ok(())
@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
     /// Ends the stack. Once more: what was applied late, or twice, is in the outcomes too. Also the number of lines
     /// in the journals that are no entries.
     pub fn stop(mut self, measured: &Measured) -> Result<(BTreeMap<Scenario, Outcome>, u64)> {
-        let phase = Phase::start(format!("{}: stopping", self.arm.name), None);
+        let phase = Phase::start(format!("{}: stopping", self.variant.name), None);
         self.stack.stop()?;
         phase.done("ended");
         self.journal.poll()?;

@@ -1,4 +1,4 @@
-//! What one command writes as JSON and a later one reads back. A file may be damaged, cut off, somebody else's, or of a newer
+//! JSON files that one command writes and a later one reads. A file may be damaged, truncated, foreign, or of a newer
 //! program: everything is checked here, before anything is computed from it, and an error names the file and what is wrong
 //! with it. What was read needs no further checks: its numbers can be added and drawn, its names can be parts of paths.
 
@@ -25,7 +25,7 @@ const LONGEST_NAME: usize = 40;
 pub const LARGEST_NUMBER: u64 = (1 << 53) - 1;
 /// Nothing that is measured is as small and not 0.
 const SMALLEST_NUMBER: f64 = 1e-30;
-/// Of any time that is asked for.
+/// The longest time that an option takes.
 pub const LONGEST_SECONDS: u64 = 7 * 24 * 3600;
 
 /// The content of a file.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use contract::Scenario;
 
 use super::grid::{Conditions, Taken};
-use super::plan::{Plan, Slot};
+use super::plan::{Plan, PlannedStack};
 use measure::load::Kind;
 use measure::load_profile::Load;
 use measure::outcomes::Outcome;
@@ -26,15 +26,15 @@ pub fn measure(
     environment: &Environment,
     output: &OutputDir,
     plan: &Plan,
-    slot: &Slot,
+    planned: &PlannedStack,
     seconds: u64,
 ) -> Result<Vec<(Conditions, Taken)>> {
     let scratch = Scratch::new(output, "breakeven")?;
-    let mut session = Session::start(environment, &slot.arm, &scratch.0)?;
+    let mut session = Session::start(environment, &planned.variant, &scratch.0)?;
     session.offer(&load(WARM_UP_RATE, WARM_UP_SECONDS), "warm-up", Kind::default())?;
     let idle = session.idle(IDLE_SECONDS)?;
     let mut all = Vec::new();
-    for conditions in plan.conditions(slot) {
+    for conditions in plan.conditions(planned) {
         let Conditions { rate, payload, .. } = conditions;
         let hiccup_ms = Some(HICCUP_MS + conditions.service_ms * u32::try_from(conditions.width)?);
         let kind = Kind { payload, hiccup_ms, ..Kind::default() };

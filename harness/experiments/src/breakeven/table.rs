@@ -36,8 +36,8 @@ fn table(cells: &[&Judged]) -> String {
 fn verdict(cell: &Judged) -> String {
     let Some(winner) = &cell.winner else { return "not judged".into() };
     let Some(by) = winner.factor else { return "no difference".into() };
-    let arms: Vec<String> = winner.arms.iter().map(|arm| short(arm)).collect();
-    format!("{} {}", arms.join(" ~ "), factor(by))
+    let variants: Vec<String> = winner.variants.iter().map(|variant| short(variant)).collect();
+    format!("{} {}", variants.join(" ~ "), factor(by))
 }
 
 fn factor(factor: f64) -> String {
@@ -49,8 +49,8 @@ fn factor(factor: f64) -> String {
 }
 
 /// So that three columns of two names fit.
-fn short(arm: &str) -> String {
-    arm.replace("concurrent", "conc.")
+fn short(variant: &str) -> String {
+    variant.replace("concurrent", "conc.")
 }
 
 /// Why cells were not judged.
@@ -69,14 +69,14 @@ mod tests {
     use crate::breakeven::grid::{Cell, Conditions, Taken};
     use measure::times::Times;
 
-    fn cell(arms: [(&str, u64); 3], width: usize) -> Cell {
+    fn cell(variants: [(&str, u64); 3], width: usize) -> Cell {
         let taken = |us: u64| {
             let times = || Times::of([us; 9]);
             let (acknowledge, complete) = (times(), times());
             vec![Taken { acknowledge, complete, cpu_ms_per_workflow: us as f64, problems: Vec::new() }; 2]
         };
         let conditions = Conditions { service_ms: 100, width, rate: 200, payload: 4000 };
-        Cell { conditions, taken: arms.map(|(arm, us)| (arm.to_owned(), taken(us))).into() }
+        Cell { conditions, taken: variants.map(|(variant, us)| (variant.to_owned(), taken(us))).into() }
     }
 
     fn grid(cells: Vec<Cell>) -> Grid {
@@ -85,7 +85,7 @@ mod tests {
             started: String::new(),
             host: measure::host::Host::read("", None),
             seconds: 2,
-            arms: ["sync", "sync-concurrent", "async"].map(str::to_owned).into(),
+            variants: ["sync", "sync-concurrent", "async"].map(str::to_owned).into(),
             cells,
         }
     }
@@ -93,8 +93,8 @@ mod tests {
     #[test]
     fn a_cell_names_its_winner_or_who_is_alike() {
         let say = |sync, concurrent, events| {
-            let arms = [("sync", sync), ("sync-concurrent", concurrent), ("async", events)];
-            let judged = judge(&grid(vec![cell(arms, 3)]));
+            let variants = [("sync", sync), ("sync-concurrent", concurrent), ("async", events)];
+            let judged = judge(&grid(vec![cell(variants, 3)]));
             verdict(&judged[1])
         };
         assert_eq!(say(9_000, 3_000, 1_000), "async 3.0x");

@@ -21,7 +21,7 @@ pub fn text(curves: &[Curve]) -> String {
     }
     for curve in curves {
         if let Some(limited_by) = &curve.limited_by {
-            text += &format!("{}: {limited_by}: the rate is a lower bound.\n", curve.arm);
+            text += &format!("{}: {limited_by}: the rate is a lower bound.\n", curve.variant);
         }
     }
     text
@@ -37,7 +37,7 @@ fn row(curve: &Curve) -> [String; 6] {
     });
     [
         curve.scenario.to_string(),
-        curve.arm.clone(),
+        curve.variant.clone(),
         rate,
         short(point.and_then(|point| point.complete.quantile(0.99))),
         failing.map_or("-".to_owned(), |point| point.rate.to_string()),
@@ -72,7 +72,7 @@ mod tests {
         Curve {
             version: 1,
             scenario: Scenario::S6,
-            arm: "async".into(),
+            variant: "async".into(),
             bound_ms: 250.0,
             seconds: 8,
             points: vec![point(100.0, Some("bad luck")), point(1600.0, None), point(1792.0, Some(why))],

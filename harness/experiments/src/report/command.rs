@@ -1,4 +1,4 @@
-//! What `./study report` is asked for.
+//! The command `./study report`.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub struct ReportArgs {
     #[arg(value_parser = given_path(), value_name = "DIR")]
     dir: PathBuf,
 
-    /// Another one: what differs between them, arm by arm.
+    /// Another one: what differs between them, variant by variant.
     #[arg(value_parser = given_path(), value_name = "OTHER")]
     other: Option<PathBuf>,
 }
@@ -42,7 +42,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     say(&text)
 }
 
-/// What is said of the files that were written. Before anything is written, all is read and computed.
+/// Writes the report and returns the text for the terminal. It reads and computes everything before it writes anything.
 pub fn report(dir: &Path, other: Option<&Path>) -> Result<String> {
     if let Some(other) = other {
         let diff = diff::diff(&read(dir)?, &read(other)?)?;

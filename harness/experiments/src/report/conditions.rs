@@ -11,15 +11,16 @@ const QUIET: f64 = 0.05;
 /// One line.
 pub fn what(model: &Model<'_>) -> String {
     let plan = &model.results.plan;
-    let arms = model.arms.iter();
-    let arms =
-        arms.map(|arm| format!("{} ({} {})", arm.name, arm.runs, if arm.runs == 1 { "run" } else { "runs" }));
-    let arms: Vec<String> = arms.collect();
+    let variants = model.variants.iter();
+    let variants = variants.map(|variant| {
+        format!("{} ({} {})", variant.name, variant.runs, if variant.runs == 1 { "run" } else { "runs" })
+    });
+    let variants: Vec<String> = variants.collect();
     let host = &plan.host;
     format!(
         "{}, {}: profile {}, {} s of load in each run, on {} cores ({}), {} GiB, revision {}",
         plan.started,
-        arms.join(" against "),
+        variants.join(" against "),
         plan.profile,
         plan.load.seconds,
         host.cores,
@@ -29,10 +30,10 @@ pub fn what(model: &Model<'_>) -> String {
     )
 }
 
-/// `None` if nobody else took much of it.
+/// `None` if other programs took little processor time.
 pub fn noisy(runs: &[Run]) -> Option<String> {
     let loud = |run: &&Run| run.watched.others.is_some_and(|share| share > QUIET);
-    let numbers: Vec<String> = runs.iter().filter(loud).map(|run| (run.slot + 1).to_string()).collect();
+    let numbers: Vec<String> = runs.iter().filter(loud).map(|run| (run.index + 1).to_string()).collect();
     let most = runs.iter().filter_map(|run| run.watched.others).fold(0.0, f64::max);
     (!numbers.is_empty()).then(|| {
         let (run, numbers) = (if numbers.len() == 1 { "run" } else { "runs" }, numbers.join(", "));
@@ -52,10 +53,10 @@ pub fn conditions(plan: &Plan) -> Vec<(&'static str, String)> {
     let burst = plan.load.burst.as_ref().map_or(String::new(), |burst| {
         format!("; after {} s, for {} s: {}", burst.after, burst.seconds, rates(&burst.rates))
     });
-    let own = plan.arms.iter().filter(|arm| !arm.env.is_empty());
-    let own = own.map(|arm| format!("{} has {}", arm.name, settings(&arm.env)));
+    let own = plan.variants.iter().filter(|variant| !variant.env.is_empty());
+    let own = own.map(|variant| format!("{} has {}", variant.name, settings(&variant.env)));
     let all: Vec<String> = [settings(&plan.settings.0)].into_iter().chain(own).collect();
-    let order: Vec<&str> = plan.slots().map(|slot| slot.arm.name.as_str()).collect();
+    let order: Vec<&str> = plan.planned_runs().map(|planned| planned.variant.name.as_str()).collect();
     let place = match &host.engine {
         Some(engine) => format!("in containers of Docker {engine}, with the limits of the compose files"),
         None => "processes on one machine".to_owned(),

@@ -1,4 +1,4 @@
-//! The figures as one flat table: a row per scenario, quantity, percentile and arm, then the difference.
+//! The figures as one flat table: a row per scenario, quantity, percentile and variant, then the difference.
 
 use super::model::Model;
 use measure::analysis::format;
@@ -11,19 +11,19 @@ pub fn csv(model: &Model<'_>) -> String {
     for cell in &model.analysis.cells {
         let of = [cell.scenario.key(), format::quantity(cell.quantity), format::percentile(cell.percentile)]
             .join(",");
-        for (arm, figure) in model.arms.iter().zip(&cell.arms) {
+        for (variant, figure) in model.variants.iter().zip(&cell.variants) {
             let Some(figure) = figure else { continue };
             let (low, high) =
                 figure.interval.map_or_else(Default::default, |(low, high)| (exact(low), exact(high)));
             let runs: Vec<String> = figure.runs.iter().map(|ms| exact(*ms)).collect();
             text += &format!(
                 "{of},{},{},{low},{high},,{}\n",
-                quoted(&arm.name),
+                quoted(&variant.name),
                 exact(figure.ms),
                 runs.join(";")
             );
         }
-        if let ([first, second], Some(gap)) = (&model.arms[..], &cell.difference) {
+        if let ([first, second], Some(gap)) = (&model.variants[..], &cell.difference) {
             let verdict = match gap.verdict {
                 Verdict::Lower => "lower",
                 Verdict::Higher => "higher",

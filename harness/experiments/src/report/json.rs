@@ -11,33 +11,33 @@ pub const VERSION: u32 = 1;
 pub fn json(model: &Model<'_>) -> Result<String> {
     let (analysis, beside) = (&model.analysis, &model.results.beside);
     let scenarios = model.scenarios.iter().flat_map(|of| {
-        of.arms.iter().map(|arm| {
+        of.variants.iter().map(|variant| {
             json!({
                 "scenario": of.scenario,
-                "arm": arm.name,
-                "outcome": arm.totals,
-                "acknowledge": arm.totals.acknowledge.figures(),
-                "complete": arm.totals.complete.figures(),
-                "cost_per_1000": arm.costs,
-                "backlog": arm.waiting,
+                "arm": variant.name,
+                "outcome": variant.totals,
+                "acknowledge": variant.totals.acknowledge.figures(),
+                "complete": variant.totals.complete.figures(),
+                "cost_per_1000": variant.costs,
+                "backlog": variant.waiting,
             })
         })
     });
     let curves = beside.curves.iter().map(|curve| {
         json!({
             "scenario": curve.scenario,
-            "arm": curve.arm,
+            "arm": curve.variant,
             "bound_ms": curve.bound_ms,
             "sustainable_per_second": curve.sustainable,
             "limited_by": curve.limited_by,
         })
     });
-    let stacks = model.arms.iter().map(|arm| json!({ "arm": arm.name, "taken": arm.stack }));
+    let stacks = model.variants.iter().map(|variant| json!({ "arm": variant.name, "taken": variant.stack }));
     let omission = beside.omission.as_ref().map(|omission| {
         json!({ "mode": omission.mode, "stall_ms": omission.stall_ms,
                 "closed": omission.closed.figures(), "open": omission.open.figures() })
     });
-    let invalid = analysis.invalid.iter().map(|(slot, _, why)| json!({ "run": slot + 1, "why": why }));
+    let invalid = analysis.invalid.iter().map(|(index, _, why)| json!({ "run": index + 1, "why": why }));
     let all = json!({
         "version": VERSION,
         "plan": model.results.plan,

@@ -28,14 +28,14 @@ pub struct Model<'a> {
     /// The break-even grid's cells; empty without a grid.
     #[serde(skip)]
     pub judged: Vec<Judged>,
-    pub arms: Vec<ArmFigures>,
-    /// Those of which an arm has a valid run.
+    pub variants: Vec<VariantFigures>,
+    /// Those of which a variant has a valid run.
     pub scenarios: Vec<ScenarioFigures>,
     /// Why figures must not be used.
     pub problems: Vec<String>,
     /// Invalid runs, which no figure includes.
     pub left_out: Vec<String>,
-    /// Why there are no differences between two arms.
+    /// Why there are no differences between two variants.
     pub unjudged: Option<&'static str>,
     /// Of a mode that is compared with itself: how often no difference was found.
     pub against_itself: Option<String>,
@@ -44,7 +44,7 @@ pub struct Model<'a> {
 }
 
 #[derive(Serialize)]
-pub struct ArmFigures {
+pub struct VariantFigures {
     pub name: String,
     #[serde(skip)]
     pub colour: RGBColor,
@@ -63,14 +63,14 @@ pub struct ScenarioFigures {
     pub name: String,
     pub title: &'static str,
     pub sentence: Option<String>,
-    /// Percentiles of both times, each with the difference between the arms.
+    /// Percentiles of both times, each with the difference between the variants.
     pub figures: Vec<format::Row>,
     /// Those with a valid run of the scenario.
-    pub arms: Vec<ArmInScenario>,
+    pub variants: Vec<VariantInScenario>,
 }
 
 #[derive(Serialize)]
-pub struct ArmInScenario {
+pub struct VariantInScenario {
     pub name: String,
     #[serde(skip)]
     pub colour: RGBColor,
@@ -83,23 +83,24 @@ impl<'a> Model<'a> {
     pub fn of(results: &'a Results) -> Self {
         let Results { plan, runs, beside } = results;
         let analysis = Analysis::new(plan, runs);
-        let arms = plan.arms.iter().zip(chart::colours(&plan.arms)).zip(&analysis.runs);
-        let arms: Vec<ArmFigures> = arms
-            .map(|((arm, colour), valid)| ArmFigures {
-                name: arm.name.clone(),
+        let variants = plan.variants.iter().zip(chart::colours(&plan.variants)).zip(&analysis.runs);
+        let variants: Vec<VariantFigures> = variants
+            .map(|((variant, colour), valid)| VariantFigures {
+                name: variant.name.clone(),
                 colour,
                 class: chart::class(colour),
                 runs: *valid,
-                stack: Stack::of(runs, &arm.name),
+                stack: Stack::of(runs, &variant.name),
             })
             .collect();
-        let scenarios = Scenario::ALL.into_iter().filter_map(|of| scenario(plan, runs, &analysis, &arms, of));
+        let scenarios =
+            Scenario::ALL.into_iter().filter_map(|of| scenario(plan, runs, &analysis, &variants, of));
         let left_out = analysis.invalid.iter();
         Self {
             scenarios: scenarios.collect(),
             problems: record::problems(plan, runs),
             left_out: left_out
-                .map(|(slot, arm, why)| format!("Left out: run {} ({arm}): {why}", slot + 1))
+                .map(|(index, variant, why)| format!("Left out: run {} ({variant}): {why}", index + 1))
                 .collect(),
             unjudged: unjudged(&analysis),
             against_itself: against_itself(plan, &analysis),
@@ -108,15 +109,15 @@ impl<'a> Model<'a> {
             judged: beside.grid.as_ref().map(winner::judge).unwrap_or_default(),
             results,
             analysis,
-            arms,
+            variants,
         }
     }
 }
 
 impl Model<'_> {
-    /// Names and colours of the arms.
+    /// Names and colours of the variants.
     pub fn legend(&self) -> Vec<(String, RGBColor)> {
-        self.arms.iter().map(|arm| (arm.name.clone(), arm.colour)).collect()
+        self.variants.iter().map(|variant| (variant.name.clone(), variant.colour)).collect()
     }
 }
 
@@ -130,22 +131,22 @@ fn scenario(
     plan: &Plan,
     runs: &[Run],
     analysis: &Analysis,
-    arms: &[ArmFigures],
+    variants: &[VariantFigures],
     scenario: Scenario,
 ) -> Option<ScenarioFigures> {
-    let in_scenario = |arm: &ArmFigures| {
-        let outcomes = valid(runs, &arm.name).filter_map(|run| run.scenarios.get(&scenario));
+    let in_scenario = |variant: &VariantFigures| {
+        let outcomes = valid(runs, &variant.name).filter_map(|run| run.scenarios.get(&scenario));
         let outcomes: Vec<&Outcome> = outcomes.collect();
-        Some(ArmInScenario {
-            name: arm.name.clone(),
-            colour: arm.colour,
+        Some(VariantInScenario {
+            name: variant.name.clone(),
+            colour: variant.colour,
             waiting: Waiting::of(&outcomes)?,
             totals: Totals::of(&outcomes),
-            costs: Costs::of(runs, &arm.name, scenario),
+            costs: Costs::of(runs, &variant.name, scenario),
         })
     };
-    let arms: Vec<ArmInScenario> = arms.iter().filter_map(in_scenario).collect();
-    let fewest = arms.iter().map(|arm| arm.totals.requests).min()?;
+    let variants: Vec<VariantInScenario> = variants.iter().filter_map(in_scenario).collect();
+    let fewest = variants.iter().map(|variant| variant.totals.requests).min()?;
     Some(ScenarioFigures {
         scenario,
         key: scenario.key(),
@@ -153,7 +154,7 @@ fn scenario(
         title: scenario.title(),
         sentence: format::sentence(plan, analysis, scenario, fewest),
         figures: analysis.of(scenario).map(|cell| format::row(cell, format::name)).collect(),
-        arms,
+        variants,
     })
 }
 
@@ -163,12 +164,12 @@ fn unjudged(analysis: &Analysis) -> Option<&'static str> {
     } else if analysis.runs.iter().all(|runs| *runs == 1) {
         Some("One run each: differences are not judged (--runs 3 or more).")
     } else {
-        Some("Fewer than two valid runs of an arm: differences are not judged.")
+        Some("Fewer than two valid runs of a variant: differences are not judged.")
     }
 }
 
 fn against_itself(plan: &Plan, analysis: &Analysis) -> Option<String> {
-    let [a, b] = &plan.arms[..] else { return None };
+    let [a, b] = &plan.variants[..] else { return None };
     let judged = analysis.judged().count();
     if a.mode != b.mode || judged == 0 {
         return None;

@@ -23,13 +23,13 @@ pub struct Rates {
     growing: Option<String>,
     /// p95 of completion, as multiples of that at the lowest rate.
     degradation: Option<String>,
-    arms: Vec<Row>,
+    variants: Vec<Row>,
     points: Vec<PointRow>,
 }
 
 #[derive(Serialize)]
 struct Row {
-    arm: String,
+    variant: String,
     sustainable: String,
     /// What happened at the next rate, or why none was tried.
     limit: String,
@@ -37,7 +37,7 @@ struct Row {
 
 #[derive(Serialize)]
 struct PointRow {
-    arm: String,
+    variant: String,
     rate: String,
     times: Vec<String>,
     completed: String,
@@ -53,7 +53,9 @@ pub fn rates(curves: &[Curve]) -> Result<Vec<Rates>> {
         let curves: Vec<&Curve> = curves.iter().filter(|curve| curve.scenario == scenario).collect();
         let Some(first) = curves.first() else { continue };
         let marks = || {
-            curves.iter().filter_map(|curve| Some(Mark { at: curve.sustainable?, color: colour(&curve.arm) }))
+            curves
+                .iter()
+                .filter_map(|curve| Some(Mark { at: curve.sustainable?, color: colour(&curve.variant) }))
         };
         let p = |share: f64| move |point: &Point| point.complete.quantile(share);
         let mut latency = lines(&curves, " p99", false, p(0.99));
@@ -80,7 +82,7 @@ pub fn rates(curves: &[Curve]) -> Result<Vec<Rates>> {
                 None,
                 |factor| format!("{}×", plain(factor)),
             )?,
-            arms: curves.iter().map(|curve| row(curve)).collect(),
+            variants: curves.iter().map(|curve| row(curve)).collect(),
             points: curves
                 .iter()
                 .flat_map(|curve| curve.points.iter().map(|point| point_row(curve, point)))
@@ -92,8 +94,8 @@ pub fn rates(curves: &[Curve]) -> Result<Vec<Rates>> {
 
 fn lines(curves: &[&Curve], what: &str, dashed: bool, of: impl Fn(&Point) -> Option<f64>) -> Vec<Series> {
     let line = |curve: &&Curve| Series {
-        name: format!("{}{what}", curve.arm),
-        color: colour(&curve.arm),
+        name: format!("{}{what}", curve.variant),
+        color: colour(&curve.variant),
         dashed,
         dots: true,
         points: curve.points.iter().filter_map(|point| Some((point.rate, of(point)?))).collect(),
@@ -130,7 +132,7 @@ fn row(curve: &Curve) -> Row {
         let point = curve.first_failing()?;
         Some(format!("at {}/s: {}", digits(point.rate), point.why_not.as_deref().unwrap_or_default()))
     });
-    Row { arm: curve.arm.clone(), sustainable: sustained(curve), limit: limit.unwrap_or_default() }
+    Row { variant: curve.variant.clone(), sustainable: sustained(curve), limit: limit.unwrap_or_default() }
 }
 
 pub fn sustained(curve: &Curve) -> String {
@@ -142,7 +144,7 @@ pub fn sustained(curve: &Curve) -> String {
 fn point_row(curve: &Curve, point: &Point) -> PointRow {
     let times = [&point.acknowledge, &point.complete].into_iter();
     PointRow {
-        arm: curve.arm.clone(),
+        variant: curve.variant.clone(),
         rate: digits(point.rate),
         times: times.flat_map(|times| [0.50, 0.95, 0.99].map(|share| short(times.quantile(share)))).collect(),
         completed: digits(point.completed_per_second),

@@ -59,7 +59,7 @@ fn rule(when: &'static str, says: String, figures: Vec<Figure>, missing: &str) -
     Rule { when, says, measured, figures }
 }
 
-/// `async: S1, S2; sync: S6; no difference: S3`, each name with what it is said of.
+/// `async: S1, S2; sync: S6; no difference: S3`: each statement with its scenarios.
 fn grouped(of: &[(String, Scenario)]) -> String {
     let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
     for (says, scenario) in of {
@@ -74,9 +74,9 @@ fn grouped(of: &[(String, Scenario)]) -> String {
 }
 
 impl Model<'_> {
-    /// Positions of the two modes among the arms.
+    /// Positions of the two modes among the variants.
     fn modes(&self) -> Option<(usize, usize)> {
-        let at = |mode| self.results.plan.arms.iter().position(|arm| arm.mode == mode);
+        let at = |mode| self.results.plan.variants.iter().position(|variant| variant.mode == mode);
         at(Mode::Sync).zip(at(Mode::Async))
     }
 
@@ -112,7 +112,7 @@ impl Model<'_> {
     fn medians(&self, scenario: Scenario, quantity: Quantity) -> Option<(f64, f64, Verdict)> {
         let (sync, events) = self.modes()?;
         let cell = self.analysis.cell(scenario, quantity, Percentile::P50)?;
-        let ms = |at: usize| Some(cell.arms.get(at)?.as_ref()?.ms);
+        let ms = |at: usize| Some(cell.variants.get(at)?.as_ref()?.ms);
         Some((ms(sync)?, ms(events)?, cell.difference.as_ref()?.verdict))
     }
 
@@ -121,8 +121,8 @@ impl Model<'_> {
         let modes = self.modes();
         for (of, (sync, events)) in self.scenarios.iter().filter_map(|of| Some((of, modes?))) {
             let cpu = |at: usize| {
-                let arm = of.arms.iter().find(|arm| arm.name == self.arms[at].name)?;
-                Some(arm.costs.as_ref()?.cpu.total)
+                let variant = of.variants.iter().find(|variant| variant.name == self.variants[at].name)?;
+                Some(variant.costs.as_ref()?.cpu.total)
             };
             let Some((sync, events)) = cpu(sync).zip(cpu(events)) else { continue };
             let group = match events.mean < sync.mean {
@@ -153,13 +153,15 @@ impl Model<'_> {
         if let Some(cell) = hardest {
             let Conditions { service_ms, width, rate, .. } = cell.conditions;
             said = match &cell.winner {
-                Some(Winner { arms, factor: Some(_) }) => format!("{} completes soonest", arms.join(", ")),
+                Some(Winner { variants, factor: Some(_) }) => {
+                    format!("{} completes soonest", variants.join(", "))
+                }
                 _ => "no difference in time to complete".to_owned(),
             };
             let receivers = format::counted(width as u64, "receiver");
             said += &format!(" with {receivers} of {service_ms} ms each, {rate} arrivals a second.");
             let each: Vec<String> =
-                cell.values.iter().map(|(arm, ms)| format!("{arm} {}", short(Some(*ms)))).collect();
+                cell.values.iter().map(|(variant, ms)| format!("{variant} {}", short(Some(*ms)))).collect();
             let (anchor, name) = (anchor(&cell.conditions), "cell".to_owned());
             figures.push(Figure { anchor, name, says: each.join(", ") });
         }
@@ -173,20 +175,24 @@ impl Model<'_> {
             let judged = self.judged.iter().filter(|cell| cell.measure == measure);
             let judged: Vec<(&Judged, &Winner)> =
                 judged.filter_map(|cell| Some((cell, cell.winner.as_ref()?))).collect();
-            let alone =
-                |(_, winner): &&(&Judged, &Winner)| winner.factor.is_some() && winner.arms[..] == ["async"];
+            let alone = |(_, winner): &&(&Judged, &Winner)| {
+                winner.factor.is_some() && winner.variants[..] == ["async"]
+            };
             let Some((shown, _)) = judged.iter().find(alone).or(judged.first()) else { continue };
             let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             for (_, winner) in &judged {
-                let name =
-                    if winner.factor.is_some() { winner.arms.join(" or ") } else { "no difference".into() };
+                let name = if winner.factor.is_some() {
+                    winner.variants.join(" or ")
+                } else {
+                    "no difference".into()
+                };
                 *counts.entry(name).or_default() += 1;
             }
             let each: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
             said.push(format!("{verb} soonest, of {} cells: {}", judged.len(), each.join(", ")));
             let Conditions { service_ms, width, rate, payload } = shown.conditions;
             let each: Vec<String> =
-                shown.values.iter().map(|(arm, ms)| format!("{arm} {}", short(Some(*ms)))).collect();
+                shown.values.iter().map(|(variant, ms)| format!("{variant} {}", short(Some(*ms)))).collect();
             figures.push(Figure {
                 anchor: anchor(&shown.conditions),
                 name: format!("{width} × {service_ms} ms, {rate}/s, {payload} characters"),
@@ -200,7 +206,7 @@ impl Model<'_> {
         let one = |scenario: Scenario| {
             let curves = self.results.beside.curves.iter().filter(|curve| curve.scenario == scenario);
             let each: Vec<String> =
-                curves.map(|curve| format!("{} {}", curve.arm, rates::sustained(curve))).collect();
+                curves.map(|curve| format!("{} {}", curve.variant, rates::sustained(curve))).collect();
             let (anchor, name) = (format!("rate-{}", scenario.key()), scenario.to_string());
             (!each.is_empty()).then(|| Figure { anchor, name, says: each.join(", ") })
         };

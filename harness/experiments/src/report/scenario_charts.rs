@@ -7,7 +7,7 @@ use super::chart::axis::{Axis, plain, time};
 use super::chart::bars::{self, Bar, Group};
 use super::chart::lines::{Lines, Series, distributions};
 use super::costs::{Costs, Taken};
-use super::model::{ArmInScenario, Model, ScenarioFigures};
+use super::model::{Model, ScenarioFigures, VariantInScenario};
 use super::numbers::{bytes, seconds};
 use measure::analysis::format;
 use measure::analysis::statistics::Quantity;
@@ -15,33 +15,36 @@ use measure::record::{Run, valid};
 use measure::resource_usage::Parts;
 
 pub fn distribution(of: &ScenarioFigures, quantity: Quantity) -> Result<Option<String>> {
-    let times = of.arms.iter().map(|arm| {
+    let times = of.variants.iter().map(|variant| {
         let times = match quantity {
-            Quantity::Acknowledge => &arm.totals.acknowledge,
-            Quantity::Complete => &arm.totals.complete,
+            Quantity::Acknowledge => &variant.totals.acknowledge,
+            Quantity::Complete => &variant.totals.complete,
         };
-        (arm.name.as_str(), arm.colour, times)
+        (variant.name.as_str(), variant.colour, times)
     });
     distributions(format!("{}: share of requests by time to {}", of.name, format::quantity(quantity)), times)
 }
 
-/// Of each arm the valid run with the median peak.
-pub fn representatives<'a>(runs: &'a [Run], of: &'a ScenarioFigures) -> Vec<(&'a ArmInScenario, &'a Run)> {
-    let median = |arm: &'a ArmInScenario| {
+/// Of each variant the valid run with the median peak.
+pub fn representatives<'a>(
+    runs: &'a [Run],
+    of: &'a ScenarioFigures,
+) -> Vec<(&'a VariantInScenario, &'a Run)> {
+    let median = |variant: &'a VariantInScenario| {
         let peak = |run: &Run| run.scenarios.get(&of.scenario).map(|outcome| outcome.backlog.peak);
-        let mut mine: Vec<&Run> = valid(runs, &arm.name).filter(|run| peak(run).is_some()).collect();
+        let mut mine: Vec<&Run> = valid(runs, &variant.name).filter(|run| peak(run).is_some()).collect();
         mine.sort_by_key(|run| peak(run));
-        Some((arm, *mine.get(mine.len().saturating_sub(1) / 2)?))
+        Some((variant, *mine.get(mine.len().saturating_sub(1) / 2)?))
     };
-    of.arms.iter().filter_map(median).collect()
+    of.variants.iter().filter_map(median).collect()
 }
 
-pub fn backlog(of: &ScenarioFigures, runs: &[(&ArmInScenario, &Run)]) -> Result<Option<String>> {
-    let line = |(arm, run): &(&ArmInScenario, &Run)| {
+pub fn backlog(of: &ScenarioFigures, runs: &[(&VariantInScenario, &Run)]) -> Result<Option<String>> {
+    let line = |(variant, run): &(&VariantInScenario, &Run)| {
         let backlog = &run.scenarios.get(&of.scenario)?.backlog;
         let step = backlog.step_ms as f64 / 1000.0;
         let points = backlog.at.iter().enumerate().map(|(at, open)| (at as f64 * step, f64::from(*open)));
-        Some(Series::solid(&arm.name, arm.colour, points.collect()))
+        Some(Series::solid(&variant.name, variant.colour, points.collect()))
     };
     let series: Vec<Series> = runs.iter().filter_map(line).filter(|line| !line.points.is_empty()).collect();
     if series.is_empty() {
@@ -62,14 +65,14 @@ pub fn runs(model: &Model<'_>, of: &ScenarioFigures) -> Result<Option<String>> {
     for (quantity, name, dashed) in
         [(Quantity::Complete, "complete", false), (Quantity::Acknowledge, "acknowledge", true)]
     {
-        for arm in &model.arms {
+        for variant in &model.variants {
             let median = |run: &Run| {
                 let times = quantity.of(run.scenarios.get(&of.scenario)?);
-                Some((run.slot as f64 + 1.0, times.quantile(0.5)?))
+                Some((run.index as f64 + 1.0, times.quantile(0.5)?))
             };
-            let points = valid(&model.results.runs, &arm.name).filter_map(median).collect();
-            let name = format!("{} {name}", arm.name);
-            series.push(Series { dashed, dots: true, ..Series::solid(&name, arm.colour, points) });
+            let points = valid(&model.results.runs, &variant.name).filter_map(median).collect();
+            let name = format!("{} {name}", variant.name);
+            series.push(Series { dashed, dots: true, ..Series::solid(&name, variant.colour, points) });
         }
     }
     let Some(y) = Axis::log(Series::values(&series), time) else { return Ok(None) };
@@ -83,8 +86,11 @@ pub fn cost(model: &Model<'_>, of: &ScenarioFigures) -> Result<Option<String>> {
         ("CPU", (|costs| Some(&costs.cpu)) as fn(&Costs) -> Option<&Taken>, seconds as fn(f64) -> String),
         ("bytes", |costs| costs.bytes.as_ref(), bytes),
     ] {
-        let taken: Vec<(&Taken, RGBColor)> =
-            of.arms.iter().filter_map(|arm| Some((pick(arm.costs.as_ref()?)?, arm.colour))).collect();
+        let taken: Vec<(&Taken, RGBColor)> = of
+            .variants
+            .iter()
+            .filter_map(|variant| Some((pick(variant.costs.as_ref()?)?, variant.colour)))
+            .collect();
         let largest = taken.iter().map(|(taken, _)| taken.total.mean).fold(0.0, f64::max);
         let bar = |(taken, color): &(&Taken, RGBColor)| {
             let Parts { services, broker, database } = taken.parts;

@@ -52,16 +52,16 @@ pub fn classic(model: &Model<'_>) -> Result<Classic> {
     })
 }
 
-/// One row for each arm in each scenario.
+/// One row for each variant in each scenario.
 fn rows(
     model: &Model<'_>,
     what: &str,
     show: impl Fn(&ScenarioFigures, &Totals) -> (f64, String),
 ) -> Result<Option<String>> {
     let group = |of: &ScenarioFigures| {
-        let bars = of.arms.iter().map(|arm| {
-            let (share, value) = show(of, &arm.totals);
-            Bar { color: arm.colour, parts: vec![share], value }
+        let bars = of.variants.iter().map(|variant| {
+            let (share, value) = show(of, &variant.totals);
+            Bar { color: variant.colour, parts: vec![share], value }
         });
         Group { title: of.name.clone(), bars: bars.collect() }
     };
@@ -71,14 +71,14 @@ fn rows(
 fn percentiles(model: &Model<'_>, of: &ScenarioFigures) -> Result<Option<String>> {
     let cells: Vec<&Cell> = model.analysis.of(of.scenario).collect();
     let longest =
-        cells.iter().flat_map(|cell| &cell.arms).flatten().map(|figure| figure.ms).fold(0.0, f64::max);
+        cells.iter().flat_map(|cell| &cell.variants).flatten().map(|figure| figure.ms).fold(0.0, f64::max);
     if longest <= 0.0 {
         return Ok(None);
     }
     let group = |cell: &&Cell| {
-        let bars = model.arms.iter().zip(&cell.arms).filter_map(|(arm, figure)| {
+        let bars = model.variants.iter().zip(&cell.variants).filter_map(|(variant, figure)| {
             let ms = figure.as_ref()?.ms;
-            Some(Bar { color: arm.colour, parts: vec![ms / longest], value: short(Some(ms)) })
+            Some(Bar { color: variant.colour, parts: vec![ms / longest], value: short(Some(ms)) })
         });
         Group { title: format::short_name(cell.quantity, cell.percentile), bars: bars.collect() }
     };
@@ -86,7 +86,7 @@ fn percentiles(model: &Model<'_>, of: &ScenarioFigures) -> Result<Option<String>
     bars::draw(&format!("{}: percentiles of both times", of.name), &model.legend(), groups)
 }
 
-/// How many times sooner the better arm is; only where there are differences to judge.
+/// How many times sooner the better variant is; only where there are differences to judge.
 fn heat_map(model: &Model<'_>) -> Result<Option<String>> {
     if model.analysis.judged().next().is_none() {
         return Ok(None);
@@ -97,11 +97,11 @@ fn heat_map(model: &Model<'_>) -> Result<Option<String>> {
         .collect();
     let cell = |of: &ScenarioFigures, (quantity, percentile): &(Quantity, Percentile)| {
         let cell = model.analysis.cell(of.scenario, *quantity, *percentile)?;
-        let ([Some(a), Some(b)], Some(gap)) = (&cell.arms[..], &cell.difference) else { return None };
+        let ([Some(a), Some(b)], Some(gap)) = (&cell.variants[..], &cell.difference) else { return None };
         let better = match gap.verdict {
             Verdict::None => return Some(heat::Cell { text: "=".into(), color: None }),
-            Verdict::Lower => model.arms[1].colour,
-            Verdict::Higher => model.arms[0].colour,
+            Verdict::Lower => model.variants[1].colour,
+            Verdict::Higher => model.variants[0].colour,
         };
         let ratio = a.ms.max(b.ms) / a.ms.min(b.ms).max(0.001);
         let text = format::factor(a.ms, b.ms).replace(" times", "×");
@@ -117,5 +117,5 @@ fn heat_map(model: &Model<'_>) -> Result<Option<String>> {
     };
     let rows: Vec<(String, Vec<heat::Cell>)> = model.scenarios.iter().filter_map(row).collect();
     let columns: Vec<String> = columns.iter().map(|(of, at)| format::short_name(*of, *at)).collect();
-    heat::draw("which arm is sooner, and how many times", &columns, &rows).map(Some)
+    heat::draw("which variant is sooner, and how many times", &columns, &rows).map(Some)
 }

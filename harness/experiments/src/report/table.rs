@@ -1,4 +1,4 @@
-//! What a comparison prints, at most 100 columns wide: the figures of each arm, their differences, a sentence per
+//! What a comparison prints, at most 100 columns wide: the figures of each variant, their differences, a sentence per
 //! scenario, and what is wrong.
 
 use super::model::{ALL_GOOD, Model};
@@ -53,9 +53,9 @@ fn figures(model: &Model<'_>) -> String {
         "dupli-\ncated",
     ]);
     for of in &model.scenarios {
-        for arm in &of.arms {
-            let totals = &arm.totals;
-            let mut row = vec![of.name.clone(), arm.name.clone(), totals.requests.to_string()];
+        for variant in &of.variants {
+            let totals = &variant.totals;
+            let mut row = vec![of.name.clone(), variant.name.clone(), totals.requests.to_string()];
             for times in [&totals.acknowledge, &totals.complete] {
                 row.extend(Percentile::ALL.map(|percentile| short(times.quantile(percentile.share()))));
             }
@@ -69,15 +69,15 @@ fn figures(model: &Model<'_>) -> String {
 
 /// Medians with their 95 % intervals.
 fn differences(model: &Model<'_>) -> String {
-    let arms = model.arms.iter().map(|arm| arm.name.as_str());
-    let second = model.arms.last().map_or("", |arm| &arm.name);
+    let variants = model.variants.iter().map(|variant| variant.name.as_str());
+    let second = model.variants.last().map_or("", |variant| &variant.name);
     let header: Vec<&str> =
-        ["median", "(95 %)"].into_iter().chain(arms).chain(["difference", second]).collect();
+        ["median", "(95 %)"].into_iter().chain(variants).chain(["difference", second]).collect();
     let mut table = table::plain(header);
     for cell in model.analysis.cells.iter().filter(|cell| cell.percentile == Percentile::P50) {
         let row = format::row(cell, |quantity, _| format::short_quantity(quantity).to_owned());
         let difference = row.difference.map(|difference| [difference, row.verdict.to_owned()]);
-        let all = [row.scenario, row.what].into_iter().chain(row.arms);
+        let all = [row.scenario, row.what].into_iter().chain(row.variants);
         table.add_row(all.chain(difference.into_iter().flatten()));
     }
     table::text(&mut table, 1, |column| column >= 2)

@@ -52,8 +52,8 @@ fn a_mode_against_itself_is_counted() {
 #[test]
 fn an_invalid_run_is_named_and_not_counted_in_and_without_another_it_is_a_problem() {
     let mut results = example::results();
-    let spoil = |results: &mut Results, slot: usize| {
-        if let Some(outcome) = results.runs[slot].scenarios.get_mut(&Scenario::S6) {
+    let spoil = |results: &mut Results, index: usize| {
+        if let Some(outcome) = results.runs[index].scenarios.get_mut(&Scenario::S6) {
             outcome.dropped = 7;
         }
     };
@@ -82,10 +82,10 @@ fn what_is_wrong_is_listed() {
 fn a_run_whose_load_was_not_offered_counts_for_nothing() {
     let Results { plan, mut runs, .. } = example::results();
     let before = Analysis::new(&plan, &runs);
-    let first = runs[0].arm.clone();
+    let first = runs[0].variant.clone();
     runs[0].scenarios.values_mut().next().unwrap().dropped = 3;
     let after = Analysis::new(&plan, &runs);
-    let at = plan.arms.iter().position(|arm| arm.name == first).unwrap();
+    let at = plan.variants.iter().position(|variant| variant.name == first).unwrap();
     assert_eq!((after.runs[at], after.invalid.len()), (before.runs[at] - 1, 1));
-    assert_eq!(after.cells[0].arms[at].as_ref().unwrap().runs.len(), after.runs[at]);
+    assert_eq!(after.cells[0].variants[at].as_ref().unwrap().runs.len(), after.runs[at]);
 }

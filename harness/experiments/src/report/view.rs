@@ -57,7 +57,7 @@ struct GridView {
     seconds: u64,
     /// Of the cell that has fewest.
     rounds: usize,
-    arms: Vec<String>,
+    variants: Vec<String>,
     host: String,
     blocks: Vec<Block>,
 }
@@ -65,7 +65,7 @@ struct GridView {
 #[derive(Serialize)]
 struct RunRow {
     number: usize,
-    arm: String,
+    variant: String,
     started: String,
     others: String,
     k6: String,
@@ -85,7 +85,7 @@ impl<'a> View<'a> {
             started: grid.started.clone(),
             seconds: grid.seconds,
             rounds: grid.cells.iter().flat_map(|cell| cell.taken.values().map(Vec::len)).min().unwrap_or(0),
-            arms: grid.arms.clone(),
+            variants: grid.variants.clone(),
             host: grid.host.line(),
             blocks: break_even_table::blocks(&model.judged),
         });
@@ -120,8 +120,8 @@ fn section<'a>(model: &'a Model<'_>, of: &'a ScenarioFigures) -> Result<Section<
     let runs = &model.results.runs;
     let backlog = scenario_charts::representatives(runs, of);
     let drawn: Vec<String> =
-        backlog.iter().map(|(arm, run)| format!("{}: run {}", arm.name, run.slot + 1)).collect();
-    let outcomes = of.arms.iter().flat_map(|arm| valid(runs, &arm.name));
+        backlog.iter().map(|(variant, run)| format!("{}: run {}", variant.name, run.index + 1)).collect();
+    let outcomes = of.variants.iter().flat_map(|variant| valid(runs, &variant.name));
     let outcomes = outcomes.filter_map(|run| run.scenarios.get(&of.scenario));
     Ok(Section {
         of,
@@ -140,8 +140,8 @@ fn run_row(run: &Run) -> RunRow {
     let broker = servers.rabbitmq.as_ref().map_or(String::new(), |version| format!(", RabbitMQ {version}"));
     let cores = run.watched.k6_cpu / run.watched.seconds.max(1.0);
     RunRow {
-        number: run.slot + 1,
-        arm: run.arm.clone(),
+        number: run.index + 1,
+        variant: run.variant.clone(),
         started: run.started.clone(),
         others: run.watched.others.map_or("-".into(), |share| percent((share * 1000.0).round() / 1000.0)),
         k6: format!("{} ({} cores)", seconds(run.watched.k6_cpu), digits(cores)),

@@ -1,5 +1,5 @@
-//! How figures, intervals and differences are said, on the terminal and in the report, and the one sentence per
-//! scenario. What the statistics do not tell apart is never called a difference here.
+//! How the terminal and the report write figures, intervals and differences, and the sentence of each scenario. Only a
+//! statistical verdict makes a difference.
 
 use contract::Scenario;
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub fn together(all_ms: &[f64]) -> String {
     format!("{} {}", each.join(" | "), scale.unit)
 }
 
-/// Of the second arm against the first.
+/// Of the second variant against the first.
 pub fn verdict(difference: &Difference) -> &'static str {
     match difference.verdict {
         Verdict::Lower => "sooner",
@@ -98,10 +98,10 @@ pub fn short_name(quantity: Quantity, at: Percentile) -> String {
 pub struct Row {
     pub scenario: String,
     pub what: String,
-    /// In the order of the arms, `-` where an arm has no sample.
-    pub arms: Vec<String>,
+    /// In the order of the variants, `-` where a variant has no sample.
+    pub variants: Vec<String>,
     pub difference: Option<String>,
-    /// Of the second arm; empty without a difference.
+    /// Of the second variant; empty without a difference.
     pub verdict: &'static str,
 }
 
@@ -110,19 +110,19 @@ pub fn row(cell: &Cell, name: impl Fn(Quantity, Percentile) -> String) -> Row {
     Row {
         scenario: cell.scenario.to_string(),
         what: name(cell.quantity, cell.percentile),
-        arms: cell.arms.iter().map(|arm| arm.as_ref().map_or("-".into(), estimate)).collect(),
+        variants: cell.variants.iter().map(|variant| variant.as_ref().map_or("-".into(), estimate)).collect(),
         difference: difference_.map(difference),
         verdict: difference_.map_or("", verdict),
     }
 }
 
-/// What the medians of a scenario say; `requests`: the fewest of an arm. `None` if nothing was measured.
+/// What the medians of a scenario say; `requests`: the fewest of a variant. `None` if nothing was measured.
 pub fn sentence(plan: &Plan, analysis: &Analysis, scenario: Scenario, requests: u64) -> Option<String> {
     let median = |(quantity, verb)| {
         let cell = analysis.cell(scenario, quantity, Percentile::P50)?;
-        let names = plan.arms.iter().map(|arm| arm.name.as_str());
+        let names = plan.variants.iter().map(|variant| variant.name.as_str());
         let known: Vec<(&str, &Estimate)> =
-            names.zip(&cell.arms).filter_map(|(name, figure)| Some((name, figure.as_ref()?))).collect();
+            names.zip(&cell.variants).filter_map(|(name, figure)| Some((name, figure.as_ref()?))).collect();
         match (&known[..], &cell.difference) {
             ([first, second], Some(difference)) => Some(versus(verb, *first, *second, difference)),
             ([first, second], None) => {
@@ -138,9 +138,10 @@ pub fn sentence(plan: &Plan, analysis: &Analysis, scenario: Scenario, requests: 
         .filter_map(median)
         .collect();
     let cells = Quantity::ALL.iter().filter_map(|of| analysis.cell(scenario, *of, Percentile::P50));
-    let known =
-        cells.flat_map(|cell| plan.arms.iter().zip(&cell.arms)).filter(|(_, figure)| figure.is_some());
-    let subject = known.map(|(arm, _)| &arm.name).next_back()?;
+    let known = cells
+        .flat_map(|cell| plan.variants.iter().zip(&cell.variants))
+        .filter(|(_, figure)| figure.is_some());
+    let subject = known.map(|(variant, _)| &variant.name).next_back()?;
     let caution = match requests {
         requests if requests < FEW => {
             format!(" Only {requests} requests: p95 and p99 are among the slowest of them.")

@@ -1,7 +1,7 @@
-//! What the runs say together: each figure with its interval, the difference between two arms with its interval, and
+//! What the runs say together: each figure with its interval, the difference between two variants with its interval, and
 //! whether there is one.
 //!
-//! A figure is a percentile of all samples of an arm's valid runs. Runs, not requests, are what repeats: within a run,
+//! A figure is a percentile of all samples of a variant's valid runs. Runs, not requests, are what repeats: within a run,
 //! requests share one start of all processes and one state of the machine. So the bootstrap draws whole runs (with
 //! replacement) and takes the percentile anew. From a handful of runs its percentile intervals are known to be too
 //! narrow (Hesterberg, What Teachers Should Know About the Bootstrap, 2015): an interval here is
@@ -18,7 +18,7 @@ use crate::record::{Plan, Run, valid};
 use crate::times::{Times, millis, rank};
 
 const DRAWS: usize = 2000;
-/// Times have three digits: what is closer cannot be told apart.
+/// Times have three digits: closer values are equal.
 const RESOLUTION: f64 = 0.001;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +44,10 @@ pub struct Cell {
     pub scenario: Scenario,
     pub quantity: Quantity,
     pub percentile: Percentile,
-    /// In the order of the plan's arms; `None` where an arm has no sample.
-    pub arms: Vec<Option<Estimate>>,
-    /// The second arm minus the first. `None` unless both have at least two valid runs.
+    /// In the order of the plan's variants; `None` where a variant has no sample.
+    #[serde(rename = "arms")]
+    pub variants: Vec<Option<Estimate>>,
+    /// The second variant minus the first. `None` unless both have at least two valid runs.
     pub difference: Option<Difference>,
 }
 
@@ -69,13 +70,13 @@ pub struct Difference {
     pub verdict: Verdict,
 }
 
-/// Of the second arm against the first.
+/// Of the second variant against the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Lower,
     Higher,
-    /// No difference can be told from the noise between runs.
+    /// The runs do not separate a difference from noise.
     None,
 }
 
@@ -89,9 +90,9 @@ pub struct Spread {
 
 pub struct Analysis {
     pub cells: Vec<Cell>,
-    /// Valid runs of each arm.
+    /// Valid runs of each variant.
     pub runs: Vec<usize>,
-    /// Runs whose figures are not used, with their arms, and why.
+    /// Runs whose figures are not used, with their variants, and why.
     pub invalid: Vec<(usize, String, String)>,
 }
 
@@ -134,13 +135,16 @@ impl Analysis {
         let mut cells = Vec::new();
         for scenario in Scenario::ALL {
             for quantity in Quantity::ALL {
-                let samples: Vec<Vec<&Times>> =
-                    plan.arms.iter().map(|arm| times(runs, &arm.name, scenario, quantity)).collect();
+                let samples: Vec<Vec<&Times>> = plan
+                    .variants
+                    .iter()
+                    .map(|variant| times(runs, &variant.name, scenario, quantity))
+                    .collect();
                 if samples.iter().all(Vec::is_empty) {
                     continue;
                 }
                 let mut random = fastrand::Rng::with_seed(plan.seed);
-                let drawn: Vec<Arm> = samples.iter().map(|runs| Arm::draw(runs, &mut random)).collect();
+                let drawn: Vec<Draws> = samples.iter().map(|runs| Draws::draw(runs, &mut random)).collect();
                 cells.extend(
                     Percentile::ALL.map(|percentile| cell(scenario, quantity, percentile, &samples, &drawn)),
                 );
@@ -148,10 +152,10 @@ impl Analysis {
         }
         Self {
             cells,
-            runs: plan.arms.iter().map(|arm| valid(runs, &arm.name).count()).collect(),
+            runs: plan.variants.iter().map(|variant| valid(runs, &variant.name).count()).collect(),
             invalid: runs
                 .iter()
-                .filter_map(|run| Some((run.slot, run.arm.clone(), run.invalid()?)))
+                .filter_map(|run| Some((run.index, run.variant.clone(), run.invalid()?)))
                 .collect(),
         }
     }
@@ -171,18 +175,18 @@ impl Analysis {
     }
 }
 
-/// Of the valid runs of an arm that have any.
-pub fn times<'a>(runs: &'a [Run], arm: &str, scenario: Scenario, quantity: Quantity) -> Vec<&'a Times> {
-    let outcomes = valid(runs, arm).filter_map(|run| run.scenarios.get(&scenario));
+/// Of the valid runs of a variant that have any.
+pub fn times<'a>(runs: &'a [Run], variant: &str, scenario: Scenario, quantity: Quantity) -> Vec<&'a Times> {
+    let outcomes = valid(runs, variant).filter_map(|run| run.scenarios.get(&scenario));
     outcomes.map(|outcome| quantity.of(outcome)).filter(|times| times.count() > 0).collect()
 }
 
 /// The percentiles of each draw of runs, in the order of [`Percentile::ALL`].
-struct Arm {
+struct Draws {
     draws: Vec<[f64; 3]>,
 }
 
-impl Arm {
+impl Draws {
     fn draw(runs: &[&Times], random: &mut fastrand::Rng) -> Self {
         if runs.len() < 2 {
             return Self { draws: Vec::new() };
@@ -241,28 +245,28 @@ fn cell(
     quantity: Quantity,
     percentile: Percentile,
     samples: &[Vec<&Times>],
-    drawn: &[Arm],
+    drawn: &[Draws],
 ) -> Cell {
     let at = percentile as usize;
-    let error = |runs: &[&Times], arm: &Arm| (runs.len() > 1).then(|| arm.error(at, runs.len()));
-    let estimate = |runs: &Vec<&Times>, arm: &Arm| {
+    let error = |runs: &[&Times], variant: &Draws| (runs.len() > 1).then(|| variant.error(at, runs.len()));
+    let estimate = |runs: &Vec<&Times>, variant: &Draws| {
         let ms = Times::merged(runs.iter().copied()).quantile(percentile.share())?;
-        let interval = error(runs, arm).map(|error| {
+        let interval = error(runs, variant).map(|error| {
             let half = half_width(0.975, (runs.len() - 1) as f64, error, ms);
             ((ms - half).max(0.0), ms + half)
         });
         let runs = runs.iter().filter_map(|times| times.quantile(percentile.share())).collect();
         Some(Estimate { ms, interval, runs })
     };
-    let arms: Vec<Option<Estimate>> =
-        samples.iter().zip(drawn).map(|(runs, arm)| estimate(runs, arm)).collect();
-    let difference = match (&arms[..], samples, drawn) {
+    let variants: Vec<Option<Estimate>> =
+        samples.iter().zip(drawn).map(|(runs, variant)| estimate(runs, variant)).collect();
+    let difference = match (&variants[..], samples, drawn) {
         ([Some(first), Some(second)], [a, b], [drawn_a, drawn_b]) => error(a, drawn_a)
             .zip(error(b, drawn_b))
             .map(|errors| difference(first.ms, second.ms, errors, (a.len(), b.len()))),
         _ => None,
     };
-    Cell { scenario, quantity, percentile, arms, difference }
+    Cell { scenario, quantity, percentile, variants, difference }
 }
 
 fn difference(first: f64, second: f64, errors: (f64, f64), runs: (usize, usize)) -> Difference {
