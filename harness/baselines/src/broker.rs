@@ -1,4 +1,4 @@
-//! The broker alone: persistent messages as large as a click's to a quorum queue that nobody reads, each confirmed.
+//! The broker alone: persistent messages as large as a click's to a quorum queue without a consumer, each confirmed.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 use crate::in_flight::{self, Message, confirming, connect};
-use crate::times::{end_of, positive, quantile};
+use crate::times::{end_of, positive, summary};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -52,12 +52,5 @@ pub(crate) async fn publish(args: Args) -> anyhow::Result<Value> {
     published?;
     connection.close(200, "bye".into()).await?;
 
-    took.sort_unstable();
-    Ok(json!({
-        "count": took.len(),
-        "seconds": seconds,
-        "per_second": took.len() as f64 / seconds,
-        "p50_ms": quantile(&took, 0.50),
-        "p99_ms": quantile(&took, 0.99),
-    }))
+    Ok(summary(&took, 1, seconds))
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{Connection, Executor, PgConnection};
 use uuid::Uuid;
 
-use crate::times::{end_of, positive, quantile};
+use crate::times::{end_of, positive, summary};
 
 const TABLE: &str = "CREATE TABLE baseline_clicks (
     event_id uuid PRIMARY KEY, user_id bigint NOT NULL, page text NOT NULL, session_id text,
@@ -17,7 +17,7 @@ const ROOM: &str = "DROP TABLE IF EXISTS baseline_clicks";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE of somebody who may make a table there.
+    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE of a user that may create a table.
     #[arg(long)]
     url: String,
     #[arg(long, value_name = "N", default_value_t = 16)]
@@ -55,20 +55,12 @@ async fn measure(args: &Args, rows: usize) -> anyhow::Result<Value> {
 
     let (begun, end) = (Instant::now(), end_of(args.seconds));
     let stored = try_join_all(connections.into_iter().map(|connection| keep_storing(connection, rows, end)));
-    let mut took: Vec<Duration> = stored.await?.concat();
+    let took: Vec<Duration> = stored.await?.concat();
     let seconds = begun.elapsed().as_secs_f64();
 
     connection.execute(ROOM).await?;
     connection.close().await?;
-    took.sort_unstable();
-    let count = took.len() * rows;
-    Ok(json!({
-        "count": count,
-        "seconds": seconds,
-        "per_second": count as f64 / seconds,
-        "p50_ms": quantile(&took, 0.50),
-        "p99_ms": quantile(&took, 0.99),
-    }))
+    Ok(summary(&took, rows, seconds))
 }
 
 /// What each statement took.

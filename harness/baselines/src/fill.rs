@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::in_flight::{self, Message, confirming, connect};
 
-/// Of all clicks that a rate is told of: the first is compared with the last.
+/// Parts whose rates are printed: the first is compared with the last.
 const FIFTHS: usize = 5;
 /// As many users and pages as the load has.
 const USERS: usize = 100_000;

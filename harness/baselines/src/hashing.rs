@@ -32,7 +32,7 @@ pub(crate) fn chain(args: &Args) -> Value {
         "seconds": seconds,
         "per_second": count as f64 / seconds,
         "per_cpu_second": count as f64 / cpu,
-        // Said, so that no compiler leaves the work out.
+        // Printed, so that no compiler removes the work.
         "last": hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
     })
 }

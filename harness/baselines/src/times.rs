@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use measure::times::Times;
+use serde_json::{Value, json};
+
 /// When a measurement of so many seconds that begins now is over.
 pub(crate) fn end_of(seconds: f64) -> Instant {
     Instant::now() + Duration::from_secs_f64(seconds)
@@ -15,21 +18,15 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Milliseconds: the smallest that at least this share of all is not above.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
-pub(crate) fn quantile(ascending: &[Duration], share: f64) -> Option<f64> {
-    let rank = ((share * ascending.len() as f64).ceil() as usize).max(1);
-    ascending.get(rank - 1).map(|time| time.as_secs_f64() * 1000.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_quantile_is_one_of_the_samples() {
-        let times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!((quantile(&times, 0.5), quantile(&times, 0.99)), (Some(100.0), Some(198.0)));
-        assert_eq!((quantile(&times[..1], 0.99), quantile(&[], 0.5)), (Some(1.0), None));
-    }
+/// What a baseline prints of its operations, each of which stored or published `each` messages or rows.
+pub(crate) fn summary(took: &[Duration], each: usize, seconds: f64) -> Value {
+    let times = Times::of(took.iter().map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)));
+    let count = took.len() * each;
+    json!({
+        "count": count,
+        "seconds": seconds,
+        "per_second": count as f64 / seconds,
+        "p50_ms": times.quantile(0.50),
+        "p99_ms": times.quantile(0.99),
+    })
 }

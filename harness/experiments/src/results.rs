@@ -54,10 +54,10 @@ impl Results {
     pub fn read(dir: &Path) -> Result<Self> {
         let plan = Plan::read(dir)?;
         let mut runs = Vec::new();
-        for slot in plan.slots() {
-            let path = slot.file(dir);
+        for planned in plan.planned_runs() {
+            let path = planned.file(dir);
             let Some(run) = read::<Run>(&path)? else { continue };
-            run.fits(&plan, slot).with_context(|| not_of(&path, dir))?;
+            run.fits(&plan, planned).with_context(|| not_of(&path, dir))?;
             runs.push(run);
         }
         Ok(Self { plan, runs, beside: Beside::read(dir)? })

@@ -1,11 +1,10 @@
-//! What the valid runs of one arm say together of one scenario: samples merged, counts added.
+//! What the valid runs of one variant say together of one scenario: samples merged, counts added.
 
 use std::collections::BTreeMap;
 
-use contract::Scenario;
 use serde::Serialize;
 
-use measure::record::{Run, valid};
+use measure::outcomes::Outcome;
 use measure::times::Times;
 
 #[derive(Debug, Default, Serialize)]
@@ -28,12 +27,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// `None` if no valid run of this arm has the scenario.
-    pub fn of(runs: &[Run], arm: &str, scenario: Scenario) -> Option<Self> {
-        let outcomes: Vec<_> = valid(runs, arm).filter_map(|run| run.scenarios.get(&scenario)).collect();
-        if outcomes.is_empty() {
-            return None;
-        }
+    /// Of some runs of one variant.
+    pub fn of(outcomes: &[&Outcome]) -> Self {
         let mut totals = Self {
             runs: outcomes.len(),
             acknowledge: Times::merged(outcomes.iter().map(|outcome| &outcome.acknowledge)),
@@ -57,7 +52,7 @@ impl Totals {
                 }
             }
         }
-        Some(totals)
+        totals
     }
 
     pub fn unexpected_total(&self) -> u64 {

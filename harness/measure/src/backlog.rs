@@ -1,5 +1,5 @@
 //! How many workflows were accepted and not yet complete, over time: exact, from the journals, and the same quantity
-//! in every arm, wherever the work waits (in a request, an outbox, a queue, a consumer).
+//! in every variant, wherever the work waits (in a request, an outbox, a queue, a consumer).
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

@@ -29,9 +29,9 @@ pub struct Drain {
 /// What is waited for.
 pub struct Accepted<'a> {
     pub answers: &'a [Answer],
-    /// Where in the journals their effects begin.
+    /// Index of their first entry in the journal.
     pub from: usize,
-    /// Receivers that S3 tells.
+    /// Receivers of S3.
     pub width: usize,
 }
 
@@ -46,31 +46,26 @@ pub fn wait(
 ) -> Result<Drain> {
     let started = Instant::now();
     let mut drain = Drain::default();
-    loop {
+    signals::poll(Duration::from_millis(100), limit, || {
         stack.check()?;
-        watch.tick(None);
+        watch.tick();
         journal.poll()?;
         drain.open = outcomes::open(accepted.answers, &journal.entries[accepted.from..], accepted.width);
         drain.seconds = started.elapsed().as_secs_f64();
-        if drain.open == 0 || started.elapsed() > limit {
-            return Ok(drain);
-        }
         phase.tick(&format!("{} workflows open", drain.open));
-        signals::pause(Duration::from_millis(100))?;
-    }
+        Ok((drain.open == 0).then_some(()))
+    })?;
+    Ok(drain)
 }
 
 /// Until the broker counts no messages in its working queues.
 pub fn wait_for_queues(stack: &mut Stack, drain: &mut Drain, phase: &mut Phase) -> Result<()> {
     let Some(broker) = stack.broker() else { return Ok(()) };
-    let started = Instant::now();
-    loop {
+    signals::poll(Duration::from_millis(250), COUNTED_WITHIN, || {
         stack.check()?;
         (drain.queued, drain.dead) = broker.totals()?;
-        if drain.queued == 0 || started.elapsed() > COUNTED_WITHIN {
-            return Ok(());
-        }
         phase.tick(&format!("{} messages queued", drain.queued));
-        signals::pause(Duration::from_millis(250))?;
-    }
+        Ok((drain.queued == 0).then_some(()))
+    })?;
+    Ok(())
 }

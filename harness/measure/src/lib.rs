@@ -11,6 +11,7 @@ extern crate stack;
 
 pub mod analysis;
 pub mod backlog;
+pub mod child;
 pub mod crosscheck;
 pub mod drain;
 pub mod gauges;

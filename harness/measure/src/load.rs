@@ -14,13 +14,14 @@ use anyhow::{Context, Result, bail};
 use contract::Scenario;
 use serde::Deserialize;
 
+use super::child::wait;
 use super::load_profile::{Delays, Load};
 use super::progress::Phase;
 use super::resource_usage::Watch;
 use super::samples::{Answer, Sample, parse};
 use stack::process::{KillOnDrop, on_path};
 use stack::run_as::Account;
-use stack::{Mode, Stack, project_root, signals, state_folder};
+use stack::{Mode, Stack, project_root, state_folder};
 
 /// How a load differs from the plain one.
 #[derive(Clone, Copy, Default)]
@@ -35,7 +36,7 @@ pub struct Kind {
     pub hiccup_ms: Option<u32>,
 }
 
-/// Everything k6 told about one run.
+/// k6's records of one run.
 #[derive(Debug, Default)]
 pub struct Samples {
     pub answers: Vec<Answer>,
@@ -83,7 +84,7 @@ impl K6 {
 
     fn command(&self, offer: &Offer<'_>) -> Result<Command> {
         let script = project_root()?.join(format!("k6-tests/script-{}.js", offer.mode));
-        // What the script is told stands in the command alone.
+        // All settings of the script are arguments: nothing comes from the environment.
         let mut command = Account::CALLER.server(&self.program, "KILL");
         // Samples to standard output: no file of gigabytes, and the counts can be shown while it runs.
         command.args([
@@ -141,15 +142,12 @@ impl K6 {
         let mut child = KillOnDrop(child.context("cannot start k6")?);
         let samples = Arc::new(Mutex::new(Samples::default()));
         let reader = read(&mut child.0, &samples)?;
-        let status = loop {
-            if let Some(status) = child.0.try_wait()? {
-                break status;
-            }
+        let status = wait(&mut child, Duration::from_millis(200), || {
             stack.check()?;
-            watch.tick(Some(child.0.id()));
+            watch.tick();
             phase.tick(&lock(&samples).progress());
-            signals::pause(Duration::from_millis(200))?;
-        };
+            Ok(())
+        })?;
         if reader.join().is_err() {
             bail!("the thread that reads k6's samples panicked");
         }
@@ -254,7 +252,7 @@ impl Samples {
     }
 }
 
-/// What k6 said last at level error, without its time and level.
+/// k6's last message at level error, without its time and level.
 fn last_complaint(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let last = text.lines().rfind(|line| line.contains("level=error")).or(text.lines().next_back());

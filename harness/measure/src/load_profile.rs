@@ -1,4 +1,4 @@
-//! How hard and how long all arms are loaded: `k6-tests/profiles.json`, which the load scripts read too. The rates
+//! How hard and how long all variants are loaded: `k6-tests/profiles.json`, which the load scripts read too. The rates
 //! suit two cores that k6, ten services, PostgreSQL and RabbitMQ share: what k6 cannot offer in time makes a run
 //! invalid. S4 keeps its rate in all profiles: a report takes a core for 10 s, so a higher one measures the processor.
 
@@ -18,7 +18,7 @@ pub const DEFAULT: &str = "quick";
 #[derive(Clone, Debug, Deserialize)]
 pub struct Profile {
     pub about: String,
-    /// Of each arm.
+    /// Of each variant.
     pub runs: u32,
     #[serde(flatten)]
     pub load: Load,
@@ -31,7 +31,7 @@ pub struct Load {
     pub seconds: u64,
     /// Load before the measured one, dropped: connections, caches and query plans are made in it.
     pub warm_up_seconds: u64,
-    /// Each scenario alone for so long, before the load, to tell what it costs; 0 leaves that out.
+    /// Seconds of each scenario alone, before the load, to measure its cost; 0: its cost is not measured.
     #[serde(default)]
     pub cost_seconds: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,14 +73,14 @@ pub fn find(name: &str) -> Result<Profile> {
     all().remove(name).with_context(|| format!("there is no profile {name}"))
 }
 
-/// Arrivals per second that k6 can be told.
+/// Arrivals per second that k6 accepts.
 pub const LOWEST_RATE: f64 = 0.001;
 pub const HIGHEST_RATE: f64 = 100_000.0;
 
 /// Arrivals per second of `5`, `0.4` or `1/12s`, as the load scripts take them.
 ///
 /// # Errors
-/// When it is neither, or none that k6 can be told.
+/// When it is neither, or out of range.
 pub fn per_second(rate: &str) -> Result<f64> {
     let value = match rate.strip_suffix('s').and_then(|rate| rate.split_once('/')) {
         Some((count, seconds)) => count
@@ -150,8 +150,8 @@ impl Load {
     }
 }
 
-/// What the services take for their work and how S3's receivers are called, the same in all arms and said to k6 too. The contract's values, unless
-/// the caller's environment sets others.
+/// The services' delays and S3's kind of calls, the same in all variants, also given to k6. The contract's values, unless the
+/// caller's environment sets others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delays(pub BTreeMap<String, String>);
 
@@ -176,14 +176,14 @@ impl Delays {
         Self(DEFAULTS.into_iter().map(|(name, default)| (name.to_owned(), value(name, default))).collect())
     }
 
-    /// With what one arm sets otherwise.
+    /// With what one variant sets otherwise.
     pub fn with(&self, env: &BTreeMap<String, String>) -> Self {
         let mut all = self.0.clone();
         all.extend(env.iter().map(|(name, value)| (name.clone(), value.clone())));
         Self(all)
     }
 
-    /// Receivers that S3 tells.
+    /// Receivers of S3.
     pub fn width(&self) -> usize {
         self.0.get("FANOUT_WIDTH").and_then(|width| width.parse().ok()).unwrap_or(PRODUCT_RECEIVERS)
     }

@@ -46,13 +46,25 @@ impl Outcome {
         self.unexpected.values().sum()
     }
 
-    /// Told to come back later.
+    /// Answers 503.
     pub fn refused(&self) -> u64 {
         self.unexpected.get("503").copied().unwrap_or(0)
     }
 
     pub fn timed_out(&self) -> u64 {
         self.unexpected.get(TIMED_OUT).copied().unwrap_or(0)
+    }
+
+    /// What is wrong with it, apart from requests that were not offered.
+    pub fn problems(&self) -> Vec<String> {
+        let unexpected = self.unexpected.iter();
+        let unexpected = unexpected.map(|(what, count)| (*count, format!("unexpected answers ({what})")));
+        [(self.open, "accepted but not completed".to_owned()), (self.twice, "applied twice".to_owned())]
+            .into_iter()
+            .chain(unexpected)
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect()
     }
 
     /// # Errors

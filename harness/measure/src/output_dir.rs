@@ -49,7 +49,7 @@ impl OutputDir {
         Ok(Self { dir, stamp, started })
     }
 
-    /// Before anything is measured: what would else be found out minutes later.
+    /// Finds busy ports and full disks before anything is measured.
     pub fn check(&self, modes: &[Mode], port_offset: u16) -> Result<()> {
         for mode in modes {
             Ports::contract(*mode, port_offset)?.check(*mode)?;
@@ -106,7 +106,7 @@ pub fn check_disk<T>(result: Result<T>, dir: &Path) -> Result<T> {
     }
 }
 
-/// Bytes; `None` where that cannot be told.
+/// Bytes; `None` if unknown.
 fn free(place: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(place).ok()?;
     Some(disk.f_bavail * disk.f_frsize)

@@ -17,7 +17,7 @@ use super::resource_usage::{Parts, Watched};
 use super::stored::{Stored, all_different, not_negative, plain_name, read, within};
 use stack::Mode;
 
-/// Of an arm there are at most 100.
+/// Of a variant there are at most 100.
 const MOST_RUNS: usize = 200;
 /// Of one run; there are fewer than ten kinds.
 const MOST_CHECKS: usize = 1000;
@@ -25,7 +25,7 @@ const MOST_CHECKS: usize = 1000;
 /// What is compared with what: usually the two modes; the same mode twice to see what the comparison makes of no
 /// difference; one mode under two settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Arm {
+pub struct Variant {
     pub name: String,
     pub mode: Mode,
     /// Settings of its services that the others do not have.
@@ -42,8 +42,9 @@ pub struct Plan {
     pub profile: String,
     pub load: Load,
     pub seed: u64,
-    pub arms: Vec<Arm>,
-    /// Index into `arms` of each run, in their order.
+    #[serde(rename = "arms")]
+    pub variants: Vec<Variant>,
+    /// Index into `variants` of each run, in their order.
     pub order: Vec<usize>,
     pub settings: Delays,
     pub host: Host,
@@ -52,16 +53,16 @@ pub struct Plan {
 
 /// A run that is planned.
 #[derive(Clone, Copy)]
-pub struct Slot<'a> {
+pub struct PlannedRun<'a> {
     /// From 0 on, the place in the plan's order.
-    pub at: usize,
-    pub arm: &'a Arm,
+    pub index: usize,
+    pub variant: &'a Variant,
 }
 
-impl Slot<'_> {
+impl PlannedRun<'_> {
     /// Where its files are.
     pub fn folder(&self, dir: &Path) -> PathBuf {
-        dir.join("runs").join(format!("{:02}-{}", self.at + 1, self.arm.name))
+        dir.join("runs").join(format!("{:02}-{}", self.index + 1, self.variant.name))
     }
 
     pub fn file(&self, dir: &Path) -> PathBuf {
@@ -82,9 +83,11 @@ impl Plan {
     }
 
     /// All runs in their order.
-    pub fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
-        let slot = |(at, arm): (usize, &usize)| Some(Slot { at, arm: self.arms.get(*arm)? });
-        self.order.iter().enumerate().filter_map(slot)
+    pub fn planned_runs(&self) -> impl Iterator<Item = PlannedRun<'_>> {
+        let planned = |(index, variant): (usize, &usize)| {
+            Some(PlannedRun { index, variant: self.variants.get(*variant)? })
+        };
+        self.order.iter().enumerate().filter_map(planned)
     }
 
     /// Scenarios without a single answer stand in a run's results, too.
@@ -98,29 +101,36 @@ impl Plan {
 impl Stored for Plan {
     fn check(&self) -> Result<()> {
         plain_name("the stamp", &self.stamp)?;
-        within("the number of arms", self.arms.len(), 1, 2)?;
-        for arm in &self.arms {
-            plain_name("the arm", &arm.name)?;
+        within("the number of variants", self.variants.len(), 1, 2)?;
+        for variant in &self.variants {
+            plain_name("the variant", &variant.name)?;
         }
-        all_different("the arm", self.arms.iter().map(|arm| &arm.name))?;
+        all_different("the variant", self.variants.iter().map(|variant| &variant.name))?;
         within("the number of runs", self.order.len(), 1, MOST_RUNS)?;
-        for (at, arm) in self.order.iter().enumerate() {
-            ensure!(*arm < self.arms.len(), "run {} is of arm {arm}, there are {}", at + 1, self.arms.len());
+        for (at, variant) in self.order.iter().enumerate() {
+            ensure!(
+                *variant < self.variants.len(),
+                "run {} is of variant {variant}, there are {}",
+                at + 1,
+                self.variants.len()
+            );
         }
-        for (at, arm) in self.arms.iter().enumerate() {
-            ensure!(self.order.contains(&at), "no run of {} is planned", arm.name);
+        for (at, variant) in self.variants.iter().enumerate() {
+            ensure!(self.order.contains(&at), "no run of {} is planned", variant.name);
         }
         self.load.check()?;
         self.host.check()
     }
 }
 
-/// One run of one arm, from an empty stack to the last effect.
+/// One run of one variant, from an empty stack to the last effect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// From 0 on, the place in the plan's order.
-    pub slot: usize,
-    pub arm: String,
+    #[serde(rename = "slot")]
+    pub index: usize,
+    #[serde(rename = "arm")]
+    pub variant: String,
     pub mode: Mode,
     /// UTC, for people.
     pub started: String,
@@ -179,10 +189,15 @@ impl Run {
     ///
     /// # Errors
     /// What is another.
-    pub fn fits(&self, plan: &Plan, slot: Slot<'_>) -> Result<()> {
-        ensure!(self.slot == slot.at, "it is run {}, not {}", self.slot.saturating_add(1), slot.at + 1);
-        let Arm { name, mode, .. } = slot.arm;
-        ensure!(self.arm == *name, "it is of the arm {:?}, not {name}", self.arm);
+    pub fn fits(&self, plan: &Plan, planned: PlannedRun<'_>) -> Result<()> {
+        ensure!(
+            self.index == planned.index,
+            "it is run {}, not {}",
+            self.index.saturating_add(1),
+            planned.index + 1
+        );
+        let Variant { name, mode, .. } = planned.variant;
+        ensure!(self.variant == *name, "it is of the variant {:?}, not {name}", self.variant);
         ensure!(self.mode == *mode, "it is in {} mode, not {mode}", self.mode);
         let planned = &plan.load.rates;
         if let Some(scenario) = planned.keys().find(|scenario| !self.scenarios.contains_key(scenario)) {
@@ -196,23 +211,29 @@ impl Run {
     }
 }
 
-/// Runs of an arm whose figures are used.
-pub fn valid<'a>(runs: &'a [Run], arm: &str) -> impl Iterator<Item = &'a Run> {
-    runs.iter().filter(move |run| run.arm == arm && run.invalid().is_none())
+/// `NAME=VALUE, NAME=VALUE`
+pub fn settings(env: &BTreeMap<String, String>) -> String {
+    env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
 }
 
-/// What is wrong with any run, runs that are not there, and arms of which no run can be used: then not every figure may be
+/// Runs of a variant whose figures are used.
+pub fn valid<'a>(runs: &'a [Run], variant: &str) -> impl Iterator<Item = &'a Run> {
+    runs.iter().filter(move |run| run.variant == variant && run.invalid().is_none())
+}
+
+/// What is wrong with any run, runs that are not there, and variants of which no run can be used: then not every figure may be
 /// used either.
 pub fn problems(plan: &Plan, runs: &[Run]) -> Vec<String> {
     let mut problems: Vec<String> = runs.iter().flat_map(Run::problems).collect();
-    for arm in &plan.arms {
-        let name = &arm.name;
-        if valid(runs, name).next().is_none() && runs.iter().any(|run| run.arm == *name) {
+    for variant in &plan.variants {
+        let name = &variant.name;
+        if valid(runs, name).next().is_none() && runs.iter().any(|run| run.variant == *name) {
             problems.push(format!("{name}: no run in which k6 offered all of the load in time"));
         }
     }
-    let missing = plan.slots().filter(|slot| runs.iter().all(|run| run.slot != slot.at));
-    let missing: Vec<String> = missing.map(|slot| format!("{} ({})", slot.at + 1, slot.arm.name)).collect();
+    let missing = plan.planned_runs().filter(|planned| runs.iter().all(|run| run.index != planned.index));
+    let missing: Vec<String> =
+        missing.map(|planned| format!("{} ({})", planned.index + 1, planned.variant.name)).collect();
     if !missing.is_empty() {
         let (all, missing) = (plan.order.len(), missing.join(", "));
         problems.push(format!("of {all} runs these are not finished: {missing}"));
@@ -221,27 +242,21 @@ pub fn problems(plan: &Plan, runs: &[Run]) -> Vec<String> {
 }
 
 impl Run {
-    /// Figures of such a run are shown nowhere but here: the load was less than asked for.
+    /// Why no figure includes this run: the load was lower than planned.
     pub fn invalid(&self) -> Option<String> {
         let dropped: u64 = self.scenarios.values().map(|outcome| outcome.dropped).sum();
         (dropped > 0).then(|| format!("k6 did not offer {dropped} requests in time"))
     }
 
     pub fn problems(&self) -> Vec<String> {
-        let run = format!("run {} ({})", self.slot + 1, self.arm);
+        let run = format!("run {} ({})", self.index + 1, self.variant);
         let mut problems = Vec::new();
         for (scenario, outcome) in &self.scenarios {
-            let mut note = |count: u64, what: &str| {
-                if count > 0 {
-                    problems.push(format!("{run} {scenario}: {count} {what}"));
-                }
-            };
-            note(outcome.open, "accepted but not completed");
-            note(outcome.twice, "applied twice");
-            note(u64::from(outcome.requests == 0), "scenario without a single request");
-            for (what, count) in &outcome.unexpected {
-                note(*count, &format!("unexpected answers ({what})"));
+            let mut all = outcome.problems();
+            if outcome.requests == 0 {
+                all.push("not a single request".to_owned());
             }
+            problems.extend(all.iter().map(|problem| format!("{run} {scenario}: {problem}")));
         }
         for (count, what) in [
             (self.drain.queued, "messages still in queues after the drain"),
@@ -267,8 +282,8 @@ mod tests {
     #[test]
     fn each_kind_of_trouble_is_named_and_a_clean_run_has_none() {
         let clean = || Run {
-            slot: 2,
-            arm: "async".into(),
+            index: 2,
+            variant: "async".into(),
             mode: Mode::Async,
             started: String::new(),
             servers: Servers::default(),

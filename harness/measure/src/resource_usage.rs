@@ -1,4 +1,4 @@
-//! The machine while a load runs: processor time of services, broker, database, load generator and of everybody else,
+//! The machine while a load runs: processor time of services, broker, database, load generator and other programs,
 //! bytes through their connections, memory.
 //!
 //! From /proc and, for bytes, from the kernel's counters of each TCP connection (`ss`). Containers are not looked
@@ -68,29 +68,87 @@ impl Watched {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Part {
+/// What a process belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
     Services,
     Broker,
     Database,
+    /// Idle parts of a stack.
+    Rest,
+}
+
+/// Processor seconds of one stretch of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cpu {
+    #[serde(rename = "service")]
+    pub services: f64,
+    pub broker: f64,
+    pub database: f64,
+    /// Of the load generator.
+    pub generator: f64,
+    pub rest: f64,
+    /// All that the processors had to give.
+    pub machine: f64,
+    /// Share of `machine` that went to programs other than these and this one, or was stolen: 0 to 1.
+    pub others: f64,
+}
+
+/// Counts processor time by part.
+pub struct Meter {
+    processes: Vec<(Part, u32)>,
+    before: [f64; 4],
+    own: f64,
+    children: f64,
+    machine: Machine,
+}
+
+impl Meter {
+    /// Processes must live until [`end`](Self::end). Children of this program that end meanwhile count as the load generator.
+    pub fn start(processes: Vec<(Part, u32)>) -> Self {
+        let (own, children) = cpu_apart(std::process::id());
+        Self { before: sum(&processes, cpu_of), processes, own, children, machine: Machine::read() }
+    }
+
+    /// Adds a process that was started meanwhile: all of its time counts.
+    pub fn add(&mut self, part: Part, pid: u32) {
+        self.processes.push((part, pid));
+    }
+
+    pub fn end(&self) -> Cpu {
+        let (busy, machine) = Machine::read().since(&self.machine);
+        let now = sum(&self.processes, cpu_of);
+        let [services, broker, database, rest] = [0, 1, 2, 3].map(|part| now[part] - self.before[part]);
+        let (own, children) = cpu_apart(std::process::id());
+        let generator = children - self.children;
+        let ours = services + broker + database + rest + generator + own - self.own;
+        let others = if machine > 0.0 { ((busy - ours) / machine).clamp(0.0, 1.0) } else { 0.0 };
+        Cpu { services, broker, database, generator, rest, machine, others }
+    }
+}
+
+/// Over the processes of each part; servers with their children, services have none.
+fn sum(processes: &[(Part, u32)], of: impl Fn(u32) -> f64) -> [f64; 4] {
+    let mut sum = [0.0; 4];
+    for (part, pid) in processes {
+        let children = if *part == Part::Services { Vec::new() } else { restart::children(*pid) };
+        sum[*part as usize] += children.into_iter().chain([*pid]).map(&of).sum::<f64>();
+    }
+    sum
 }
 
 pub struct Watch {
     started: Instant,
     looked: Instant,
-    processes: Vec<(Part, u32)>,
+    meter: Meter,
     ports: Vec<(Part, u16)>,
-    cpu: Parts,
-    me: f64,
-    k6: f64,
-    k6_process: Option<u32>,
-    machine: Machine,
     connections: HashMap<String, Connection>,
-    bytes: Option<Parts>,
+    /// `None` where connections cannot be seen.
+    bytes: Option<[f64; 4]>,
     gauges: Option<Gauges>,
 }
 
-/// Of one connection: what its counters said last.
+/// The last counters of one connection.
 struct Connection {
     last: u64,
     seen: bool,
@@ -99,35 +157,25 @@ struct Connection {
 impl Watch {
     /// `gauges`: what else to look at once a second.
     pub fn start(stack: &Stack, gauges: Option<Gauges>) -> Self {
-        let processes: Vec<_> = stack.pids().into_iter().map(|(name, pid)| (part(&name), pid)).collect();
+        let processes = stack.pids().into_iter().map(|(name, pid)| (part(&name), pid)).collect();
         let now = Instant::now();
         let mut watch = Self {
             started: now,
             looked: now,
+            meter: Meter::start(processes),
             ports: stack.server_ports().into_iter().map(|(name, port)| (part(name), port)).collect(),
-            cpu: Parts::default(),
-            me: cpu_of(std::process::id()),
-            k6: 0.0,
-            k6_process: None,
-            machine: Machine::read(),
             connections: HashMap::new(),
-            bytes: Some(Parts::default()),
+            bytes: Some([0.0; 4]),
             gauges,
-            processes,
         };
-        watch.cpu = watch.cpu_now();
         watch.look_at_connections();
         // What they carried before does not count.
-        watch.bytes = watch.bytes.map(|_| Parts::default());
+        watch.bytes = watch.bytes.map(|_| [0.0; 4]);
         watch
     }
 
-    /// Call it often; it looks once a second. `k6`: its process, while it runs.
-    pub fn tick(&mut self, k6: Option<u32>) {
-        if let Some(k6) = k6 {
-            self.k6 = cpu_of(k6).max(self.k6);
-            self.k6_process = Some(k6);
-        }
+    /// Call it often; it looks once a second.
+    pub fn tick(&mut self) {
         if self.looked.elapsed() < LOOK_EVERY {
             return;
         }
@@ -140,35 +188,22 @@ impl Watch {
 
     pub fn end(mut self) -> (Watched, Option<Gauges>) {
         self.look_at_connections();
-        let seconds = self.started.elapsed().as_secs_f64();
-        let visible = !self.processes.is_empty();
-        let cpu = self.cpu_now().zip(self.cpu, |now, before| now - before);
-        // A load generator that has been waited for counts as a child of this process; one that has not, by itself.
-        let k6 = self.k6_process.map_or(0.0, cpu_of);
-        let ours = cpu.total() + cpu_of(std::process::id()) - self.me + k6;
-        let (busy, all) = Machine::read().since(&self.machine);
+        let (cpu, processes) = (self.meter.end(), &self.meter.processes);
+        let visible = !processes.is_empty();
         let watched = Watched {
-            seconds,
-            cpu: visible.then_some(cpu),
-            k6_cpu: self.k6,
-            bytes: self.bytes.filter(|_| visible),
-            memory: visible.then(|| self.sum(memory_of)),
-            others: (visible && all > 0.0).then(|| ((busy - ours) / all).clamp(0.0, 1.0)),
+            seconds: self.started.elapsed().as_secs_f64(),
+            cpu: visible.then_some(Parts {
+                services: cpu.services,
+                broker: cpu.broker,
+                database: cpu.database,
+            }),
+            // `ss` counts in: a few milliseconds of each second.
+            k6_cpu: cpu.generator,
+            bytes: self.bytes.filter(|_| visible).map(Parts::from),
+            memory: visible.then(|| sum(processes, memory_of).into()),
+            others: (visible && cpu.machine > 0.0).then_some(cpu.others),
         };
         (watched, self.gauges)
-    }
-
-    fn sum(&self, of: impl Fn(u32) -> f64) -> Parts {
-        let mut sum = Parts::default();
-        for (part, pid) in &self.processes {
-            *part.of(&mut sum) += restart::children(*pid).into_iter().chain([*pid]).map(&of).sum::<f64>();
-        }
-        sum
-    }
-
-    /// A child that has ended counts with its parent.
-    fn cpu_now(&self) -> Parts {
-        self.sum(cpu_of)
     }
 
     fn look_at_connections(&mut self) {
@@ -180,7 +215,7 @@ impl Watch {
             let known = self.connections.entry(name).or_insert(Connection { last: 0, seen: true });
             // A counter that went back belongs to a new connection between the same ports.
             let before = if carried >= known.last { known.last } else { 0 };
-            *part.of(&mut bytes) += (carried - before) as f64;
+            bytes[*part as usize] += (carried - before) as f64;
             *known = Connection { last: carried, seen: true };
         }
         self.connections.retain(|_, connection| connection.seen);
@@ -188,17 +223,14 @@ impl Watch {
     }
 }
 
-impl Part {
-    fn of(self, parts: &mut Parts) -> &mut f64 {
-        match self {
-            Self::Services => &mut parts.services,
-            Self::Broker => &mut parts.broker,
-            Self::Database => &mut parts.database,
-        }
+impl From<[f64; 4]> for Parts {
+    fn from([services, broker, database, _]: [f64; 4]) -> Self {
+        Self { services, broker, database }
     }
 }
 
-fn part(name: &str) -> Part {
+/// Of a stack's process with this name.
+pub fn part(name: &str) -> Part {
     match name {
         "postgresql" => Part::Database,
         "rabbitmq" | "epmd" => Part::Broker,
@@ -229,15 +261,15 @@ fn connection(line: &str) -> Option<(u16, String, u64)> {
 }
 
 /// Processor time of the whole machine, in ticks.
-pub struct Machine {
+struct Machine {
     /// Of programs and of the kernel on their behalf, and what a hypervisor took. Interrupts are left out: they
-    /// are charged to nobody.
+    /// belong to no process.
     busy: f64,
     all: f64,
 }
 
 impl Machine {
-    pub fn read() -> Self {
+    fn read() -> Self {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
         let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
         let ticks: Vec<f64> = fields.take(8).filter_map(|field| field.parse().ok()).collect();
@@ -247,7 +279,7 @@ impl Machine {
     }
 
     /// Seconds of processor time: busy, and all there was.
-    pub fn since(&self, before: &Self) -> (f64, f64) {
+    fn since(&self, before: &Self) -> (f64, f64) {
         ((self.busy - before.busy) / ticks_per_second(), (self.all - before.all) / ticks_per_second())
     }
 }
@@ -259,7 +291,7 @@ pub fn cpu_of(pid: u32) -> f64 {
 }
 
 /// Processor seconds of a process, and of its children that have ended; 0 if it is gone.
-pub fn cpu_apart(pid: u32) -> (f64, f64) {
+fn cpu_apart(pid: u32) -> (f64, f64) {
     let stat = state::stat(pid).unwrap_or_default();
     // utime, stime, cutime, cstime: fields 14 to 17 of proc_pid_stat(5).
     let ticks: Vec<f64> =
@@ -297,5 +329,28 @@ mod tests {
         }
         assert!(sum > 0 && memory_of(std::process::id()) > 0.5);
         assert!(Machine::read().all > 0.0);
+    }
+
+    #[test]
+    fn of_a_process_that_came_later_all_counts_and_of_one_that_was_there_what_is_new() {
+        let me = std::process::id();
+        let (mut late, early) = (Meter::start(Vec::new()), Meter::start(vec![(Part::Services, me)]));
+        let before = cpu_of(me);
+        let mut sum = 0_u64;
+        while cpu_of(me) < before + 0.05 {
+            sum = sum.wrapping_add(std::hint::black_box(1));
+        }
+        late.add(Part::Services, me);
+        let (late, early) = (late.end(), early.end());
+        assert!(sum > 0 && early.services >= 0.05 && late.services >= before + 0.05, "{late:?} {early:?}");
+    }
+
+    #[test]
+    fn the_time_of_a_child_that_ended_is_the_load_generators() {
+        let meter = Meter::start(Vec::new());
+        let script = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
+        let cpu = meter.end();
+        assert!(cpu.generator >= 0.03 && cpu.machine > cpu.generator && cpu.services == 0.0, "{cpu:?}");
     }
 }

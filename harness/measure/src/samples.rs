@@ -27,7 +27,7 @@ pub enum Sample {
         workflow: String,
         check: String,
     },
-    /// k6 had no free virtual user in time: the load was less than asked for.
+    /// k6 had no free virtual user in time: the load was lower than planned.
     Dropped {
         scenario: Scenario,
         count: u64,

@@ -19,10 +19,10 @@ use super::load_profile::Load;
 use super::outcomes::{self, Outcome};
 use super::output_dir::Environment;
 use super::progress::Phase;
-use super::record::Arm;
+use super::record::Variant;
 use super::resource_usage::{Watch, Watched};
 use super::samples::Answer;
-use stack::{Stack, StackOptions, state_folder};
+use stack::{Mode, Stack, StackOptions, state_folder};
 
 /// What came of one load.
 pub struct Measured {
@@ -37,14 +37,30 @@ pub struct Measured {
     pub prefix: String,
 }
 
+/// A stack that is measured: empty when it starts, its services keep journals.
+pub struct Observed {
+    pub stack: Stack,
+    pub servers: Servers,
+    pub journal: Journal,
+}
+
+impl Observed {
+    /// Ready. The options say to which services `journals`, a folder that is made, is given.
+    pub fn start(mode: Mode, journals: &Path, options: StackOptions) -> Result<Self> {
+        fs::create_dir_all(journals).with_context(|| format!("cannot create {}", journals.display()))?;
+        let stack = Stack::start(mode, &StackOptions { fresh: true, ..options })?;
+        Ok(Self { servers: Servers::of(&stack)?, journal: Journal::new(journals), stack })
+    }
+}
+
 pub struct Session<'a> {
     environment: &'a Environment,
-    arm: &'a Arm,
+    variant: &'a Variant,
     pub stack: Stack,
     journal: Journal,
     /// Where the logs and summaries of k6 and the journals go.
     folder: PathBuf,
-    /// Receivers that S3 tells.
+    /// Receivers of S3.
     width: usize,
     pub servers: Servers,
     before: Before,
@@ -53,29 +69,28 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// An empty stack of `arm`, ready, and its files in `folder`.
-    pub fn start(environment: &'a Environment, arm: &'a Arm, folder: &Path) -> Result<Self> {
+    /// An empty stack of `variant`, ready, and its files in `folder`.
+    pub fn start(environment: &'a Environment, variant: &'a Variant, folder: &Path) -> Result<Self> {
         let journals = folder.join("journal");
-        fs::create_dir_all(&journals).with_context(|| format!("cannot create {}", journals.display()))?;
-        let stack = Stack::start(
-            arm.mode,
-            &StackOptions {
+        let observed = Observed::start(
+            variant.mode,
+            &journals,
+            StackOptions {
                 port_offset: environment.port_offset,
-                env: environment.delays.with(&arm.env).environment(),
+                env: environment.delays.with(&variant.env).environment(),
                 journal: Some(journals.clone()),
-                dir: Some(state_folder()?.join("compare").join(arm.mode.to_string())),
-                fresh: true,
+                dir: Some(state_folder()?.join("compare").join(variant.mode.to_string())),
                 docker: environment.docker.then(|| "microservices-compare".to_owned()),
                 ..StackOptions::default()
             },
         )?;
-        let width = environment.delays.with(&arm.env).width();
+        let Observed { stack, servers, journal } = observed;
+        let width = environment.delays.with(&variant.env).width();
         narrow(&stack, width)?;
-        let (before, servers) = (Stores::new(&stack).before()?, Servers::of(&stack)?);
-        let journal = Journal::new(&journals);
+        let before = Stores::new(&stack).before()?;
         Ok(Self {
             environment,
-            arm,
+            variant,
             stack,
             journal,
             folder: folder.to_owned(),
@@ -89,11 +104,11 @@ impl<'a> Session<'a> {
     /// Offers a load and waits until everything that was accepted has ended. `name` is part of the ids of its workflows
     /// and of the names of its files.
     pub fn offer(&mut self, load: &Load, name: &str, kind: Kind) -> Result<Measured> {
-        let mut phase = Phase::start(format!("{}: {name}", self.arm.name), Some(load.seconds));
-        let prefix = format!("{}-{}-{name}", self.environment.stamp, self.arm.name);
-        let delays = self.environment.delays.with(&self.arm.env);
+        let mut phase = Phase::start(format!("{}: {name}", self.variant.name), Some(load.seconds));
+        let prefix = format!("{}-{}-{name}", self.environment.stamp, self.variant.name);
+        let delays = self.environment.delays.with(&self.variant.env);
         let offer = Offer {
-            mode: self.arm.mode,
+            mode: self.variant.mode,
             load,
             delays: &delays,
             port_offset: self.environment.port_offset,
@@ -123,9 +138,9 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// What the machine does when nobody asks for anything.
+    /// Observes the stack without load.
     pub fn idle(&mut self, seconds: u64) -> Result<Watched> {
-        let phase = Phase::start(format!("{}: idle", self.arm.name), None);
+        let phase = Phase::start(format!("{}: idle", self.variant.name), None);
         let watch = Watch::start(&self.stack, None);
         stack::signals::pause(Duration::from_secs(seconds))?;
         let (watched, _) = watch.end();
@@ -135,7 +150,7 @@ impl<'a> Session<'a> {
 
     fn drain(&mut self, samples: &Samples, from: usize, limit: Duration, watch: &mut Watch) -> Result<Drain> {
         let mut phase =
-            Phase::start(format!("{}: until all that was accepted has ended", self.arm.name), None);
+            Phase::start(format!("{}: until all that was accepted has ended", self.variant.name), None);
         let accepted = drain::Accepted { answers: &samples.answers, from, width: self.width };
         let drain = drain::wait(&mut self.stack, &mut self.journal, &accepted, limit, watch, &mut phase)?;
         phase.done(&format!("{} workflows open", drain.open));
@@ -147,7 +162,7 @@ impl<'a> Session<'a> {
         if !self.stack.mode().has_broker() {
             return Ok(());
         }
-        let mut phase = Phase::start(format!("{}: until the queues are empty", self.arm.name), None);
+        let mut phase = Phase::start(format!("{}: until the queues are empty", self.variant.name), None);
         drain::wait_for_queues(&mut self.stack, drain, &mut phase)?;
         phase.done(&format!("{} messages queued", drain.queued));
         Ok(())
@@ -165,7 +180,7 @@ impl<'a> Session<'a> {
     /// Ends the stack. Once more: what was applied late, or twice, is in the outcomes too. Also the number of lines
     /// in the journals that are no entries.
     pub fn stop(mut self, measured: &Measured) -> Result<(BTreeMap<Scenario, Outcome>, u64)> {
-        let phase = Phase::start(format!("{}: stopping", self.arm.name), None);
+        let phase = Phase::start(format!("{}: stopping", self.variant.name), None);
         self.stack.stop()?;
         phase.done("ended");
         self.journal.poll()?;

@@ -1,4 +1,4 @@
-//! What one command writes as JSON and a later one reads back. A file may be damaged, cut off, somebody else's, or of a newer
+//! JSON files that one command writes and a later one reads. A file may be damaged, truncated, foreign, or of a newer
 //! program: everything is checked here, before anything is computed from it, and an error names the file and what is wrong
 //! with it. What was read needs no further checks: its numbers can be added and drawn, its names can be parts of paths.
 
@@ -9,8 +9,9 @@ use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Number, Value};
 
 use stack::atomic_file::write_whole;
 
@@ -24,7 +25,7 @@ const LONGEST_NAME: usize = 40;
 pub const LARGEST_NUMBER: u64 = (1 << 53) - 1;
 /// Nothing that is measured is as small and not 0.
 const SMALLEST_NUMBER: f64 = 1e-30;
-/// Of any time that is asked for.
+/// The longest time that an option takes.
 pub const LONGEST_SECONDS: u64 = 7 * 24 * 3600;
 
 /// The content of a file.
@@ -85,7 +86,7 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
         }
         let value = match line.len() as u64 {
             LONGEST_LINE => Err(anyhow!("it is longer than {LONGEST_LINE} bytes")),
-            _ => sound(&line).and_then(|()| typed(&line)),
+            _ => typed(&line).and_then(|value| sound(&value)).and_then(|()| typed(&line)),
         };
         let number = values.len() + 1;
         values.push(value.with_context(|| format!("line {number} of {} cannot be read", path.display()))?);
@@ -106,24 +107,16 @@ pub fn open(path: &Path) -> Result<Option<File>> {
 fn parse<T: Stored>(bytes: &[u8]) -> Result<T> {
     ensure!(bytes.len() as u64 <= LARGEST, "it is larger than {} MiB", LARGEST >> 20);
     ensure!(!bytes.is_empty(), "it is empty");
-    if let Some(version) = version(bytes).filter(|version| *version != u64::from(T::VERSION)) {
+    let value: Value = typed(bytes)?;
+    // Looked at first: a newer file may have another form altogether.
+    let version = value.get("version").or_else(|| value.get(0)?.get("version")).and_then(Value::as_u64);
+    if let Some(version) = version.filter(|version| *version != u64::from(T::VERSION)) {
         bail!("it was written by another version ({version}, this is {})", T::VERSION);
     }
-    sound(bytes)?;
+    sound(&value)?;
     let value: T = typed(bytes)?;
     value.check()?;
     Ok(value)
-}
-
-/// Looked at first: a newer file may have another form altogether.
-fn version(bytes: &[u8]) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: Option<u64>,
-    }
-    let one = serde_json::from_slice::<Versioned>(bytes).ok();
-    let first = || serde_json::from_slice::<Vec<Versioned>>(bytes).ok()?.into_iter().next();
-    one.or_else(first)?.version
 }
 
 fn typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
@@ -136,72 +129,36 @@ fn one_line(message: &str) -> String {
 }
 
 /// Every number and text, whatever it is for.
-fn sound(bytes: &[u8]) -> Result<()> {
-    typed::<Sound>(bytes).map(|Sound| ())
-}
-
-struct Sound;
-
-impl<'de> Deserialize<'de> for Sound {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
+fn sound(value: &Value) -> Result<()> {
+    match value {
+        Value::Null | Value::Bool(_) => Ok(()),
+        Value::Number(number) => sound_number(number),
+        Value::String(text) => sound_text(text),
+        Value::Array(all) => all.iter().try_for_each(sound),
+        Value::Object(all) => all.iter().try_for_each(|(name, value)| {
+            sound_text(name)?;
+            sound(value)
+        }),
     }
 }
 
-impl<'de> Visitor<'de> for Sound {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+fn sound_number(number: &Number) -> Result<()> {
+    if let Some(whole) = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs)) {
+        ensure!(whole <= LARGEST_NUMBER, "{number} is too large");
+        return Ok(());
     }
+    let value = number.as_f64().unwrap_or(f64::INFINITY);
+    ensure!(value.abs() <= LARGEST_NUMBER as f64, "{value:e} is too large");
+    ensure!(value == 0.0 || value.abs() >= SMALLEST_NUMBER, "{value:e} is too small");
+    Ok(())
+}
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Self, E> {
-        if value <= LARGEST_NUMBER { Ok(self) } else { Err(E::custom(format!("{value} is too large"))) }
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Self, E> {
-        self.visit_u64(value.unsigned_abs())
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self, E> {
-        match value.abs() {
-            size if size > LARGEST_NUMBER as f64 => Err(E::custom(format!("{value:e} is too large"))),
-            size if size > 0.0 && size < SMALLEST_NUMBER => Err(E::custom(format!("{value:e} is too small"))),
-            _ => Ok(self),
-        }
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self, E> {
-        if text.len() > LONGEST_TEXT {
-            return Err(E::custom(format!("a text of {} bytes is too long", text.len())));
-        }
-        if text.chars().any(char::is_control) {
-            return Err(E::custom(format!("a text has a control character: {text:?}")));
-        }
-        // How other programs write a number that is none.
-        if text.parse::<f64>().is_ok_and(|number| !number.is_finite()) {
-            return Err(E::custom(format!("{text:?} is no number")));
-        }
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
-        while all.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
-        while all.next_entry::<Self, Self>()?.is_some() {}
-        Ok(self)
-    }
+fn sound_text(text: &str) -> Result<()> {
+    ensure!(text.len() <= LONGEST_TEXT, "a text of {} bytes is too long", text.len());
+    ensure!(!text.chars().any(char::is_control), "a text has a control character: {text:?}");
+    // How other programs write a number that is none.
+    ensure!(text.parse::<f64>().map_or(true, f64::is_finite), "{text:?} is no number");
+    Ok(())
 }
 
 /// A name that can be a part of a path, of an id and of a table.

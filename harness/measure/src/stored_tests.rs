@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use serde::Deserialize;
+
 use super::*;
 
 #[derive(Debug, Deserialize)]

@@ -1,4 +1,4 @@
-//! Times of one quantity in one scenario and arm, and their percentiles. Always from the samples themselves (HDR
+//! Times of one quantity in one scenario and variant, and their percentiles. Always from the samples themselves (HDR
 //! histogram, three digits): runs are merged sample by sample, scenarios never pooled, percentiles never averaged.
 
 use hdrhistogram::Histogram;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 const LONGEST_US: u64 = 3_600_000_000;
 /// Significant digits that a time keeps.
 const DIGITS: u8 = 3;
-/// Values that so many digits tell apart.
+/// Distinct values with so many digits.
 const MOST_VALUES: usize = 24_000;
 /// Of one value.
 const MOST_SAMPLES: u64 = 1_000_000_000_000;
@@ -115,6 +115,11 @@ impl Times {
             }
         }
         None
+    }
+
+    /// How many are longer.
+    pub fn above(&self, ms: f64) -> u64 {
+        self.counts.iter().filter(|(us, _)| millis(*us) > ms).map(|(_, count)| count).sum()
     }
 
     /// Milliseconds.

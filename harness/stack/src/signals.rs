@@ -2,7 +2,7 @@
 //! that it started. A second signal ends the waiting, too.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -45,6 +45,22 @@ pub fn interrupted() -> bool {
 pub fn pause(duration: Duration) -> Result<()> {
     rest(duration);
     if interrupted() { Err(Interrupted.into()) } else { Ok(()) }
+}
+
+/// Calls `check` every `every` until it returns something; `None` after `limit`.
+pub fn poll<T>(
+    every: Duration,
+    limit: Duration,
+    mut check: impl FnMut() -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let found = check()?;
+        if found.is_some() || Instant::now() > deadline {
+            return Ok(found);
+        }
+        pause(every)?;
+    }
 }
 
 /// Waits even after a signal: for loops that end processes.

@@ -2,6 +2,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
 
+/// What fits a terminal window side by side with another.
+pub const WIDTH: u16 = 100;
+
 /// Each column is as wide as its content.
 pub fn plain<T: Into<Row>>(header: T) -> Table {
     let mut table = Table::new();
@@ -9,6 +12,13 @@ pub fn plain<T: Into<Row>>(header: T) -> Table {
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(header);
+    table
+}
+
+/// At most [`WIDTH`] wide: long cells have several lines.
+pub fn within_width<T: Into<Row>>(header: T) -> Table {
+    let mut table = plain(header);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table
 }
 

@@ -3,14 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde::Deserialize;
 
-use super::processor::Cpu;
 use super::sample::Sample;
+use measure::resource_usage::Cpu;
 use stack::process::Process;
 use stack::run_as::Account;
 use stack::signals;
@@ -64,14 +64,11 @@ impl Baseline {
         let mut command = self.command(&["http".into(), "--listen".into(), address.to_string()]);
         let log = logs.join("baseline.log");
         let mut process = Process::spawn("baseline", address.port(), log, Signal::TERM, &mut command)?;
-        let deadline = Instant::now() + SERVES_WITHIN;
-        while TcpStream::connect(address).is_err() {
+        let serves = signals::poll(Duration::from_millis(5), SERVES_WITHIN, || {
             process.check()?;
-            if Instant::now() > deadline {
-                bail!("the bare server does not answer at {address}");
-            }
-            signals::pause(Duration::from_millis(5))?;
-        }
+            Ok(TcpStream::connect(address).ok())
+        })?;
+        serves.with_context(|| format!("the bare server does not answer at {address}"))?;
         Ok(Server { process, address })
     }
 }

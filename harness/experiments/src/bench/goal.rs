@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use measure::analysis::statistics::Spread;
+
 /// One figure of a path.
 #[derive(Clone, Copy, Debug)]
 pub struct Goal {
@@ -45,14 +47,6 @@ pub struct Measurement {
     pub of: Option<f64>,
 }
 
-/// The median of some rounds, and how far they spread.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Spread {
-    pub median: f64,
-    pub min: f64,
-    pub max: f64,
-}
-
 /// A goal and what came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -66,7 +60,7 @@ pub struct Verdict {
     /// Of the rounds' own shares.
     pub share: Option<Spread>,
     pub bound: Option<Threshold>,
-    /// `None` where nothing is asked for.
+    /// `None` without a bound.
     pub met: Option<bool>,
     pub rounds: usize,
 }
@@ -125,7 +119,7 @@ impl Measurement {
 }
 
 impl Threshold {
-    /// Of the median; of every round where an exact number is asked for.
+    /// Compares the median, or every round with an exact number.
     fn holds(self, spread: Spread) -> bool {
         match self {
             Self::AtLeast(least) => spread.median >= least,
@@ -135,30 +129,11 @@ impl Threshold {
     }
 }
 
-impl Spread {
-    /// `None` of nothing.
-    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let (below, above) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-        Some(Self { median: below.midpoint(above), min, max })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const RATE: Goal = Goal::share("clicks/s", Unit::PerSecond, "broker", Threshold::AtLeast(0.85));
-
-    #[test]
-    fn the_median_is_the_one_in_the_middle_or_between_both() {
-        let of = |values: &[f64]| Spread::of(values.iter().copied());
-        assert_eq!(of(&[9.0, 1.0, 5.0]), Some(Spread { median: 5.0, min: 1.0, max: 9.0 }));
-        assert_eq!(of(&[1.0, 2.0, 4.0, 9.0]).map(|spread| spread.median), Some(3.0));
-        assert_eq!(of(&[]), None);
-    }
 
     #[test]
     fn a_share_is_that_of_the_same_round() {

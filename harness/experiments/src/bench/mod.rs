@@ -2,22 +2,16 @@
 //! give a program that does nothing else. Benchmarks and baselines take turns, so a slow machine slows both.
 //!
 //! In reading order: `benchmarks` (what is measured, and its targets), `goal` (their evaluation), `session` (both stacks under
-//! observation, with `wrk`, `baseline`, `processor`, `store`, `histogram`, `child`), `sample`, `record` (the stored form),
-//! `rows`, `table` and `page` (for the reader).
+//! observation, with `wrk`, `baseline`, `store`), `sample`, `record` (the stored form), `view` (for the reader).
 
 pub mod baseline;
 pub mod benchmarks;
-pub mod child;
 pub mod goal;
-pub mod histogram;
-pub mod page;
-pub mod processor;
 pub mod record;
-pub mod rows;
 pub mod sample;
 pub mod session;
 pub mod store;
-pub mod table;
+pub mod view;
 pub mod wrk;
 
 use std::collections::BTreeMap;
@@ -129,11 +123,11 @@ pub fn run(args: &BenchArgs, root: &Path, port_offset: u16) -> Result<ExitCode> 
     outcome?;
     session.stop()?;
     scratch.remove();
-    let (page, markdown) = page::page(&record, &output.dir)?;
-    write_whole(&page, &markdown)?;
+    let page = Record::page(&output.dir);
+    write_whole(&page, &view::markdown(&record)?)?;
     say(&format!(
         "\n{}\nResults: {}, {}\n",
-        table::text(&record),
+        view::text(&record),
         Record::path(&output).display(),
         page.display()
     ))?;

@@ -76,6 +76,10 @@ impl Record {
         output.dir.join(FILE)
     }
 
+    pub fn page(dir: &Path) -> PathBuf {
+        dir.join("PERFORMANCE.md")
+    }
+
     /// Of this folder, if it has one.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         read(&dir.join(FILE))

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::processor::Cpu;
 use super::wrk::Summary;
+use measure::resource_usage::Cpu;
 use measure::times::short;
 
 /// Of all processors: a sample in which others took more is measured again, or marked.
@@ -23,17 +23,8 @@ pub struct Sample {
     pub invalid: Option<String>,
 }
 
-/// Microseconds of processor time for each request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Micros {
-    pub service: f64,
-    pub broker: f64,
-    pub database: f64,
-    pub generator: f64,
-}
-
 impl Sample {
-    /// What wrk said, and what it took.
+    /// From wrk's summary and the processor time of the load.
     pub fn of(line: &Summary, cpu: Cpu) -> Self {
         Self {
             count: line.requests,
@@ -56,18 +47,15 @@ impl Sample {
         self.cpu.others > NOISY
     }
 
-    pub fn micros(&self) -> Micros {
+    /// Microseconds of processor time for each request.
+    pub fn micros(&self) -> Cpu {
         let each = |seconds: f64| seconds * 1e6 / self.count.max(1) as f64;
-        let Cpu { service, broker, database, generator, .. } = self.cpu;
-        Micros {
-            service: each(service),
-            broker: each(broker),
-            database: each(database),
-            generator: each(generator),
-        }
+        let Cpu { services, broker, database, generator, .. } = self.cpu;
+        let [services, broker, database, generator] = [services, broker, database, generator].map(each);
+        Cpu { services, broker, database, generator, ..self.cpu }
     }
 
-    /// For whoever watches.
+    /// For the progress on a terminal.
     pub fn line(&self) -> String {
         let mut line = format!("{:.0}/s", self.per_second);
         if self.p99_ms.is_some() {
@@ -89,9 +77,9 @@ mod tests {
 
     #[test]
     fn processor_time_is_told_for_each_request() {
-        let cpu = Cpu { service: 0.5, broker: 0.25, generator: 0.1, ..Cpu::default() };
+        let cpu = Cpu { services: 0.5, broker: 0.25, generator: 0.1, ..Cpu::default() };
         let micros = Sample { count: 10_000, cpu, ..Sample::default() }.micros();
-        assert_eq!((micros.service, micros.broker, micros.database), (50.0, 25.0, 0.0));
+        assert_eq!((micros.services, micros.broker, micros.database), (50.0, 25.0, 0.0));
         assert!((micros.generator - 10.0).abs() < 1e-9);
     }
 

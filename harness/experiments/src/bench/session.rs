@@ -1,9 +1,7 @@
 //! Both stacks under observation: what a benchmark works with.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -11,15 +9,17 @@ use contract::Service;
 use contract::{DISABLED_PROTECTION, Protection};
 
 use super::baseline::{Baseline, Limit};
-use super::child;
-use super::processor::{Group, Meter};
 use super::sample::Sample;
 use super::store::Store;
 use super::wrk::{LoadSpec, Script, Summary, Wrk};
+use measure::child;
 use measure::host::Servers;
+use measure::journal::Journal;
 use measure::load_profile::Delays;
 use measure::progress::Phase;
-use stack::{Mode, Stack, StackOptions, http, signals, start_all, state, state_folder};
+use measure::resource_usage::{Meter, Part, part};
+use measure::session::Observed;
+use stack::{Mode, Stack, StackOptions, http, signals, state, state_folder};
 
 /// Samples that are measured again because other programs took the processors, in all.
 const REPEATS: u32 = 10;
@@ -58,8 +58,9 @@ pub struct Setup {
 /// One mode, running.
 pub struct Running {
     pub stack: Stack,
-    pub store: Store,
     pub servers: Servers,
+    pub journal: Journal,
+    pub store: Store,
     /// Of its services together, MiB.
     pub memory_after_start: f64,
 }
@@ -143,24 +144,20 @@ impl Session {
         let delays = delays(&plan);
         let mut sides = HashMap::new();
         for mode in modes {
-            let journal = journals(scratch, *mode);
-            fs::create_dir_all(&journal).with_context(|| format!("cannot create {}", journal.display()))?;
-            let journal = journal.to_string_lossy().into_owned();
+            let journals = scratch.join(format!("journal-{mode}"));
+            let journal = journals.to_string_lossy().into_owned();
             let options = StackOptions {
                 port_offset,
                 env: delays.environment(),
                 env_of: JOURNALED.map(|service| (service, "JOURNAL_DIR".to_owned(), journal.clone())).into(),
                 dir: Some(state_folder()?.join("bench").join(mode.to_string())),
-                fresh: true,
                 programs: Some(tools.programs.plain.clone()),
                 ..StackOptions::default()
             };
             // One after the other: starts at the same time would slow each other.
-            for stack in start_all(&[*mode], &options)? {
-                let (store, servers) = (Store::of(&stack)?, Servers::of(&stack)?);
-                let memory_after_start = memory(&stack);
-                sides.insert(*mode, Running { stack, store, servers, memory_after_start });
-            }
+            let Observed { stack, servers, journal } = Observed::start(*mode, &journals, options)?;
+            let (store, memory_after_start) = (Store::of(&stack)?, memory(&stack));
+            sides.insert(*mode, Running { stack, servers, journal, store, memory_after_start });
         }
         Ok(Self {
             plan,
@@ -214,13 +211,14 @@ impl Session {
 
     // --- services -----------------------------------------------------------------------------------------------
 
-    /// Makes a service run with `setup`; one that does already is left alone.
-    pub fn setup(&mut self, mode: Mode, service: &'static str, setup: &Setup) -> Result<()> {
-        if self.setups.get(&(mode, service)).unwrap_or(&Setup::default()) == setup {
-            return Ok(());
+    /// Makes services run with `setup`; those that do already are left alone.
+    pub fn setup(&mut self, mode: Mode, services: &[&'static str], setup: &Setup) -> Result<()> {
+        for service in services {
+            if self.setups.get(&(mode, *service)).unwrap_or(&Setup::default()) != setup {
+                self.stop_service(mode, service)?;
+                self.start_service(mode, service, setup)?;
+            }
         }
-        self.stop_service(mode, service)?;
-        self.start_service(mode, service, setup)?;
         Ok(())
     }
 
@@ -245,14 +243,11 @@ impl Session {
         side.stack.use_programs(programs);
         let begun = Instant::now();
         side.stack.start_again(service, &setup.env)?;
-        while !matches!(http::get_once(&agent, &url), Ok((200, _))) {
+        let ready = signals::poll(Duration::from_millis(1), READY_WITHIN, || {
             side.stack.check()?;
-            if begun.elapsed() > READY_WITHIN {
-                bail!("{service} is not ready after {READY_WITHIN:?}");
-            }
-            signals::pause(Duration::from_millis(1))?;
-        }
-        let took = begun.elapsed();
+            Ok(matches!(http::get_once(&agent, &url), Ok((200, _))).then(|| begun.elapsed()))
+        })?;
+        let took = ready.with_context(|| format!("{service} is not ready after {READY_WITHIN:?}"))?;
         self.setups.insert((mode, service), setup.clone());
         Ok(took)
     }
@@ -330,14 +325,12 @@ impl Session {
         Meter::start(self.processes(mode, services))
     }
 
-    fn processes(&self, mode: Mode, services: &[&str]) -> Vec<(Group, u32)> {
+    fn processes(&self, mode: Mode, services: &[&str]) -> Vec<(Part, u32)> {
         let of = |side: &Running| {
             let group = |name: &str| match name {
-                _ if side.stack.mode() != mode => Group::Rest,
-                "postgresql" => Group::Database,
-                "rabbitmq" | "epmd" => Group::Broker,
-                service if services.contains(&service) => Group::Service,
-                _ => Group::Rest,
+                _ if side.stack.mode() != mode => Part::Rest,
+                service if service.ends_with("service") && !services.contains(&service) => Part::Rest,
+                name => part(name),
             };
             side.stack.pids().into_iter().map(|(name, pid)| (group(&name), pid)).collect::<Vec<_>>()
         };
@@ -348,7 +341,7 @@ impl Session {
 
     pub fn wrk(&mut self, spec: &LoadSpec<'_>) -> Result<Summary> {
         let mut command = self.tools.wrk.command(spec)?;
-        Summary::parse(&self.run(&mut command, "wrk")?)
+        Summary::parse(&child::output(&mut command, "wrk", || self.check())?)
     }
 
     /// Makes this load's e-mail addresses and workflow ids unique.
@@ -357,19 +350,8 @@ impl Session {
         format!("{}-{}", self.stamp.to_lowercase(), self.loads)
     }
 
-    fn run(&mut self, command: &mut Command, name: &str) -> Result<String> {
-        let sides = &mut self.sides;
-        child::output(command, name, || sides.values_mut().try_for_each(|side| side.stack.check()))
-    }
-
-    /// Runs a baseline.
-    pub fn baseline(&mut self, args: &[String]) -> Result<Limit> {
-        let mut command = self.tools.baseline.command(args);
-        Limit::parse(&self.run(&mut command, "baseline")?)
-    }
-
-    /// The same, with `look` now and then.
-    pub fn baseline_watched(&mut self, args: &[String], mut look: impl FnMut()) -> Result<Limit> {
+    /// Runs a baseline, with `look` now and then.
+    pub fn baseline(&mut self, args: &[String], mut look: impl FnMut()) -> Result<Limit> {
         let mut command = self.tools.baseline.command(args);
         let output = child::output(&mut command, "baseline", || {
             look();
@@ -404,7 +386,7 @@ impl Session {
         let args: Vec<String> = args.into_iter().map(ToOwned::to_owned).collect();
         self.sample(name, |session| {
             let meter = session.meter(mode, &[]);
-            let limit = session.baseline(&args)?;
+            let limit = session.baseline(&args, || {})?;
             Ok(limit.sample(meter.end()))
         })
     }
@@ -414,7 +396,7 @@ impl Session {
         self.sample(&format!("http, c={connections}"), |session| {
             let server = session.tools.baseline.serve(&session.scratch)?;
             let mut processes = session.processes(Mode::Async, &[]);
-            processes.push((Group::Service, server.pid()));
+            processes.push((Part::Services, server.pid()));
             let meter = Meter::start(processes);
             let line = session.wrk(&LoadSpec {
                 url: format!("http://{}/track_click", server.address),
@@ -426,11 +408,6 @@ impl Session {
             Ok(Sample::of(&line, meter.end()))
         })
     }
-}
-
-/// The folder of a mode's journals.
-pub fn journals(scratch: &Path, mode: Mode) -> PathBuf {
-    scratch.join(format!("journal-{mode}"))
 }
 
 /// MiB that the services of a stack hold.

@@ -1,8 +1,8 @@
 //! What a stack has stored: the superuser's connection to its database, and the few questions that every path asks.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 
@@ -37,19 +37,14 @@ impl Store {
     /// # Errors
     /// When it is not there within `limit`: what was accepted is not done.
     pub fn settle(&mut self, sql: &str, least: u64, limit: Duration) -> Result<u64> {
-        let deadline = Instant::now() + limit;
         let mut before = None;
-        loop {
+        let settled = signals::poll(LOOK_EVERY, limit, || {
             let count = self.count(sql)?;
-            if count >= least && before == Some(count) {
-                return Ok(count);
-            }
-            if Instant::now() > deadline {
-                bail!("{count} of {least} are done after {limit:?}: {sql}");
-            }
-            before = Some(count);
-            signals::pause(LOOK_EVERY)?;
-        }
+            let at_rest = before.replace(count) == Some(count);
+            Ok((count >= least && at_rest).then_some(count))
+        })?;
+        let count = before.unwrap_or(0);
+        settled.with_context(|| format!("{count} of {least} are done after {limit:?}: {sql}"))
     }
 
     /// Until it is true.
@@ -57,16 +52,10 @@ impl Store {
     /// # Errors
     /// When it is not within `limit`.
     pub fn wait(&mut self, sql: &str, limit: Duration) -> Result<()> {
-        let deadline = Instant::now() + limit;
-        loop {
+        let holds = signals::poll(LOOK_EVERY, limit, || {
             let (holds,): (bool,) = self.row(sql)?;
-            if holds {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("does not hold after {limit:?}: {sql}");
-            }
-            signals::pause(LOOK_EVERY)?;
-        }
+            Ok(holds.then_some(()))
+        })?;
+        holds.with_context(|| format!("does not hold after {limit:?}: {sql}"))
     }
 }

@@ -12,7 +12,7 @@ use stack::run_as::Account;
 
 const DONE: &str = include_str!("scripts/done.lua");
 
-/// What is asked for.
+/// What each request is.
 #[derive(Clone, Copy, Debug)]
 pub enum Script {
     /// Whatever stands in the URL.

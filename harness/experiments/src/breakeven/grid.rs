@@ -1,4 +1,4 @@
-//! The cells of the break-even grid: one fan-out (S3) under different conditions, measured in every arm.
+//! The cells of the break-even grid: one fan-out (S3) under different conditions, measured in every variant.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use measure::times::Times;
 
 /// The full grid has 48.
 const MOST_CELLS: usize = 500;
-const MOST_ARMS: usize = 10;
+const MOST_VARIANTS: usize = 10;
 const MOST_ROUNDS: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,14 +26,15 @@ pub struct Grid {
     /// Load in each cell, in each round.
     pub seconds: u64,
     /// `sync`, `sync-concurrent` (the receivers called at the same time), `async`.
-    pub arms: Vec<String>,
+    #[serde(rename = "arms")]
+    pub variants: Vec<String>,
     pub cells: Vec<Cell>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     pub conditions: Conditions,
-    /// By arm, one for each round.
+    /// By variant, one for each round.
     pub taken: BTreeMap<String, Vec<Taken>>,
 }
 
@@ -41,7 +42,7 @@ pub struct Cell {
 pub struct Conditions {
     /// What each receiver takes for a change, beside its database.
     pub service_ms: u32,
-    /// Receivers that are told.
+    /// Receivers of each change.
     pub width: usize,
     /// Arrivals per second.
     pub rate: u32,
@@ -69,9 +70,9 @@ impl Stored for Grid {
     fn check(&self) -> Result<()> {
         self.host.check()?;
         within("the seconds in each cell", self.seconds, 1, LONGEST_SECONDS)?;
-        within("the number of arms", self.arms.len(), 1, MOST_ARMS)?;
-        self.arms.iter().try_for_each(|arm| plain_name("the arm", arm))?;
-        all_different("the arm", &self.arms)?;
+        within("the number of variants", self.variants.len(), 1, MOST_VARIANTS)?;
+        self.variants.iter().try_for_each(|variant| plain_name("the variant", variant))?;
+        all_different("the variant", &self.variants)?;
         within("the number of cells", self.cells.len(), 0, MOST_CELLS)?;
         all_different("the cell", self.cells.iter().map(|cell| cell.conditions))?;
         for Cell { conditions, taken } in &self.cells {
@@ -79,8 +80,11 @@ impl Stored for Grid {
             within("the number of receivers", conditions.width, 1, PRODUCT_RECEIVERS)?;
             within("the rate", conditions.rate, 1, 100_000)?;
             within("the number of characters", conditions.payload, 0, 1_000_000)?;
-            for (arm, rounds) in taken {
-                ensure!(self.arms.contains(arm), "a cell has the arm {arm:?}, which the grid has not");
+            for (variant, rounds) in taken {
+                ensure!(
+                    self.variants.contains(variant),
+                    "a cell has the variant {variant:?}, which the grid has not"
+                );
                 within("the number of rounds", rounds.len(), 1, MOST_ROUNDS)?;
             }
         }

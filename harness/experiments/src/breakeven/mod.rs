@@ -21,7 +21,7 @@ use measure::load::K6;
 use measure::output_dir::OutputDir;
 use measure::progress;
 use measure::stored::{LARGEST_NUMBER, Stored, read, write};
-use plan::{Plan, Slot};
+use plan::{Plan, PlannedStack};
 use stack::output::say;
 use stack::{Mode, given_path};
 
@@ -45,7 +45,7 @@ pub struct BreakevenArgs {
     #[arg(long, value_parser = given_path(), value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Decides which arm begins, and which products are changed.
+    /// Decides which variant begins, and which products are changed.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=LARGEST_NUMBER))]
     seed: u64,
 }
@@ -60,22 +60,22 @@ pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
     let host = Host::read(&k6.version, None);
     let environment = output.environment(k6, port_offset, args.seed);
     let plan = if args.quick { Plan::quick() } else { Plan::full() };
-    let slots = plan.slots(args.rounds, args.seed);
-    eprintln!("{} stacks, {} on {}", slots.len(), plan.size(), host.line());
+    let stacks = plan.stacks(args.rounds, args.seed);
+    eprintln!("{} stacks, {} on {}", stacks.len(), plan.size(), host.line());
     let mut grid = Grid {
         version: Grid::VERSION,
         started: output.started.clone(),
         host,
         seconds: args.seconds,
-        arms: plan::ARMS.map(|arm| arm.name.to_owned()).into(),
+        variants: plan::VARIANTS.map(|variant| variant.name.to_owned()).into(),
         cells: Vec::new(),
     };
     let begun = Instant::now();
-    for (done, slot) in slots.iter().enumerate() {
-        let left = left(&plan, &slots, done, args.seconds, begun);
-        eprintln!("stack {} of {}, {slot}: {}", done + 1, slots.len(), progress::left(left));
-        for (conditions, taken) in session::measure(&environment, &output, &plan, slot, args.seconds)? {
-            add(&mut grid, conditions, &slot.arm.name, taken);
+    for (done, planned) in stacks.iter().enumerate() {
+        let left = left(&plan, &stacks, done, args.seconds, begun);
+        eprintln!("stack {} of {}, {planned}: {}", done + 1, stacks.len(), progress::left(left));
+        for (conditions, taken) in session::measure(&environment, &output, &plan, planned, args.seconds)? {
+            add(&mut grid, conditions, &planned.variant.name, taken);
         }
         // After each: a run that is cut off later loses nothing.
         write(&path, &grid)?;
@@ -84,19 +84,20 @@ pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
     say(&text)
 }
 
-fn add(grid: &mut Grid, conditions: Conditions, arm: &str, taken: Taken) {
+fn add(grid: &mut Grid, conditions: Conditions, variant: &str, taken: Taken) {
     let cells = &mut grid.cells;
     let known = cells.iter().position(|cell| cell.conditions == conditions);
     let index = known.unwrap_or_else(|| {
         cells.push(Cell { conditions, taken: std::collections::BTreeMap::new() });
         cells.len() - 1
     });
-    cells[index].taken.entry(arm.to_owned()).or_default().push(taken);
+    cells[index].taken.entry(variant.to_owned()).or_default().push(taken);
 }
 
 /// Seconds, as planned, or in proportion to how long it took so far.
-fn left(plan: &Plan, slots: &[Slot], done: usize, seconds: u64, begun: Instant) -> u64 {
-    let planned = |slots: &[Slot]| slots.iter().map(|slot| plan.seconds(slot, seconds)).sum::<u64>();
-    let (before, after) = (planned(&slots[..done]), planned(&slots[done..]));
+fn left(plan: &Plan, stacks: &[PlannedStack], done: usize, seconds: u64, begun: Instant) -> u64 {
+    let planned =
+        |stacks: &[PlannedStack]| stacks.iter().map(|planned| plan.seconds(planned, seconds)).sum::<u64>();
+    let (before, after) = (planned(&stacks[..done]), planned(&stacks[done..]));
     (after * begun.elapsed().as_secs()).checked_div(before).unwrap_or(after)
 }

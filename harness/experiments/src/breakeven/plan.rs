@@ -1,4 +1,4 @@
-//! The grid, and which of its stacks comes when: arms next to each other under the same conditions, each round in the
+//! The grid, and which of its stacks comes when: variants next to each other under the same conditions, each round in the
 //! opposite order, so that a machine that gets slower or faster all the time is no advantage to any.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,8 @@ use std::fmt;
 use contract::events::PRODUCT_RECEIVERS;
 
 use super::grid::Conditions;
-use measure::record::Arm;
+use measure::analysis::format::counted;
+use measure::record::Variant;
 use stack::Mode;
 
 pub struct Kind {
@@ -17,7 +18,7 @@ pub struct Kind {
     calls: Option<&'static str>,
 }
 
-pub const ARMS: [Kind; 3] = [
+pub const VARIANTS: [Kind; 3] = [
     Kind { name: "sync", mode: Mode::Sync, calls: Some("sequential") },
     Kind { name: "sync-concurrent", mode: Mode::Sync, calls: Some("concurrent") },
     Kind { name: "async", mode: Mode::Async, calls: None },
@@ -31,8 +32,8 @@ pub struct Plan {
 }
 
 /// One stack.
-pub struct Slot {
-    pub arm: Arm,
+pub struct PlannedStack {
+    pub variant: Variant,
     pub round: u32,
     service_ms: u32,
     width: usize,
@@ -57,72 +58,74 @@ impl Plan {
         }
     }
 
-    pub fn slots(&self, rounds: u32, seed: u64) -> Vec<Slot> {
-        let mut slots = Vec::new();
+    pub fn stacks(&self, rounds: u32, seed: u64) -> Vec<PlannedStack> {
+        let mut stacks = Vec::new();
         for round in 0..rounds {
             let groups = self.widths.iter().flat_map(|width| self.service_ms.iter().map(|ms| (*width, *ms)));
             for (group, (width, service_ms)) in groups.enumerate() {
-                // One receiver is called at the same time as no other: that is the arm `sync`.
+                // One receiver is called at the same time as no other: that is the variant `sync`.
                 let mut kinds: Vec<&Kind> =
-                    ARMS.iter().filter(|kind| width > 1 || kind.calls != Some("concurrent")).collect();
+                    VARIANTS.iter().filter(|kind| width > 1 || kind.calls != Some("concurrent")).collect();
                 // Another begins in each group, so that none always comes first.
                 let begin = (seed + group as u64) % kinds.len() as u64;
                 kinds.rotate_left(usize::try_from(begin).unwrap_or(0));
                 if round % 2 == 1 {
                     kinds.reverse();
                 }
-                slots.extend(kinds.into_iter().map(|kind| slot(kind, round, service_ms, width)));
+                stacks.extend(kinds.into_iter().map(|kind| planned(kind, round, service_ms, width)));
             }
         }
-        slots
+        stacks
     }
 
     /// What is measured on a stack, in its round's order.
-    pub fn conditions(&self, slot: &Slot) -> Vec<Conditions> {
-        let Slot { service_ms, width, .. } = *slot;
+    pub fn conditions(&self, planned: &PlannedStack) -> Vec<Conditions> {
+        let PlannedStack { service_ms, width, .. } = *planned;
         let of = |payload, rate| Conditions { service_ms, width, rate, payload };
         let mut all: Vec<Conditions> = self
             .payloads
             .iter()
             .flat_map(|payload| self.rates.iter().map(|rate| of(*payload, *rate)))
             .collect();
-        if slot.round % 2 == 1 {
+        if planned.round % 2 == 1 {
             all.reverse();
         }
         all
     }
 
     /// About how long a stack takes, start and end included.
-    pub fn seconds(&self, slot: &Slot, load: u64) -> u64 {
-        let around = match slot.arm.mode {
+    pub fn seconds(&self, planned: &PlannedStack, load: u64) -> u64 {
+        let around = match planned.variant.mode {
             Mode::Sync => 9,
             Mode::Async => 15,
         };
-        around + self.conditions(slot).len() as u64 * (load + 1)
+        around + self.conditions(planned).len() as u64 * (load + 1)
     }
 
     /// For people.
     pub fn size(&self) -> String {
-        let (rates, payloads) = (self.rates.len(), self.payloads.len());
-        let s = if payloads == 1 { "" } else { "s" };
-        format!("{rates} rates and {payloads} payload{s} on each,")
+        format!("{} rates and {} on each,", self.rates.len(), counted(self.payloads.len() as u64, "payload"))
     }
 }
 
-fn slot(kind: &Kind, round: u32, service_ms: u32, width: usize) -> Slot {
+fn planned(kind: &Kind, round: u32, service_ms: u32, width: usize) -> PlannedStack {
     let mut env = BTreeMap::from([
         ("PRODUCT_UPDATE_DELAY_MS".to_owned(), service_ms.to_string()),
         ("FANOUT_WIDTH".to_owned(), width.to_string()),
     ]);
     env.extend(kind.calls.map(|calls| ("FANOUT_CALLS".to_owned(), calls.to_owned())));
-    Slot { arm: Arm { name: kind.name.to_owned(), mode: kind.mode, env }, round, service_ms, width }
+    PlannedStack {
+        variant: Variant { name: kind.name.to_owned(), mode: kind.mode, env },
+        round,
+        service_ms,
+        width,
+    }
 }
 
-impl fmt::Display for Slot {
+impl fmt::Display for PlannedStack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { arm, service_ms, width, .. } = self;
-        let receivers = if *width == 1 { "receiver" } else { "receivers" };
-        write!(f, "{}, {width} {receivers} of {service_ms} ms", arm.name)
+        let Self { variant, service_ms, width, .. } = self;
+        write!(f, "{}, {} of {service_ms} ms", variant.name, counted(*width as u64, "receiver"))
     }
 }
 
@@ -133,29 +136,31 @@ mod tests {
     #[test]
     fn every_arm_is_measured_in_every_cell_once_a_round() {
         let plan = Plan::full();
-        let slots = plan.slots(2, 1);
+        let stacks = plan.stacks(2, 1);
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for slot in &slots {
-            for conditions in plan.conditions(slot) {
-                *counts.entry(format!("{} {conditions:?}", slot.arm.name)).or_default() += 1;
+        for planned in &stacks {
+            for conditions in plan.conditions(planned) {
+                *counts.entry(format!("{} {conditions:?}", planned.variant.name)).or_default() += 1;
             }
         }
-        // Four service times, three rates, two payloads; two arms for one receiver, three for three.
+        // Four service times, three rates, two payloads; two variants for one receiver, three for three.
         assert_eq!(counts.len(), 4 * 3 * 2 * (2 + 3));
         assert!(counts.values().all(|count| *count == 2));
     }
 
     #[test]
     fn arms_of_one_condition_are_neighbours_and_each_comes_first_as_often() {
-        let slots = Plan::full().slots(2, 1);
-        let wide: Vec<&Slot> = slots.iter().filter(|slot| slot.width == 3).collect();
+        let stacks = Plan::full().stacks(2, 1);
+        let wide: Vec<&PlannedStack> = stacks.iter().filter(|planned| planned.width == 3).collect();
         for group in wide.chunks(3) {
-            assert!(group.iter().all(|slot| slot.service_ms == group[0].service_ms));
+            assert!(group.iter().all(|planned| planned.service_ms == group[0].service_ms));
         }
-        let first = |name: &str| wide.chunks(3).filter(|group| group[0].arm.name == name).count();
-        assert!(ARMS.iter().all(|arm| (2..=3).contains(&first(arm.name))));
+        let first = |name: &str| wide.chunks(3).filter(|group| group[0].variant.name == name).count();
+        assert!(VARIANTS.iter().all(|variant| (2..=3).contains(&first(variant.name))));
         // ABC in one round, CBA in the next.
-        let names = |slots: &[&Slot]| slots.iter().map(|slot| slot.arm.name.clone()).collect::<Vec<_>>();
+        let names = |stacks: &[&PlannedStack]| {
+            stacks.iter().map(|planned| planned.variant.name.clone()).collect::<Vec<_>>()
+        };
         let mut again = names(&wide[12..15]);
         again.reverse();
         assert_eq!(names(&wide[..3]), again);
@@ -163,8 +168,10 @@ mod tests {
 
     #[test]
     fn an_arm_differs_from_the_others_in_its_calls_only() {
-        let slots = Plan::quick().slots(1, 1);
-        let of = |name: &str| slots.iter().find(|slot| slot.arm.name == name).unwrap().arm.env.clone();
+        let stacks = Plan::quick().stacks(1, 1);
+        let of = |name: &str| {
+            stacks.iter().find(|planned| planned.variant.name == name).unwrap().variant.env.clone()
+        };
         assert_eq!(of("sync")["FANOUT_CALLS"], "sequential");
         assert_eq!(of("sync-concurrent")["FANOUT_CALLS"], "concurrent");
         for name in ["sync", "sync-concurrent", "async"] {

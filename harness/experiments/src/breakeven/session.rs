@@ -4,7 +4,7 @@ use anyhow::Result;
 use contract::Scenario;
 
 use super::grid::{Conditions, Taken};
-use super::plan::{Plan, Slot};
+use super::plan::{Plan, PlannedStack};
 use measure::load::Kind;
 use measure::load_profile::Load;
 use measure::outcomes::Outcome;
@@ -26,15 +26,15 @@ pub fn measure(
     environment: &Environment,
     output: &OutputDir,
     plan: &Plan,
-    slot: &Slot,
+    planned: &PlannedStack,
     seconds: u64,
 ) -> Result<Vec<(Conditions, Taken)>> {
     let scratch = Scratch::new(output, "breakeven")?;
-    let mut session = Session::start(environment, &slot.arm, &scratch.0)?;
+    let mut session = Session::start(environment, &planned.variant, &scratch.0)?;
     session.offer(&load(WARM_UP_RATE, WARM_UP_SECONDS), "warm-up", Kind::default())?;
     let idle = session.idle(IDLE_SECONDS)?;
     let mut all = Vec::new();
-    for conditions in plan.conditions(slot) {
+    for conditions in plan.conditions(planned) {
         let Conditions { rate, payload, .. } = conditions;
         let hiccup_ms = Some(HICCUP_MS + conditions.service_ms * u32::try_from(conditions.width)?);
         let kind = Kind { payload, hiccup_ms, ..Kind::default() };
@@ -64,16 +64,10 @@ fn taken(measured: &Measured, idle: &Watched) -> Taken {
 }
 
 fn problems(outcome: &Outcome) -> Vec<String> {
-    let unexpected =
-        outcome.unexpected.iter().map(|(what, count)| (*count, format!("unexpected answers ({what})")));
-    let others = [
-        (outcome.open, "not completed"),
-        (outcome.twice, "applied twice"),
-        (outcome.dropped, "not offered in time by k6"),
-    ];
-    let all = unexpected.chain(others.map(|(count, what)| (count, what.to_owned())));
-    let mut problems: Vec<String> =
-        all.filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let mut problems = outcome.problems();
+    if outcome.dropped > 0 {
+        problems.push(format!("{} not offered in time by k6", outcome.dropped));
+    }
     if outcome.requests == 0 {
         problems.push("not a single request".into());
     }
@@ -90,7 +84,7 @@ mod tests {
         assert_eq!(problems(&good), [""; 0]);
         let unexpected = [("503".to_owned(), 2)].into();
         for (outcome, wanted) in [
-            (Outcome { open: 1, ..good.clone() }, "1 not completed"),
+            (Outcome { open: 1, ..good.clone() }, "1 accepted but not completed"),
             (Outcome { twice: 3, ..good.clone() }, "3 applied twice"),
             (Outcome { dropped: 4, ..good.clone() }, "4 not offered in time by k6"),
             (Outcome { unexpected, ..good.clone() }, "2 unexpected answers (503)"),

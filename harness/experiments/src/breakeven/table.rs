@@ -3,36 +3,31 @@
 use stack::table;
 
 use super::grid::Grid;
-use super::winner::{Judged, judge};
+use super::winner::{Judged, Measure, groups, judge};
+use measure::analysis::format::counted;
 
 pub fn text(grid: &Grid) -> String {
     let judged = judge(grid);
-    // The three measures of a cell stand together.
-    let mut cells: Vec<&[Judged]> = judged.chunks(3).collect();
-    cells.sort_by_key(|cell| (cell[0].conditions.service_ms, cell[0].conditions.rate));
-    let kind = |cell: &[Judged]| (cell[0].conditions.width, cell[0].conditions.payload);
-    let mut kinds: Vec<(usize, u32)> = cells.iter().map(|cell| kind(cell)).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
     let mut text = String::new();
-    for (width, payload) in kinds {
-        let mine = cells.iter().copied().filter(|cell| kind(cell) == (width, payload));
-        let receivers = if width == 1 { "1 receiver".to_owned() } else { format!("{width} receivers") };
-        text += &format!("S3 with {receivers}, {payload} characters\n\n{}\n\n", table(mine));
+    for ((width, payload), cells) in groups(&judged) {
+        let receivers = counted(width as u64, "receiver");
+        text += &format!("S3 with {receivers}, {payload} characters\n\n{}\n\n", table(&cells));
     }
     text + "The winner, and how many times as much the next best takes: medians of all rounds; processor time\n\
             of services, broker and database. ~: these are alike (their rounds overlap, or they differ by less\n\
             than 5 %) and the third is worse; no difference: all are alike.\n"
-        + &problems(&cells)
+        + &problems(&judged)
 }
 
-fn table<'a>(cells: impl Iterator<Item = &'a [Judged]>) -> String {
+fn table(cells: &[&Judged]) -> String {
     let header = ["receiver", "rate", "to acknowledge", "to complete", "processor time"];
     let mut table = table::plain(header);
+    let mut cells: Vec<&[&Judged]> = cells.chunks(Measure::ALL.len()).collect();
+    cells.sort_by_key(|cell| (cell[0].conditions.service_ms, cell[0].conditions.rate));
     for cell in cells {
         let conditions = cell[0].conditions;
         let mut row = vec![format!("{} ms", conditions.service_ms), format!("{}/s", conditions.rate)];
-        row.extend(cell.iter().map(verdict));
+        row.extend(cell.iter().map(|cell| verdict(cell)));
         table.add_row(row);
     }
     table::text(&mut table, 2, |column| column < 2)
@@ -41,8 +36,8 @@ fn table<'a>(cells: impl Iterator<Item = &'a [Judged]>) -> String {
 fn verdict(cell: &Judged) -> String {
     let Some(winner) = &cell.winner else { return "not judged".into() };
     let Some(by) = winner.factor else { return "no difference".into() };
-    let arms: Vec<String> = winner.arms.iter().map(|arm| short(arm)).collect();
-    format!("{} {}", arms.join(" ~ "), factor(by))
+    let variants: Vec<String> = winner.variants.iter().map(|variant| short(variant)).collect();
+    format!("{} {}", variants.join(" ~ "), factor(by))
 }
 
 fn factor(factor: f64) -> String {
@@ -54,17 +49,17 @@ fn factor(factor: f64) -> String {
 }
 
 /// So that three columns of two names fit.
-fn short(arm: &str) -> String {
-    arm.replace("concurrent", "conc.")
+fn short(variant: &str) -> String {
+    variant.replace("concurrent", "conc.")
 }
 
 /// Why cells were not judged.
-fn problems(cells: &[&[Judged]]) -> String {
+fn problems(judged: &[Judged]) -> String {
     let line = |cell: &Judged, problem: &String| {
         let c = cell.conditions;
         format!("{} of {} ms, {}/s, {} characters: {problem}\n", c.width, c.service_ms, c.rate, c.payload)
     };
-    let first = cells.iter().map(|cell| &cell[0]);
+    let first = judged.iter().step_by(Measure::ALL.len());
     first.flat_map(|cell| cell.problems.iter().map(|problem| line(cell, problem))).collect()
 }
 
@@ -74,14 +69,14 @@ mod tests {
     use crate::breakeven::grid::{Cell, Conditions, Taken};
     use measure::times::Times;
 
-    fn cell(arms: [(&str, u64); 3], width: usize) -> Cell {
+    fn cell(variants: [(&str, u64); 3], width: usize) -> Cell {
         let taken = |us: u64| {
             let times = || Times::of([us; 9]);
             let (acknowledge, complete) = (times(), times());
             vec![Taken { acknowledge, complete, cpu_ms_per_workflow: us as f64, problems: Vec::new() }; 2]
         };
         let conditions = Conditions { service_ms: 100, width, rate: 200, payload: 4000 };
-        Cell { conditions, taken: arms.map(|(arm, us)| (arm.to_owned(), taken(us))).into() }
+        Cell { conditions, taken: variants.map(|(variant, us)| (variant.to_owned(), taken(us))).into() }
     }
 
     fn grid(cells: Vec<Cell>) -> Grid {
@@ -90,7 +85,7 @@ mod tests {
             started: String::new(),
             host: measure::host::Host::read("", None),
             seconds: 2,
-            arms: ["sync", "sync-concurrent", "async"].map(str::to_owned).into(),
+            variants: ["sync", "sync-concurrent", "async"].map(str::to_owned).into(),
             cells,
         }
     }
@@ -98,8 +93,8 @@ mod tests {
     #[test]
     fn a_cell_names_its_winner_or_who_is_alike() {
         let say = |sync, concurrent, events| {
-            let arms = [("sync", sync), ("sync-concurrent", concurrent), ("async", events)];
-            let judged = judge(&grid(vec![cell(arms, 3)]));
+            let variants = [("sync", sync), ("sync-concurrent", concurrent), ("async", events)];
+            let judged = judge(&grid(vec![cell(variants, 3)]));
             verdict(&judged[1])
         };
         assert_eq!(say(9_000, 3_000, 1_000), "async 3.0x");

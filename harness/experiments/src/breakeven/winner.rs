@@ -1,4 +1,6 @@
-//! Who is best in a cell of the grid, and by how much. What the rounds do not tell apart is not ranked.
+//! The best variant of a cell of the grid, and by how much. Variants whose rounds overlap are not ranked.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -11,8 +13,9 @@ const LEAST: f64 = 1.05;
 /// Less is better.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Winner {
-    /// The best, and those that cannot be told from it.
-    pub arms: Vec<String>,
+    /// The best, and those that do not differ from it.
+    #[serde(rename = "arms")]
+    pub variants: Vec<String>,
     /// How many times the figure of the best of the others is; `None`: there is no difference between any.
     pub factor: Option<f64>,
 }
@@ -35,15 +38,15 @@ pub struct Judged {
     pub measure: Measure,
     /// `None`: not judged.
     pub winner: Option<Winner>,
-    /// By arm; milliseconds, of processor time if that is the measure.
+    /// By variant; milliseconds, of processor time if that is the measure.
     pub values: Vec<(String, f64)>,
     pub problems: Vec<String>,
 }
 
-/// What the rounds of one arm gave; `all`: the figure of all of them together.
+/// What the rounds of one variant gave; `all`: the figure of all of them together.
 #[derive(Clone, Debug, PartialEq)]
 struct Rounds {
-    arm: String,
+    variant: String,
     all: f64,
     each: Vec<f64>,
 }
@@ -79,48 +82,57 @@ impl Measure {
         }
     }
 
-    fn rounds(self, arm: &str, taken: &[Taken]) -> Option<Rounds> {
+    fn rounds(self, variant: &str, taken: &[Taken]) -> Option<Rounds> {
         let each = taken.chunks(1).filter_map(|round| self.of(round)).collect();
-        Some(Rounds { arm: arm.to_owned(), all: self.of(taken)?, each })
+        Some(Rounds { variant: variant.to_owned(), all: self.of(taken)?, each })
     }
 }
 
 /// Each cell by each measure.
 pub fn judge(grid: &Grid) -> Vec<Judged> {
-    grid.cells.iter().flat_map(|cell| judge_cell(&grid.arms, cell)).collect()
+    grid.cells.iter().flat_map(|cell| judge_cell(&grid.variants, cell)).collect()
+}
+
+/// The cells of each width and payload, ascending; the measures of a cell stay together.
+pub fn groups(judged: &[Judged]) -> BTreeMap<(usize, u32), Vec<&Judged>> {
+    let mut groups = BTreeMap::<_, Vec<_>>::new();
+    for cell in judged {
+        groups.entry((cell.conditions.width, cell.conditions.payload)).or_default().push(cell);
+    }
+    groups
 }
 
 /// Arms that a cell does not have are passed over: one receiver is called as soon as the only one.
-fn judge_cell(arms: &[String], cell: &Cell) -> [Judged; 3] {
-    let of_arm = |(arm, taken): (&String, &Vec<Taken>)| {
+fn judge_cell(variants: &[String], cell: &Cell) -> [Judged; 3] {
+    let of_variant = |(variant, taken): (&String, &Vec<Taken>)| {
         let problems = taken.iter().flat_map(|round| &round.problems);
-        problems.map(|problem| format!("{arm}: {problem}")).collect::<Vec<_>>()
+        problems.map(|problem| format!("{variant}: {problem}")).collect::<Vec<_>>()
     };
-    let problems: Vec<String> = cell.taken.iter().flat_map(of_arm).collect();
+    let problems: Vec<String> = cell.taken.iter().flat_map(of_variant).collect();
     Measure::ALL.map(|measure| {
-        let rounds = |arm: &String| measure.rounds(arm, cell.taken.get(arm)?);
-        let rounds: Vec<Rounds> = arms.iter().filter_map(rounds).collect();
+        let rounds = |variant: &String| measure.rounds(variant, cell.taken.get(variant)?);
+        let rounds: Vec<Rounds> = variants.iter().filter_map(rounds).collect();
         Judged {
             conditions: cell.conditions,
             measure,
             winner: winner(&rounds).filter(|_| problems.is_empty()),
-            values: rounds.into_iter().map(|rounds| (rounds.arm, rounds.all)).collect(),
+            values: rounds.into_iter().map(|rounds| (rounds.variant, rounds.all)).collect(),
             problems: problems.clone(),
         }
     })
 }
 
-/// `None` with fewer than two arms.
-fn winner(arms: &[Rounds]) -> Option<Winner> {
-    let best = arms.iter().min_by(|a, b| a.all.total_cmp(&b.all))?;
-    if arms.len() < 2 {
+/// `None` with fewer than two variants.
+fn winner(variants: &[Rounds]) -> Option<Winner> {
+    let best = variants.iter().min_by(|a, b| a.all.total_cmp(&b.all))?;
+    if variants.len() < 2 {
         return None;
     }
-    let alike = |arm: &&Rounds| arm.overlaps(best) || arm.all < best.all * LEAST;
-    let (leading, others): (Vec<&Rounds>, Vec<&Rounds>) = arms.iter().partition(alike);
-    let next = others.iter().map(|arm| arm.all).min_by(f64::total_cmp);
+    let alike = |variant: &&Rounds| variant.overlaps(best) || variant.all < best.all * LEAST;
+    let (leading, others): (Vec<&Rounds>, Vec<&Rounds>) = variants.iter().partition(alike);
+    let next = others.iter().map(|variant| variant.all).min_by(f64::total_cmp);
     Some(Winner {
-        arms: leading.iter().map(|arm| arm.arm.clone()).collect(),
+        variants: leading.iter().map(|variant| variant.variant.clone()).collect(),
         factor: next.map(|next| next / best.all.max(0.001)),
     })
 }
@@ -129,14 +141,18 @@ fn winner(arms: &[Rounds]) -> Option<Winner> {
 mod tests {
     use super::*;
 
-    fn rounds(arm: &str, each: &[f64]) -> Rounds {
-        Rounds { arm: arm.into(), all: each.iter().sum::<f64>() / each.len() as f64, each: each.into() }
+    fn rounds(variant: &str, each: &[f64]) -> Rounds {
+        Rounds {
+            variant: variant.into(),
+            all: each.iter().sum::<f64>() / each.len() as f64,
+            each: each.into(),
+        }
     }
 
-    fn of(arms: &[(&str, &[f64])]) -> (Vec<String>, Option<f64>) {
-        let arms: Vec<Rounds> = arms.iter().map(|(arm, each)| rounds(arm, each)).collect();
-        let winner = winner(&arms).unwrap();
-        (winner.arms, winner.factor.map(|factor| (factor * 100.0).round() / 100.0))
+    fn of(variants: &[(&str, &[f64])]) -> (Vec<String>, Option<f64>) {
+        let variants: Vec<Rounds> = variants.iter().map(|(variant, each)| rounds(variant, each)).collect();
+        let winner = winner(&variants).unwrap();
+        (winner.variants, winner.factor.map(|factor| (factor * 100.0).round() / 100.0))
     }
 
     #[test]
@@ -180,14 +196,14 @@ mod tests {
             cpu_ms_per_workflow,
             problems: Vec::new(),
         };
-        let arms = [("async", vec![taken(4_000, 3.0); 2]), ("sync", vec![taken(16_000, 1.5); 2])];
+        let variants = [("async", vec![taken(4_000, 3.0); 2]), ("sync", vec![taken(16_000, 1.5); 2])];
         let mut cell = Cell {
             conditions: Conditions { service_ms: 5, width: 3, rate: 10, payload: 100 },
-            taken: arms.map(|(arm, taken)| (arm.to_owned(), taken)).into(),
+            taken: variants.map(|(variant, taken)| (variant.to_owned(), taken)).into(),
         };
         let names = ["sync".to_owned(), "async".to_owned()];
         let best = |cell: &Cell| {
-            judge_cell(&names, cell).map(|judged| judged.winner.map(|winner| winner.arms.join(" ")))
+            judge_cell(&names, cell).map(|judged| judged.winner.map(|winner| winner.variants.join(" ")))
         };
         assert_eq!(best(&cell), [Some("async".into()), Some("async".into()), Some("sync".into())]);
         cell.taken.get_mut("sync").unwrap()[0].problems.push("1 applied twice".into());

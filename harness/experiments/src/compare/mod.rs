@@ -12,21 +12,21 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use contract::Scenario;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::report;
+use crate::report::{self, model::Model};
 use crate::results::Results;
-use measure::analysis::statistics::Analysis;
+use measure::analysis::format::counted;
 use measure::host::Host;
 use measure::load::K6;
 use measure::load::Kind;
 use measure::load_profile::Load;
 use measure::output_dir::{Environment, OutputDir, check_disk, check_room};
 use measure::progress;
-use measure::record::{Cost, Plan, Run, Slot};
+use measure::record::{Cost, Plan, PlannedRun, Run};
 use measure::session::{Measured, Session};
 use measure::stored::write;
 pub use options::CompareArgs;
@@ -62,14 +62,14 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
         stamp: plan.stamp.clone(),
     };
     let todo = plan::left(&plan, &dir);
-    for (done, slot) in todo.iter().enumerate() {
-        let left = todo[done..].iter().map(|slot| plan::seconds(&plan.load, *slot)).sum::<u64>();
-        let (runs, arm) = (plan.order.len(), &slot.arm.name);
-        eprintln!("run {} of {runs}, {arm}: {}", slot.at + 1, progress::left(left));
+    for (done, planned) in todo.iter().enumerate() {
+        let left = todo[done..].iter().map(|planned| plan::seconds(&plan.load, *planned)).sum::<u64>();
+        let (runs, variant) = (plan.order.len(), &planned.variant.name);
+        eprintln!("run {} of {runs}, {variant}: {}", planned.index + 1, progress::left(left));
         // What a full disk did not take is missing: such a run is not finished.
-        let run = check_disk(measure(&environment, &plan, *slot, &dir), &dir)
-            .inspect_err(|_| plan::remove_if_empty(*slot, &dir))?;
-        write(&slot.file(&dir), &run)?;
+        let run = check_disk(measure(&environment, &plan, *planned, &dir), &dir)
+            .inspect_err(|_| plan::remove_if_empty(*planned, &dir))?;
+        write(&planned.file(&dir), &run)?;
     }
     show(&dir)
 }
@@ -77,30 +77,32 @@ pub fn run(args: CompareArgs, port_offset: u16) -> Result<()> {
 /// Files first, then the terminal; an error if any figure must not be used.
 fn show(dir: &Path) -> Result<()> {
     let results = Results::read(dir)?;
-    let analysis = Analysis::of(&results.plan, &results.runs);
-    let (page, files) = report::forms(&results, &analysis, dir)?;
+    let model = Model::of(&results);
+    let (page, files) = report::forms(&model, dir)?;
     report::write_all(&files)?;
-    let (text, problems) = report::table::text(&results, &analysis);
+    let text = report::table::text(&model);
     let here = std::env::current_dir()?;
     let text = format!("\n{text}\nResults: {}\n", page.strip_prefix(here).unwrap_or(&page).display());
     say(&text)?;
-    match problems {
-        0 => Ok(()),
-        1 => bail!("1 problem: the figures above must not be used as they are"),
-        count => bail!("{count} problems: the figures above must not be used as they are"),
-    }
+    let problems = model.problems.len() as u64;
+    ensure!(
+        problems == 0,
+        "{}: the figures above must not be used as they are",
+        counted(problems, "problem")
+    );
+    Ok(())
 }
 
 /// One run, from an empty stack to its end, with its raw samples in its folder.
-fn measure(environment: &Environment, plan: &Plan, slot: Slot<'_>, dir: &Path) -> Result<Run> {
-    let (arm, folder) = (slot.arm, slot.folder(dir));
+fn measure(environment: &Environment, plan: &Plan, planned: PlannedRun<'_>, dir: &Path) -> Result<Run> {
+    let (variant, folder) = (planned.variant, planned.folder(dir));
     if folder.exists() {
         // Of a run that was cut off.
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     let started = OffsetDateTime::now_utc()
         .format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC"))?;
-    let mut session = Session::start(environment, arm, &folder)?;
+    let mut session = Session::start(environment, variant, &folder)?;
     let load = &plan.load;
     let warm_up = load.warm_up();
     if warm_up.seconds > 0 && !warm_up.rates.is_empty() {
@@ -116,9 +118,9 @@ fn measure(environment: &Environment, plan: &Plan, slot: Slot<'_>, dir: &Path) -
     keep_answers(&measured, &folder)?;
     let Measured { watched, drain, in_progress, .. } = measured;
     Ok(Run {
-        slot: slot.at,
-        arm: arm.name.clone(),
-        mode: arm.mode,
+        index: planned.index,
+        variant: variant.name.clone(),
+        mode: variant.mode,
         started,
         servers,
         scenarios,

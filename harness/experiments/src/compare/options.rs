@@ -1,4 +1,4 @@
-//! What `./study compare` can be asked for, and the plan that it makes of it.
+//! The options of `./study compare`, and the plan that follows from them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::plan::balanced;
 use measure::host::Host;
 use measure::load_profile::{self, Delays, per_second};
 use measure::output_dir::OutputDir;
-use measure::record::{Arm, Plan};
+use measure::record::{Plan, Variant};
 use measure::stored::{LARGEST_NUMBER, Stored};
 use stack::{Mode, given_path};
 
@@ -30,7 +30,7 @@ pub struct CompareArgs {
     #[arg(long, value_delimiter = ',', value_name = "SN", value_parser = scenario)]
     scenarios: Vec<Scenario>,
 
-    /// Runs of each arm, instead of the profile's.
+    /// Runs of each variant, instead of the profile's.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: Option<u32>,
 
@@ -87,16 +87,16 @@ impl CompareArgs {
             bail!("--rate names {scenario}, which --scenarios leaves out");
         }
         load.seconds = self.seconds.unwrap_or(load.seconds);
-        let arms = self.arms()?;
+        let variants = self.variants()?;
         let plan = Plan {
             version: Plan::VERSION,
             stamp: output.stamp.clone(),
             started: output.started.clone(),
             profile: self.profile.clone(),
-            order: balanced(arms.len(), self.runs.unwrap_or(profile.runs), self.seed),
+            order: balanced(variants.len(), self.runs.unwrap_or(profile.runs), self.seed),
             load,
             seed: self.seed,
-            arms,
+            variants,
             settings: Delays::from_environment(),
             host,
             docker: self.docker,
@@ -106,22 +106,22 @@ impl CompareArgs {
         Ok(plan)
     }
 
-    fn arms(&self) -> Result<Vec<Arm>> {
-        let arm = |name: &str, mode, env| Arm { name: name.to_owned(), mode, env };
+    fn variants(&self) -> Result<Vec<Variant>> {
+        let variant = |name: &str, mode, env| Variant { name: name.to_owned(), mode, env };
         if self.against_itself {
             let mode = match self.modes[..] {
                 [mode] => mode,
                 _ => Mode::Async,
             };
             let with: BTreeMap<String, String> = self.with.iter().cloned().collect();
-            return Ok(vec![arm("A", mode, BTreeMap::new()), arm("B", mode, with)]);
+            return Ok(vec![variant("A", mode, BTreeMap::new()), variant("B", mode, with)]);
         }
         match self.modes[..] {
             [first, second] if first == second => {
                 bail!("--modes names {first} twice: --self compares a mode with itself")
             }
             [_] | [_, _] => {
-                Ok(self.modes.iter().map(|mode| arm(&mode.to_string(), *mode, BTreeMap::new())).collect())
+                Ok(self.modes.iter().map(|mode| variant(&mode.to_string(), *mode, BTreeMap::new())).collect())
             }
             _ => bail!("--modes takes one mode or two"),
         }

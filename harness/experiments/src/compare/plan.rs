@@ -7,18 +7,18 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::results::{Beside, Results};
 use measure::load_profile::Load;
-use measure::record::{Plan, Slot};
+use measure::record::{Plan, PlannedRun};
 use measure::stored::write;
 use stack::Mode;
 use stack::build;
 
-/// Which arm comes when: each pair of runs in the order opposite to the pair before (ABBA), so that a machine
+/// Which variant comes when: each pair of runs in the order opposite to the pair before (ABBA), so that a machine
 /// that gets slower or faster all the time is no advantage to either.
-pub fn balanced(arms: usize, runs: u32, seed: u64) -> Vec<usize> {
-    let begin = usize::from(arms > 1 && seed.is_multiple_of(2));
+pub fn balanced(variants: usize, runs: u32, seed: u64) -> Vec<usize> {
+    let begin = usize::from(variants > 1 && seed.is_multiple_of(2));
     let mut order = Vec::new();
     for round in 0..runs as usize {
-        let mut round_order: Vec<usize> = (0..arms).collect();
+        let mut round_order: Vec<usize> = (0..variants).collect();
         if (round + begin) % 2 == 1 {
             round_order.reverse();
         }
@@ -28,9 +28,9 @@ pub fn balanced(arms: usize, runs: u32, seed: u64) -> Vec<usize> {
 }
 
 /// About how long a run takes, start and end included.
-pub fn seconds(load: &Load, slot: Slot<'_>) -> u64 {
+pub fn seconds(load: &Load, planned: PlannedRun<'_>) -> u64 {
     // Start, warm-up's and load's last answers, queues counted as empty.
-    let around = match slot.arm.mode {
+    let around = match planned.variant.mode {
         Mode::Sync => 9,
         Mode::Async => 21,
     };
@@ -69,13 +69,13 @@ pub fn resume(dir: &Path) -> Result<Plan> {
 }
 
 /// Runs that are not finished.
-pub fn left<'a>(plan: &'a Plan, dir: &Path) -> Vec<Slot<'a>> {
-    plan.slots().filter(|slot| !slot.file(dir).exists()).collect()
+pub fn left<'a>(plan: &'a Plan, dir: &Path) -> Vec<PlannedRun<'a>> {
+    plan.planned_runs().filter(|planned| !planned.file(dir).exists()).collect()
 }
 
 /// A run that failed before the first figure (a busy port) leaves nothing to look at.
-pub fn remove_if_empty(slot: Slot<'_>, dir: &Path) {
-    let folder = slot.folder(dir);
+pub fn remove_if_empty(planned: PlannedRun<'_>, dir: &Path) {
+    let folder = planned.folder(dir);
     fs::remove_dir(folder.join("journal")).ok();
     fs::remove_dir(&folder).ok();
     if fs::remove_dir(dir.join("runs")).is_ok() {
@@ -101,18 +101,18 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("study-resume-{}", std::process::id()));
         let results = example::of(&[("sync", Mode::Sync)], 2);
         begin(&results.plan, &dir).unwrap();
-        let slot = results.plan.slots().next().unwrap();
-        fs::create_dir_all(slot.folder(&dir)).unwrap();
-        fs::write(slot.file(&dir), "{").unwrap();
+        let planned = results.plan.planned_runs().next().unwrap();
+        fs::create_dir_all(planned.folder(&dir)).unwrap();
+        fs::write(planned.file(&dir), "{").unwrap();
         let error = format!("{:#}", resume(&dir).unwrap_err());
         assert!(error.contains("runs/01-sync/run.json is not what it should be"), "{error}");
-        write(&slot.file(&dir), &results.runs[1]).unwrap();
+        write(&planned.file(&dir), &results.runs[1]).unwrap();
         let error = format!("{:#}", resume(&dir).unwrap_err());
         assert!(error.contains("runs/01-sync/run.json does not belong to"), "{error}");
-        write(&slot.file(&dir), &results.runs[0]).unwrap();
+        write(&planned.file(&dir), &results.runs[0]).unwrap();
         let error = format!("{:#}", resume(&dir).unwrap_err());
         assert!(error.contains("was begun with revision abc1234"), "{error}");
-        assert_eq!(left(&results.plan, &dir).iter().map(|slot| slot.at).collect::<Vec<_>>(), [1]);
+        assert_eq!(left(&results.plan, &dir).iter().map(|planned| planned.index).collect::<Vec<_>>(), [1]);
         fs::remove_dir_all(&dir).unwrap();
     }
 

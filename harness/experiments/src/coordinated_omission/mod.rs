@@ -20,7 +20,7 @@ use measure::load::Kind;
 use measure::load_profile::Load;
 use measure::outcomes::Outcome;
 use measure::output_dir::{Environment, OutputDir, Scratch};
-use measure::record::Arm;
+use measure::record::Variant;
 use measure::session::Session;
 use measure::stored::{LONGEST_SECONDS, Stored, first_version, read, within, write};
 use measure::times::Times;
@@ -53,7 +53,7 @@ pub struct OmissionArgs {
     out: Option<PathBuf>,
 }
 
-/// What both loads told of one service that stood still for a while.
+/// What both loads measured while one service was stopped for a while.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Omission {
     #[serde(default = "first_version")]
@@ -104,8 +104,8 @@ pub fn run(args: &OmissionArgs, port_offset: u16) -> Result<()> {
 }
 
 fn measure(environment: &Environment, scratch: &Scratch, args: &OmissionArgs) -> Result<Omission> {
-    let arm = Arm { name: args.mode.to_string(), mode: args.mode, env: BTreeMap::new() };
-    let mut session = Session::start(environment, &arm, &scratch.0)?;
+    let variant = Variant { name: args.mode.to_string(), mode: args.mode, env: BTreeMap::new() };
+    let mut session = Session::start(environment, &variant, &scratch.0)?;
     let closed = Kind { closed: Some(USERS), pause_ms: PAUSE_MS, ..Kind::default() };
     offer(&mut session, "warm-up", 2, 1, closed)?;
     let probe = offer(&mut session, "without-stall", PROBE_SECONDS, 1, closed)?;
@@ -149,7 +149,7 @@ fn offer(session: &mut Session<'_>, name: &str, seconds: u64, rate: u32, kind: K
     Ok(outcome)
 }
 
-/// Whoever waited for the whole stall waited at least nearly as long.
+/// The longest request lasts nearly as long as the stall.
 fn seen(times: &Times) -> Result<()> {
     let longest = times.figures().max.unwrap_or(0.0);
     if longest < STALL.as_secs_f64() * 900.0 {

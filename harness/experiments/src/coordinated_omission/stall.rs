@@ -1,4 +1,4 @@
-//! A process that stands still for a while, at a time that is planned ahead: the load blocks whoever offers it.
+//! Stops a process for a while at a planned time, on a thread of its own: the thread that offers the load is busy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Dropped before its time it does not happen; in the middle of it, it ends.
 pub struct Stall {
     cancelled: Arc<AtomicBool>,
-    /// Tells whether it happened, whole.
+    /// Returns whether the whole stall happened.
     thread: Option<JoinHandle<bool>>,
 }
 

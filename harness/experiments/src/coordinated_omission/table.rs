@@ -25,8 +25,8 @@ pub fn text(omission: &Omission) -> String {
     }
     row("max", &|times| short(times.figures().max));
     row("requests", &|times| times.count().to_string());
-    row(&format!("of these over {limit_ms:.0} ms"), &|times| slower(times, limit_ms).to_string());
-    let (few, many) = (slower(closed, limit_ms), slower(open, limit_ms));
+    row(&format!("of these over {limit_ms:.0} ms"), &|times| times.above(limit_ms).to_string());
+    let (few, many) = (closed.above(limit_ms), open.above(limit_ms));
     let due = u64::from(*rate) * stall_ms / 1000;
     format!(
         "S6, {mode}, {seconds} s of each load; in the middle analyticsservice stands still for {stall_ms} ms.\n\n\
@@ -36,10 +36,6 @@ pub fn text(omission: &Omission) -> String {
          {due} should have been sent meanwhile.\n",
         table::text(&mut table, 3, |column| column > 0)
     )
-}
-
-fn slower(times: &Times, limit_ms: f64) -> u64 {
-    times.counts().iter().filter(|(us, _)| *us as f64 / 1000.0 > limit_ms).map(|(_, count)| count).sum()
 }
 
 #[cfg(test)]

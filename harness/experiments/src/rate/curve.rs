@@ -1,4 +1,4 @@
-//! Latency against arrival rate, for one scenario in one arm.
+//! Latency against arrival rate, for one scenario in one variant.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,8 @@ pub struct Curve {
     #[serde(default = "first_version")]
     pub version: u32,
     pub scenario: Scenario,
-    pub arm: String,
+    #[serde(rename = "arm")]
+    pub variant: String,
     /// The p99 of completion may be no longer than this.
     pub bound_ms: f64,
     /// Load at each rate.
@@ -36,7 +37,7 @@ pub struct Curve {
 /// One rate, tried once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Arrivals per second that were asked for.
+    /// Requested arrivals per second.
     pub rate: f64,
     pub acknowledge: Times,
     pub complete: Times,
@@ -58,6 +59,12 @@ impl Curve {
         dir.join(format!("rate-{}.json", scenario.key()))
     }
 
+    /// The first failed rate above what was sustained.
+    pub fn first_failing(&self) -> Option<&Point> {
+        let sustained = self.sustainable.unwrap_or(0.0);
+        self.points.iter().find(|point| point.rate > sustained && point.why_not.is_some())
+    }
+
     /// Empty if there is no such file.
     pub fn read_all(dir: &Path, scenario: Scenario) -> Result<Vec<Self>> {
         let path = Self::path(dir, scenario);
@@ -65,7 +72,7 @@ impl Curve {
         let check = || {
             let other = curves.iter().find(|curve| curve.scenario != scenario);
             ensure!(other.is_none(), "it has a curve of another scenario");
-            all_different("the arm", curves.iter().map(|curve| &curve.arm))
+            all_different("the variant", curves.iter().map(|curve| &curve.variant))
         };
         check().with_context(|| format!("{} is not what it should be", path.display()))?;
         Ok(curves)
@@ -74,7 +81,7 @@ impl Curve {
 
 impl Stored for Curve {
     fn check(&self) -> Result<()> {
-        plain_name("the arm", &self.arm)?;
+        plain_name("the variant", &self.variant)?;
         within("the bound in ms", self.bound_ms, 1.0, 1e9)?;
         within("the seconds at each rate", self.seconds, 1, LONGEST_SECONDS)?;
         within("the number of rates", self.points.len(), 0, MOST_POINTS)?;

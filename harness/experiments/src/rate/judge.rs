@@ -3,6 +3,7 @@
 use super::Question;
 use super::curve::Point;
 use super::search::Verdict;
+use measure::analysis::statistics::Spread;
 use measure::backlog::Backlog;
 use measure::outcomes::Outcome;
 use measure::resource_usage::Watched;
@@ -50,17 +51,7 @@ pub fn judge(question: &Question, rate: f64, measured: &Measured, cores: usize) 
 
 /// What speaks against the system, the worst first.
 fn against_system(question: &Question, outcome: &Outcome, growth: f64, rate: f64) -> Vec<String> {
-    let mut against = Vec::new();
-    if outcome.unexpected_total() > 0 {
-        let kinds: Vec<String> =
-            outcome.unexpected.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
-        against.push(format!("unexpected answers ({})", kinds.join(", ")));
-    }
-    for (count, what) in [(outcome.open, "not completed"), (outcome.twice, "applied twice")] {
-        if count > 0 {
-            against.push(format!("{count} {what}"));
-        }
-    }
+    let mut against = outcome.problems();
     match outcome.complete.quantile(0.99) {
         None => against.push("nothing completed".into()),
         Some(p99) if p99 > question.bound_ms => {
@@ -96,14 +87,7 @@ fn growth(backlog: &Backlog, seconds: u64) -> f64 {
     // Where everything has ended the series does, too.
     let open = |index: usize| backlog.at.get(index).copied().unwrap_or(0);
     let median = |from: usize, until: usize| {
-        let mut open: Vec<u32> = (from..until).map(open).collect();
-        open.sort_unstable();
-        let middle = open.len() / 2;
-        match open.len() {
-            0 => 0.0,
-            even if even % 2 == 0 => f64::midpoint(f64::from(open[middle - 1]), f64::from(open[middle])),
-            _ => f64::from(open[middle]),
-        }
+        Spread::of((from..until).map(|index| f64::from(open(index)))).map_or(0.0, |spread| spread.median)
     };
     (median(at(3), at(4)) - median(at(2), at(3))) / (seconds as f64 / 4.0)
 }

@@ -89,8 +89,8 @@ fn each_condition_alone_makes_a_rate_fail() {
     assert_eq!(verdict(took(4), 2.0, 2.0), (Verdict::Sustained, String::new()));
     let unexpected = [("503".to_owned(), 7)].into();
     for (outcome, why) in [
-        (Outcome { unexpected, ..took(4) }, "unexpected answers (7 x 503)"),
-        (Outcome { open: 1, ..took(4) }, "1 not completed"),
+        (Outcome { unexpected, ..took(4) }, "7 unexpected answers (503)"),
+        (Outcome { open: 1, ..took(4) }, "1 accepted but not completed"),
         (Outcome { twice: 2, ..took(4) }, "2 applied twice"),
         (took(251), "p99 to complete 251 ms, over 250 ms"),
         (Outcome { backlog: backlog(200, |at| at / 10), ..took(4) }, "backlog grows by 18.2/s"),

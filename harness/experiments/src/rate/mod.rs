@@ -1,6 +1,6 @@
 //! `./study rate`: the highest arrival rate that a mode sustains.
 //!
-//! In reading order: `options` (what is asked for), `search` (which rate comes next), `trial` (one rate, tried),
+//! In reading order: `options` (the command line), `search` (the next rate), `trial` (one rate),
 //! `judge` (whether it was sustained), `table` (for the terminal), `curve` (what is written down).
 
 pub mod curve;
@@ -34,7 +34,7 @@ pub fn run(args: &RateArgs, port_offset: u16) -> Result<()> {
     for mode in &args.modes {
         let curve = trial::curve(&environment, &output, &question, *mode)?;
         // What the file says of the other mode stays.
-        curves.retain(|known| known.arm != curve.arm);
+        curves.retain(|known| known.variant != curve.variant);
         curves.push(curve);
         // After each: a search that is cut off later loses nothing.
         write(&path, &curves)?;

@@ -1,4 +1,4 @@
-//! What `./study rate` can be asked for, and what follows from the scenario.
+//! The options of `./study rate`, with defaults that depend on the scenario.
 
 use std::path::PathBuf;
 

@@ -25,7 +25,7 @@ pub enum Verdict {
     Sustained,
     /// The system could not.
     Failed,
-    /// The load generator could not: of the system nothing is known but that it was not asked for more.
+    /// The load generator could not offer the rate, so nothing is known about the system.
     NotOffered,
     /// Failed, and what it left never ended: the next rate would not begin with an empty system.
     Stuck,
@@ -52,7 +52,7 @@ pub fn neat(rate: f64) -> f64 {
     if rate >= 10.0 {
         return rate.round();
     }
-    // 0.001 is the smallest that k6 is told.
+    // k6 gets no rate below 0.001.
     let digits = if rate >= 1.0 { 100.0 } else { 1000.0 };
     (rate * digits).round() / digits
 }

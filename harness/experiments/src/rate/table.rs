@@ -1,18 +1,12 @@
 //! The curves' ends for a terminal.
 
-use comfy_table::ContentArrangement;
-use stack::table;
-
-use super::curve::{Curve, Point};
+use super::curve::Curve;
 use measure::times::short;
-
-/// What fits a terminal window side by side with another.
-pub const WIDTH: u16 = 100;
+use stack::table;
 
 /// One row for each curve, and below what must be known to read it.
 pub fn text(curves: &[Curve]) -> String {
-    let mut table = table::plain(["", "mode", "sustained", "p99 there", "failed at", "why"]);
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    let mut table = table::within_width(["", "mode", "sustained", "p99 there", "failed at", "why"]);
     for curve in curves {
         table.add_row(row(curve));
     }
@@ -27,7 +21,7 @@ pub fn text(curves: &[Curve]) -> String {
     }
     for curve in curves {
         if let Some(limited_by) = &curve.limited_by {
-            text += &format!("{}: {limited_by}: the rate is a lower bound.\n", curve.arm);
+            text += &format!("{}: {limited_by}: the rate is a lower bound.\n", curve.variant);
         }
     }
     text
@@ -36,14 +30,14 @@ pub fn text(curves: &[Curve]) -> String {
 fn row(curve: &Curve) -> [String; 6] {
     let sustained = curve.sustainable;
     let point = curve.points.iter().find(|point| Some(point.rate) == sustained);
-    let failing = first_failing(curve);
+    let failing = curve.first_failing();
     let rate = sustained.map_or("none".to_owned(), |rate| match curve.limited_by {
         Some(_) => format!("at least {rate}"),
         None => rate.to_string(),
     });
     [
         curve.scenario.to_string(),
-        curve.arm.clone(),
+        curve.variant.clone(),
         rate,
         short(point.and_then(|point| point.complete.quantile(0.99))),
         failing.map_or("-".to_owned(), |point| point.rate.to_string()),
@@ -51,15 +45,10 @@ fn row(curve: &Curve) -> [String; 6] {
     ]
 }
 
-/// Above what was sustained.
-fn first_failing(curve: &Curve) -> Option<&Point> {
-    let sustained = curve.sustainable.unwrap_or(0.0);
-    curve.points.iter().find(|point| point.rate > sustained && point.why_not.is_some())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rate::curve::Point;
     use contract::Scenario;
     use measure::times::Times;
 
@@ -83,7 +72,7 @@ mod tests {
         Curve {
             version: 1,
             scenario: Scenario::S6,
-            arm: "async".into(),
+            variant: "async".into(),
             bound_ms: 250.0,
             seconds: 8,
             points: vec![point(100.0, Some("bad luck")), point(1600.0, None), point(1792.0, Some(why))],

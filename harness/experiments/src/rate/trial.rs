@@ -1,7 +1,7 @@
 //! One mode's curve: a stack, and one rate after the other against it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use contract::Scenario;
@@ -14,7 +14,7 @@ use measure::load::Kind;
 use measure::load_profile::Load;
 use measure::output_dir::Environment;
 use measure::output_dir::{OutputDir, Scratch};
-use measure::record::Arm;
+use measure::record::Variant;
 use measure::resource_usage::{Watch, Watched};
 use measure::session::Session;
 use measure::stored::Stored;
@@ -25,7 +25,7 @@ const WARM_UP_SECONDS: u64 = 3;
 const WARM_UP_RATE: f64 = 200.0;
 /// Of all processors: what others may take without being named.
 const NOTABLE: f64 = 0.1;
-/// Of one core: a stack that takes less does nothing that was asked for.
+/// Share of one core: a stack that takes less is idle.
 const AT_REST: f64 = 0.15;
 /// What clients gave up on may go on for so long after everything that was accepted has ended.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
@@ -36,9 +36,9 @@ pub fn curve(
     question: &Question,
     mode: Mode,
 ) -> Result<Curve> {
-    let arm = Arm { name: mode.to_string(), mode, env: BTreeMap::new() };
+    let variant = Variant { name: mode.to_string(), mode, env: BTreeMap::new() };
     let scratch = Scratch::new(output, &format!("rate-{}-{mode}", question.scenario.key()))?;
-    let mut session = Session::start(environment, &arm, &scratch.0)?;
+    let mut session = Session::start(environment, &variant, &scratch.0)?;
     // A report would still run when the first rate begins.
     if question.scenario != Scenario::S4 {
         let rate = question.range.start.min(WARM_UP_RATE);
@@ -70,7 +70,7 @@ pub fn curve(
     Ok(Curve {
         version: Curve::VERSION,
         scenario: question.scenario,
-        arm: arm.name,
+        variant: variant.name,
         bound_ms: question.bound_ms,
         seconds: question.seconds,
         points,
@@ -86,7 +86,7 @@ fn load(question: &Question, rate: f64, seconds: u64) -> Load {
 fn say(mode: Mode, point: &Point, watched: &Watched) {
     let times = |share| short(point.complete.quantile(share));
     let how = point.why_not.as_ref().map_or("sustained".to_owned(), |why| format!("not sustained: {why}"));
-    // Said here only: a figure from a machine that is shared is to be measured again.
+    // Printed, not stored: the reader may want to measure again.
     let others = watched.others.filter(|share| *share > NOTABLE);
     let others = others.map_or(String::new(), |share| {
         format!(" (other programs took {:.0} % of the processors)", 100.0 * share)
@@ -99,16 +99,14 @@ fn whole(ms: f64) -> u32 {
     ms.ceil() as u32
 }
 
-/// Work that nobody waits for any more would be in the way of the next rate.
+/// Waits until the stack is idle: abandoned work would slow the next rate.
 fn settle(session: &Session<'_>) -> Result<()> {
-    let deadline = Instant::now() + SETTLED_WITHIN;
-    while Instant::now() < deadline {
+    signals::poll(Duration::ZERO, SETTLED_WITHIN, || {
         let watch = Watch::start(&session.stack, None);
         signals::pause(Duration::from_millis(500))?;
         let (watched, _) = watch.end();
-        if watched.cpu.is_none_or(|cpu| cpu.total() < AT_REST * watched.seconds) {
-            break;
-        }
-    }
+        let at_rest = watched.cpu.is_none_or(|cpu| cpu.total() < AT_REST * watched.seconds);
+        Ok(at_rest.then_some(()))
+    })?;
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! The break-even grid as tables: which arm is better under which conditions.
+//! The break-even grid as tables: which variant is better under which conditions.
 
 use serde::Serialize;
 
 use super::numbers::digits;
 use crate::breakeven::grid::Conditions;
-use crate::breakeven::winner::{Judged, Measure, Winner};
+use crate::breakeven::winner::{Judged, Measure, Winner, groups};
 use measure::analysis::format;
 
 fn title(measure: Measure) -> &'static str {
@@ -49,19 +49,11 @@ struct Shown {
 
 /// One for each fan-out and payload.
 pub fn blocks(judged: &[Judged]) -> Vec<Block> {
-    let mut kinds: Vec<(usize, u32)> =
-        judged.iter().map(|cell| (cell.conditions.width, cell.conditions.payload)).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let block = |(width, payload)| {
-        let mine: Vec<&Judged> = judged
-            .iter()
-            .filter(|cell| (cell.conditions.width, cell.conditions.payload) == (width, payload))
-            .collect();
-        let tables = Measure::ALL.map(|measure| table(&mine, measure));
+    let block = |((width, payload), cells): ((usize, u32), Vec<&Judged>)| {
+        let tables = Measure::ALL.map(|measure| table(&cells, measure));
         Block { width, payload, tables: tables.into() }
     };
-    kinds.into_iter().map(block).collect()
+    groups(judged).into_iter().map(block).collect()
 }
 
 fn table(cells: &[&Judged], measure: Measure) -> Table {
@@ -89,9 +81,9 @@ fn shown(cell: &Judged) -> Shown {
     let values: Vec<f64> = cell.values.iter().map(|(_, ms)| *ms).collect();
     let (text, class, strength) = match &cell.winner {
         _ if !cell.problems.is_empty() => ("not judged".to_owned(), "", 0),
-        Some(Winner { arms, factor: Some(factor) }) => {
+        Some(Winner { variants, factor: Some(factor) }) => {
             let strength = 10 + 15 * u32::from(*factor >= 1.5) + 20 * u32::from(*factor >= 4.0);
-            (format!("{} {}×", arms.join(", "), digits(*factor)), class(arms), strength)
+            (format!("{} {}×", variants.join(", "), digits(*factor)), class(variants), strength)
         }
         Some(_) => ("no difference".to_owned(), "", 0),
         None => ("-".to_owned(), "", 0),
@@ -107,10 +99,10 @@ fn shown(cell: &Judged) -> Shown {
 }
 
 /// Of several that are alike, only those that are one architecture have its colour.
-fn class(arms: &[String]) -> &'static str {
-    match arms {
+fn class(variants: &[String]) -> &'static str {
+    match variants {
         [one] => super::chart::class(super::chart::colour(one)),
-        several if several.iter().all(|arm| arm.starts_with("sync")) => "sync",
+        several if several.iter().all(|variant| variant.starts_with("sync")) => "sync",
         _ => "",
     }
 }

@@ -25,7 +25,7 @@ pub fn of(runs: &[Run]) -> Vec<Kind> {
             if check.ok {
                 kind.held += 1;
             } else {
-                let run = format!("run {} ({})", run.slot + 1, run.arm);
+                let run = format!("run {} ({})", run.index + 1, run.variant);
                 kind.failed.push(format!("{run}: expected {}, found {}", check.expected, check.found));
             }
         }

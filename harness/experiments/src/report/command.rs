@@ -1,16 +1,16 @@
-//! What `./study report` is asked for.
+//! The command `./study report`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 
+use super::model::Model;
 use super::{diff, forms, recompute, write_all};
 use crate::bench::record::Record;
-use crate::bench::{page, table as capacity};
+use crate::bench::view;
 use crate::report::table;
 use crate::results::Results;
-use measure::analysis::statistics::Analysis;
 use stack::given_path;
 use stack::output::say;
 
@@ -20,7 +20,7 @@ pub struct ReportArgs {
     #[arg(value_parser = given_path(), value_name = "DIR")]
     dir: PathBuf,
 
-    /// Another one: what differs between them, arm by arm.
+    /// Another one: what differs between them, variant by variant.
     #[arg(value_parser = given_path(), value_name = "OTHER")]
     other: Option<PathBuf>,
 }
@@ -42,7 +42,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     say(&text)
 }
 
-/// What is said of the files that were written. Before anything is written, all is read and computed.
+/// Writes the report and returns the text for the terminal. It reads and computes everything before it writes anything.
 pub fn report(dir: &Path, other: Option<&Path>) -> Result<String> {
     if let Some(other) = other {
         let diff = diff::diff(&read(dir)?, &read(other)?)?;
@@ -54,14 +54,14 @@ pub fn report(dir: &Path, other: Option<&Path>) -> Result<String> {
     let results = if record.is_none() || Results::are_in(dir) { Some(read(dir)?) } else { None };
     let (mut text, mut files) = (String::new(), Vec::new());
     if let Some(record) = &record {
-        let (page, markdown) = page::page(record, dir)?;
-        text += &format!("\n{}\nCapacity: {}\n", capacity::text(record), page.display());
-        files.push((page, markdown));
+        let page = Record::page(dir);
+        text += &format!("\n{}\nCapacity: {}\n", view::text(record), page.display());
+        files.push((page, view::markdown(record)?));
     }
     if let Some(results) = &results {
-        let analysis = Analysis::of(&results.plan, &results.runs);
-        let (page, forms) = forms(results, &analysis, dir)?;
-        text += &format!("\n{}\nResults: {}\n", table::text(results, &analysis).0, page.display());
+        let model = Model::of(results);
+        let (page, forms) = forms(&model, dir)?;
+        text += &format!("\n{}\nResults: {}\n", table::text(&model), page.display());
         files.extend(forms);
     }
     write_all(&files)?;

@@ -2,27 +2,25 @@
 
 use contract::Scenario;
 
-use crate::results::Results;
-use measure::analysis::statistics::Analysis;
-use measure::record::Run;
+use super::model::Model;
+use measure::record::{Plan, Run, settings};
 
 /// Share of all processors that other programs may take before it is mentioned.
 const QUIET: f64 = 0.05;
 
 /// One line.
-pub fn what(results: &Results, analysis: &Analysis) -> String {
-    let plan = &results.plan;
-    let arms: Vec<String> = plan
-        .arms
-        .iter()
-        .zip(&analysis.runs)
-        .map(|(arm, runs)| format!("{} ({runs} {})", arm.name, if *runs == 1 { "run" } else { "runs" }))
-        .collect();
+pub fn what(model: &Model<'_>) -> String {
+    let plan = &model.results.plan;
+    let variants = model.variants.iter();
+    let variants = variants.map(|variant| {
+        format!("{} ({} {})", variant.name, variant.runs, if variant.runs == 1 { "run" } else { "runs" })
+    });
+    let variants: Vec<String> = variants.collect();
     let host = &plan.host;
     format!(
         "{}, {}: profile {}, {} s of load in each run, on {} cores ({}), {} GiB, revision {}",
         plan.started,
-        arms.join(" against "),
+        variants.join(" against "),
         plan.profile,
         plan.load.seconds,
         host.cores,
@@ -32,10 +30,10 @@ pub fn what(results: &Results, analysis: &Analysis) -> String {
     )
 }
 
-/// `None` if nobody else took much of it.
+/// `None` if other programs took little processor time.
 pub fn noisy(runs: &[Run]) -> Option<String> {
     let loud = |run: &&Run| run.watched.others.is_some_and(|share| share > QUIET);
-    let numbers: Vec<String> = runs.iter().filter(loud).map(|run| (run.slot + 1).to_string()).collect();
+    let numbers: Vec<String> = runs.iter().filter(loud).map(|run| (run.index + 1).to_string()).collect();
     let most = runs.iter().filter_map(|run| run.watched.others).fold(0.0, f64::max);
     (!numbers.is_empty()).then(|| {
         let (run, numbers) = (if numbers.len() == 1 { "run" } else { "runs" }, numbers.join(", "));
@@ -43,8 +41,7 @@ pub fn noisy(runs: &[Run]) -> Option<String> {
     })
 }
 
-pub fn conditions(results: &Results) -> Vec<(&'static str, String)> {
-    let plan = &results.plan;
+pub fn conditions(plan: &Plan) -> Vec<(&'static str, String)> {
     let host = &plan.host;
     let rate = |(scenario, rate): (&Scenario, &String)| {
         let unit = if rate.contains('/') { "" } else { "/s" };
@@ -56,14 +53,10 @@ pub fn conditions(results: &Results) -> Vec<(&'static str, String)> {
     let burst = plan.load.burst.as_ref().map_or(String::new(), |burst| {
         format!("; after {} s, for {} s: {}", burst.after, burst.seconds, rates(&burst.rates))
     });
-    let settings: Vec<String> =
-        plan.settings.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let own = plan.arms.iter().filter(|arm| !arm.env.is_empty()).map(|arm| {
-        let env: Vec<String> = arm.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{} has {}", arm.name, env.join(", "))
-    });
-    let own: Vec<String> = own.collect();
-    let order: Vec<&str> = plan.slots().map(|slot| slot.arm.name.as_str()).collect();
+    let own = plan.variants.iter().filter(|variant| !variant.env.is_empty());
+    let own = own.map(|variant| format!("{} has {}", variant.name, settings(&variant.env)));
+    let all: Vec<String> = [settings(&plan.settings.0)].into_iter().chain(own).collect();
+    let order: Vec<&str> = plan.planned_runs().map(|planned| planned.variant.name.as_str()).collect();
     let place = match &host.engine {
         Some(engine) => format!("in containers of Docker {engine}, with the limits of the compose files"),
         None => "processes on one machine".to_owned(),
@@ -86,7 +79,7 @@ pub fn conditions(results: &Results) -> Vec<(&'static str, String)> {
                 load.warm_up_seconds, load.seconds, load.cost_seconds
             ),
         ),
-        ("Settings", [settings, own].concat().join(", ")),
+        ("Settings", all.join(", ")),
         ("Order of runs", order.join(", ")),
         ("Seed", plan.seed.to_string()),
     ]

@@ -1,9 +1,11 @@
-//! What an arm takes: per 1000 workflows of a scenario, and as a whole while the load runs. Means over the valid
+//! What a variant takes: per 1000 workflows of a scenario, and as a whole while the load runs. Means over the valid
 //! runs, with the lowest and the highest of them: these are totals over many requests, not times of single ones.
 
 use contract::Scenario;
 use serde::Serialize;
 
+use measure::backlog::Backlog;
+use measure::outcomes::Outcome;
 use measure::record::{Cost, Run, valid};
 use measure::resource_usage::Parts;
 
@@ -48,8 +50,8 @@ pub struct Costs {
 }
 
 impl Costs {
-    pub fn of(runs: &[Run], arm: &str, scenario: Scenario) -> Option<Self> {
-        let costs: Vec<&Cost> = valid(runs, arm).filter_map(|run| run.costs.get(&scenario)).collect();
+    pub fn of(runs: &[Run], variant: &str, scenario: Scenario) -> Option<Self> {
+        let costs: Vec<&Cost> = valid(runs, variant).filter_map(|run| run.costs.get(&scenario)).collect();
         let bytes: Vec<Parts> = costs.iter().filter_map(|cost| cost.bytes).collect();
         let cpu = Taken::of(&costs.iter().map(|cost| cost.cpu).collect::<Vec<_>>())?;
         Some(Self { cpu, bytes: Taken::of(&bytes) })
@@ -66,9 +68,9 @@ pub struct Stack {
 }
 
 impl Stack {
-    pub fn of(runs: &[Run], arm: &str) -> Self {
+    pub fn of(runs: &[Run], variant: &str) -> Self {
         let of = |pick: fn(&Run) -> Option<Parts>| {
-            Taken::of(&valid(runs, arm).filter_map(pick).collect::<Vec<_>>())
+            Taken::of(&valid(runs, variant).filter_map(pick).collect::<Vec<_>>())
         };
         Self {
             cpu: of(|run| run.watched.cpu),
@@ -86,10 +88,10 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    pub fn of(runs: &[Run], arm: &str, scenario: Scenario) -> Option<Self> {
-        let of = |pick: fn(&measure::backlog::Backlog) -> f64| {
-            let outcomes = valid(runs, arm).filter_map(|run| run.scenarios.get(&scenario));
-            Span::of(&outcomes.map(|outcome| pick(&outcome.backlog)).collect::<Vec<_>>())
+    /// `None` without an outcome.
+    pub fn of(outcomes: &[&Outcome]) -> Option<Self> {
+        let of = |pick: fn(&Backlog) -> f64| {
+            Span::of(&outcomes.iter().map(|outcome| pick(&outcome.backlog)).collect::<Vec<_>>())
         };
         Some(Self {
             peak: of(|backlog| f64::from(backlog.peak))?,
@@ -107,7 +109,7 @@ mod tests {
     #[test]
     fn costs_are_means_over_the_valid_runs_with_their_range() {
         let mut results = example::of(&[("sync", Mode::Sync), ("async", Mode::Async)], 3);
-        // sync has slots 0, 3, 4.
+        // The runs 0, 3 and 4 are of sync.
         let costs = Costs::of(&results.runs, "sync", Scenario::S1).unwrap();
         assert!((costs.cpu.total.low - 2.5).abs() < 1e-9 && (costs.cpu.total.high - 2.9).abs() < 1e-9);
         assert!((costs.cpu.parts.services - 1.5).abs() < 1e-9 && costs.cpu.parts.broker == 0.0);

@@ -1,29 +1,29 @@
-//! The figures as one flat table: a row per scenario, quantity, percentile and arm, then the difference.
+//! The figures as one flat table: a row per scenario, quantity, percentile and variant, then the difference.
 
+use super::model::Model;
 use measure::analysis::format;
-use measure::analysis::statistics::{Analysis, Verdict};
-use measure::record::Plan;
+use measure::analysis::statistics::Verdict;
 
 const HEADER: &str = "scenario,quantity,percentile,arm,value_ms,low_ms,high_ms,verdict,runs_ms\n";
 
-pub fn csv(plan: &Plan, analysis: &Analysis) -> String {
+pub fn csv(model: &Model<'_>) -> String {
     let mut text = HEADER.to_owned();
-    for cell in &analysis.cells {
+    for cell in &model.analysis.cells {
         let of = [cell.scenario.key(), format::quantity(cell.quantity), format::percentile(cell.percentile)]
             .join(",");
-        for (arm, figure) in plan.arms.iter().zip(&cell.arms) {
+        for (variant, figure) in model.variants.iter().zip(&cell.variants) {
             let Some(figure) = figure else { continue };
             let (low, high) =
                 figure.interval.map_or_else(Default::default, |(low, high)| (exact(low), exact(high)));
             let runs: Vec<String> = figure.runs.iter().map(|ms| exact(*ms)).collect();
             text += &format!(
                 "{of},{},{},{low},{high},,{}\n",
-                quoted(&arm.name),
+                quoted(&variant.name),
                 exact(figure.ms),
                 runs.join(";")
             );
         }
-        if let ([first, second], Some(gap)) = (&plan.arms[..], &cell.difference) {
+        if let ([first, second], Some(gap)) = (&model.variants[..], &cell.difference) {
             let verdict = match gap.verdict {
                 Verdict::Lower => "lower",
                 Verdict::Higher => "higher",
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn every_row_has_every_column_and_its_numbers_are_numbers() {
         let results = example::results();
-        let text = csv(&results.plan, &Analysis::of(&results.plan, &results.runs));
+        let text = csv(&Model::of(&results));
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
         assert_eq!(rows.len(), 1 + 6 * 2 * 3 * 3);
         for row in &rows[1..] {

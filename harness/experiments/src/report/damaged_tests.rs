@@ -1,5 +1,5 @@
-//! Results that were damaged, cut off, mixed up, or are somebody else's: a report of finite figures, or one line that says what is
-//! wrong, and then nothing is written.
+//! Damaged, truncated, mixed-up or foreign results give either a report of finite figures, or one line that names the
+//! fault and no file.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::example;
 use super::*;
-use crate::bench::table::tests::example as capacity_example;
+use crate::bench::view::tests::example as capacity_example;
 use measure::record::Plan;
 use measure::stored;
 use stack::Mode;
@@ -20,7 +20,7 @@ const WRITTEN: [&str; 5] = ["report.md", "report.html", "results.json", "figures
 struct Folder(PathBuf);
 
 impl Folder {
-    /// `runs`: of each arm.
+    /// `runs`: of each variant.
     fn new(runs: u32) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -29,9 +29,9 @@ impl Folder {
         let results = example::of(&[("sync", Mode::Sync), ("async", Mode::Async)], runs);
         fs::create_dir_all(&dir).unwrap();
         stored::write(&Plan::path(&dir), &results.plan).unwrap();
-        for (slot, run) in results.plan.slots().zip(&results.runs) {
-            fs::create_dir_all(slot.folder(&dir)).unwrap();
-            stored::write(&slot.file(&dir), run).unwrap();
+        for (planned, run) in results.plan.planned_runs().zip(&results.runs) {
+            fs::create_dir_all(planned.folder(&dir)).unwrap();
+            stored::write(&planned.file(&dir), run).unwrap();
         }
         stored::write(&dir.join("rate-s6.json"), &whole.beside.curves).unwrap();
         stored::write(&dir.join("breakeven.json"), &whole.beside.grid).unwrap();
@@ -94,7 +94,7 @@ fn files_that_do_not_fit_together_are_refused_by_name() {
     let huge = 1_u64 << 53;
     let cases = [
         ("plan.json", "/version", json!(2), "written by another version (2, this is 1)"),
-        ("plan.json", "/arms", json!([]), "the number of arms is 0"),
+        ("plan.json", "/arms", json!([]), "the number of variants is 0"),
         (
             "plan.json",
             "/arms/1",
@@ -105,7 +105,7 @@ fn files_that_do_not_fit_together_are_refused_by_name() {
         ("plan.json", "/arms/0/name", json!("/etc"), "\"/etc\" is not 1 to 40 letters"),
         ("plan.json", "/arms/0/mode", json!("async"), "runs/01-sync/run.json does not belong to "),
         ("plan.json", "/order", json!([]), "the number of runs is 0"),
-        ("plan.json", "/order", json!([0, 7]), "run 2 is of arm 7, there are 2"),
+        ("plan.json", "/order", json!([0, 7]), "run 2 is of variant 7, there are 2"),
         ("plan.json", "/order", json!([0, 0]), "no run of async is planned"),
         ("plan.json", "/order", json!(vec![0; 40_000]), "the number of runs is 40000"),
         ("plan.json", "/stamp", json!("<script>"), "the stamp"),
@@ -116,7 +116,7 @@ fn files_that_do_not_fit_together_are_refused_by_name() {
         ("plan.json", "/load/rates", json!({"s1": "5"}), "it has S2, which is not planned"),
         (run, "/slot", json!(99), "it is run 100, not 1"),
         (run, "/slot", json!(1), "it is run 2, not 1"),
-        (run, "/arm", json!("third"), "it is of the arm \"third\", not sync"),
+        (run, "/arm", json!("third"), "it is of the variant \"third\", not sync"),
         (run, "/mode", json!("async"), "it is in async mode, not sync"),
         (run, "/scenarios", json!({}), "it lacks S1, which is planned"),
         (run, "/scenarios/s1/requests", json!(1), "answers to 1 requests"),
@@ -132,7 +132,12 @@ fn files_that_do_not_fit_together_are_refused_by_name() {
         ("breakeven.json", "/version", json!(7), "written by another version (7, this is 1)"),
         ("breakeven.json", "/cells/0/conditions/width", json!(4), "the number of receivers is 4"),
         ("breakeven.json", "/cells/0/conditions/rate", json!(50), "stands there twice"),
-        ("breakeven.json", "/arms/0", json!("other"), "a cell has the arm \"sync\", which the grid has not"),
+        (
+            "breakeven.json",
+            "/arms/0",
+            json!("other"),
+            "a cell has the variant \"sync\", which the grid has not",
+        ),
         ("omission.json", "/open", json!({"counts": [], "sum_us": 0}), "the open load has no answer"),
         ("bench.json", "/samples/0/per_second", json!(-1), "the rate of a load is -1, below 0"),
     ];

@@ -1,4 +1,4 @@
-//! Diff folders of results against each other: each arm that both have, before and after, as the two arms of a
+//! Diff folders of results against each other: each variant that both have, before and after, as the two variants of a
 //! comparison.
 
 use anyhow::{Result, bail};
@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::results::Results;
 use crate::templates;
 use measure::analysis::format;
-use measure::analysis::statistics::{Analysis, Cell, Estimate};
-use measure::record::{Arm, Plan, Run};
+use measure::analysis::statistics::Analysis;
+use measure::record::{Plan, Run, Variant};
 use stack::table;
 
 #[derive(Serialize)]
@@ -17,10 +17,10 @@ pub struct Diff {
     second: String,
     /// What else differs: a difference may come from there.
     differ: Vec<&'static str>,
-    arms: Vec<Compared>,
+    variants: Vec<Compared>,
 }
 
-/// One arm that both have.
+/// One variant that both have.
 #[derive(Serialize)]
 struct Compared {
     name: String,
@@ -30,27 +30,20 @@ struct Compared {
     runs: Vec<usize>,
     /// Empty where differences are judged.
     unjudged: &'static str,
-    rows: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct Row {
-    scenario: String,
-    what: String,
-    first: String,
-    second: String,
-    difference: String,
-    verdict: &'static str,
+    rows: Vec<format::Row>,
 }
 
 /// # Errors
-/// When there is no common arm.
+/// When there is no common variant.
 pub fn diff(first: &Results, second: &Results) -> Result<Diff> {
-    let common =
-        first.plan.arms.iter().filter(|arm| second.plan.arms.iter().any(|other| other.name == arm.name));
-    let arms: Vec<Compared> = common.map(|arm| compared(first, second, arm)).collect();
-    if arms.is_empty() {
-        bail!("the two comparisons have no arm in common");
+    let common = first
+        .plan
+        .variants
+        .iter()
+        .filter(|variant| second.plan.variants.iter().any(|other| other.name == variant.name));
+    let variants: Vec<Compared> = common.map(|variant| compared(first, second, variant)).collect();
+    if variants.is_empty() {
+        bail!("the two comparisons have no variant in common");
     }
     let (a, b) = (&first.plan, &second.plan);
     let differ = [
@@ -60,7 +53,7 @@ pub fn diff(first: &Results, second: &Results) -> Result<Diff> {
         (a.docker == b.docker, "places (containers or not)"),
     ];
     let differ = differ.iter().filter(|(same, _)| !same).map(|(_, what)| *what).collect();
-    Ok(Diff { first: line(a), second: line(b), differ, arms })
+    Ok(Diff { first: line(a), second: line(b), differ, variants })
 }
 
 fn line(plan: &Plan) -> String {
@@ -68,46 +61,37 @@ fn line(plan: &Plan) -> String {
     format!("{started}, profile {profile}, revision {}, {} cores", host.revision, host.cores)
 }
 
-fn compared(first: &Results, second: &Results, arm: &Arm) -> Compared {
-    let (plan, runs) = both(first, second, arm);
-    let analysis = Analysis::of(&plan, &runs);
-    let figure = |at: &Option<Estimate>| at.as_ref().map_or("-".into(), format::estimate);
-    let row = |cell: &Cell| Row {
-        scenario: cell.scenario.to_string(),
-        what: format!("{} {}", format::short_quantity(cell.quantity), format::percentile(cell.percentile)),
-        first: figure(&cell.arms[0]),
-        second: figure(&cell.arms[1]),
-        difference: cell.difference.as_ref().map_or("-".into(), format::difference),
-        verdict: cell.difference.as_ref().map_or("", format::verdict),
-    };
+fn compared(first: &Results, second: &Results, variant: &Variant) -> Compared {
+    let (plan, runs) = both(first, second, variant);
+    let analysis = Analysis::new(&plan, &runs);
     Compared {
-        name: arm.name.clone(),
-        differs: other(arm, &second.plan),
-        unjudged: if analysis.cells.iter().any(|cell| cell.difference.is_some()) { "" } else { UNJUDGED },
-        rows: analysis.cells.iter().map(row).collect(),
+        name: variant.name.clone(),
+        differs: other(variant, &second.plan),
+        unjudged: if analysis.judged().next().is_some() { "" } else { UNJUDGED },
+        rows: analysis.cells.iter().map(|cell| format::row(cell, format::short_name)).collect(),
         runs: analysis.runs,
     }
 }
 
-/// The same arm twice, as if it were two of one comparison.
-fn both(first: &Results, second: &Results, arm: &Arm) -> (Plan, Vec<Run>) {
-    let named = |name: &str| Arm { name: name.to_owned(), ..arm.clone() };
+/// The same variant twice, as if it were two of one comparison.
+fn both(first: &Results, second: &Results, variant: &Variant) -> (Plan, Vec<Run>) {
+    let named = |name: &str| Variant { name: name.to_owned(), ..variant.clone() };
     let mut runs = Vec::new();
     for (results, name) in [(first, "first"), (second, "second")] {
-        let mine = results.runs.iter().filter(|run| run.arm == arm.name);
-        runs.extend(mine.map(|run| Run { arm: name.to_owned(), ..run.clone() }));
+        let mine = results.runs.iter().filter(|run| run.variant == variant.name);
+        runs.extend(mine.map(|run| Run { variant: name.to_owned(), ..run.clone() }));
     }
-    (Plan { arms: vec![named("first"), named("second")], ..first.plan.clone() }, runs)
+    (Plan { variants: vec![named("first"), named("second")], ..first.plan.clone() }, runs)
 }
 
-/// A name alone says little of an arm.
-fn other(arm: &Arm, second: &Plan) -> Option<String> {
-    let name = &arm.name;
-    let other = second.arms.iter().find(|other| other.name == *name)?;
-    if arm.mode != other.mode {
-        return Some(format!("{name} is {} in the first and {} in the second.", arm.mode, other.mode));
+/// A name alone says little of a variant.
+fn other(variant: &Variant, second: &Plan) -> Option<String> {
+    let name = &variant.name;
+    let other = second.variants.iter().find(|other| other.name == *name)?;
+    if variant.mode != other.mode {
+        return Some(format!("{name} is {} in the first and {} in the second.", variant.mode, other.mode));
     }
-    (arm.env != other.env).then(|| format!("{name} has other settings in the second."))
+    (variant.env != other.env).then(|| format!("{name} has other settings in the second."))
 }
 
 const UNJUDGED: &str = "Fewer than two valid runs in one of them: differences are not judged.";
@@ -118,25 +102,26 @@ impl Diff {
         if !self.differ.is_empty() {
             text += &format!("They differ in their {}, too.\n", self.differ.join(", "));
         }
-        for arm in &self.arms {
+        for variant in &self.variants {
             let mut table =
                 table::plain(["", "", "first (95 %)", "second (95 %)", "difference (95 %)", "second is"]);
-            for row in &arm.rows {
-                let Row { scenario, what, first, second, difference, verdict } = row;
-                table.add_row([scenario, what, first, second, difference, *verdict]);
+            for row in &variant.rows {
+                let format::Row { scenario, what, variants, difference, verdict } = row;
+                let difference = difference.as_deref().unwrap_or("-");
+                table.add_row([scenario, what, &variants[0], &variants[1], difference, verdict]);
             }
             text += &format!(
                 "\n{}: {} and {} valid runs\n{}\n",
-                arm.name,
-                arm.runs[0],
-                arm.runs[1],
+                variant.name,
+                variant.runs[0],
+                variant.runs[1],
                 table::text(&mut table, 1, |column| column >= 2)
             );
-            if let Some(differs) = &arm.differs {
+            if let Some(differs) = &variant.differs {
                 text += &format!("{differs}\n");
             }
-            if !arm.unjudged.is_empty() {
-                text += &format!("{}\n", arm.unjudged);
+            if !variant.unjudged.is_empty() {
+                text += &format!("{}\n", variant.unjudged);
             }
         }
         text
@@ -164,8 +149,8 @@ mod tests {
         assert!(page.contains("<h2>async</h2>") && !page.contains("<h2>sync</h2>") && !page.contains("http"));
         assert_eq!(same.matches("no difference").count(), 36, "{same}");
         assert!(same.lines().all(|line| line.chars().count() <= 100), "{same}");
-        second.plan.arms[0].name = "other".into();
-        assert!(diff(&first, &second).err().unwrap().to_string().contains("no arm in common"));
+        second.plan.variants[0].name = "other".into();
+        assert!(diff(&first, &second).err().unwrap().to_string().contains("no variant in common"));
     }
 
     #[test]
@@ -177,7 +162,7 @@ mod tests {
             run.scenarios.insert(Scenario::S1, slow);
         }
         second.plan.load.seconds += 1;
-        second.plan.arms[0].env.insert("EMAIL_DELAY_MS".into(), "520".into());
+        second.plan.variants[0].env.insert("EMAIL_DELAY_MS".into(), "520".into());
         let told = diff(&first, &second).unwrap().text();
         assert_eq!(
             (told.matches(" later").count(), told.contains("differ in their loads")),

@@ -1,4 +1,4 @@
-//! Results made by hand, for the tests of what is shown: three runs of each arm with plausible distributions, two
+//! Results made by hand, for the tests of what is shown: three runs of each variant with plausible distributions, two
 //! curves, a grid of two by two cells, a stall.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use measure::drain::Drain;
 use measure::host::{Host, Servers};
 use measure::load_profile::{self, Delays};
 use measure::outcomes::Outcome;
-use measure::record::{Arm, Cost, Plan, Run, Slot};
+use measure::record::{Cost, Plan, PlannedRun, Run, Variant};
 use measure::resource_usage::Parts;
 use measure::resource_usage::Watched;
 use measure::stored::Stored;
@@ -41,8 +41,9 @@ pub fn results() -> Results {
     results
 }
 
-pub fn of(arms: &[(&str, Mode)], runs: u32) -> Results {
-    let arm = |(name, mode): &(&str, Mode)| Arm { name: (*name).into(), mode: *mode, env: BTreeMap::new() };
+pub fn of(variants: &[(&str, Mode)], runs: u32) -> Results {
+    let variant =
+        |(name, mode): &(&str, Mode)| Variant { name: (*name).into(), mode: *mode, env: BTreeMap::new() };
     let plan = Plan {
         version: Plan::VERSION,
         stamp: "20260102T030405Z".into(),
@@ -50,13 +51,13 @@ pub fn of(arms: &[(&str, Mode)], runs: u32) -> Results {
         profile: "quick".into(),
         load: load_profile::find("quick").unwrap().load,
         seed: 1,
-        arms: arms.iter().map(arm).collect(),
-        order: balanced(arms.len(), runs, 1),
+        variants: variants.iter().map(variant).collect(),
+        order: balanced(variants.len(), runs, 1),
         settings: Delays(BTreeMap::from([("EMAIL_DELAY_MS".into(), "500".into())])),
         host: host(),
         docker: false,
     };
-    let runs = plan.slots().map(run).collect();
+    let runs = plan.planned_runs().map(run).collect();
     Results { plan, runs, beside: Beside::default() }
 }
 
@@ -73,22 +74,24 @@ fn host() -> Host {
     }
 }
 
-fn run(Slot { at: slot, arm }: Slot<'_>) -> Run {
-    let sync = arm.mode == Mode::Sync;
+fn run(PlannedRun { index, variant }: PlannedRun<'_>) -> Run {
+    let sync = variant.mode == Mode::Sync;
     let parts =
         |services, broker, database| Parts { services, broker: if sync { 0.0 } else { broker }, database };
     let cost = Cost {
         workflows: 160,
-        cpu: parts(1.5, 2.5, 1.0 + slot as f64 / 10.0),
+        cpu: parts(1.5, 2.5, 1.0 + index as f64 / 10.0),
         bytes: Some(parts(2_000_000.0, 3_000_000.0, 4_000_000.0)),
     };
     Run {
-        slot,
-        arm: arm.name.clone(),
-        mode: arm.mode,
+        index,
+        variant: variant.name.clone(),
+        mode: variant.mode,
         started: "2026-01-02 03:04:05 UTC".into(),
         servers: Servers { postgresql: "15.8".into(), rabbitmq: (!sync).then(|| "4.0.5".into()) },
-        scenarios: Scenario::ALL.map(|scenario| (scenario, outcome(arm.mode, scenario, slot as u64))).into(),
+        scenarios: Scenario::ALL
+            .map(|scenario| (scenario, outcome(variant.mode, scenario, index as u64)))
+            .into(),
         drain: Drain { seconds: 1.23, ..Drain::default() },
         cross_checks: vec![CrossCheck {
             what: "clicks stored".into(),
@@ -111,7 +114,7 @@ fn run(Slot { at: slot, arm }: Slot<'_>) -> Run {
 }
 
 /// In microseconds: what the work takes, and what telling takes.
-fn outcome(mode: Mode, scenario: Scenario, slot: u64) -> Outcome {
+fn outcome(mode: Mode, scenario: Scenario, index: u64) -> Outcome {
     let work = match scenario {
         Scenario::S1 => 500_000,
         Scenario::S2 => 2_000_000,
@@ -119,7 +122,7 @@ fn outcome(mode: Mode, scenario: Scenario, slot: u64) -> Outcome {
         _ => 3_000,
     };
     let count = if scenario == Scenario::S4 { 3 } else { 150 };
-    let spread = |from: u64| Times::of((0..count).map(|at| from + 7 * slot + at * at / 10));
+    let spread = |from: u64| Times::of((0..count).map(|at| from + 7 * index + at * at / 10));
     let requests = if scenario == Scenario::S4 { 3 } else { 1_234_567 };
     Outcome {
         requests,
@@ -137,7 +140,7 @@ fn outcome(mode: Mode, scenario: Scenario, slot: u64) -> Outcome {
     }
 }
 
-fn curve(arm: &str, slow: f64) -> Curve {
+fn curve(variant: &str, slow: f64) -> Curve {
     let point = |rate: u32| {
         let load = f64::from(rate) * slow;
         let late = load > 1500.0;
@@ -160,7 +163,7 @@ fn curve(arm: &str, slow: f64) -> Curve {
     Curve {
         version: 1,
         scenario: Scenario::S6,
-        arm: arm.into(),
+        variant: variant.into(),
         bound_ms: 100.0,
         seconds: 10,
         sustainable: sustained.fold(None, |most, rate| Some(most.map_or(rate, |most: f64| most.max(rate)))),
@@ -189,8 +192,8 @@ fn grid() -> Grid {
             }
         }
     }
-    let arms = ["sync", "sync-concurrent", "async"].map(str::to_owned).into();
-    Grid { version: 1, started: "2026-01-02 05:00 UTC".into(), host: host(), seconds: 6, arms, cells }
+    let variants = ["sync", "sync-concurrent", "async"].map(str::to_owned).into();
+    Grid { version: 1, started: "2026-01-02 05:00 UTC".into(), host: host(), seconds: 6, variants, cells }
 }
 
 fn taken(us: u64) -> Taken {

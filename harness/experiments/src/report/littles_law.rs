@@ -6,13 +6,14 @@ use serde::Serialize;
 
 use super::costs::Span;
 use measure::load_profile::per_second;
-use measure::record::{Arm, Plan, Run, valid};
+use measure::record::{Plan, Run, Variant, valid};
 use stack::Mode;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Little {
     pub scenario: Scenario,
-    pub arm: String,
+    #[serde(rename = "arm")]
+    pub variant: String,
     /// Arrivals per second x mean seconds, and what was seen; means over the valid runs.
     pub by_law: f64,
     pub seen: f64,
@@ -21,9 +22,10 @@ pub struct Little {
 }
 
 pub fn of(plan: &Plan, runs: &[Run]) -> Vec<Little> {
-    let pairs =
-        Scenario::ALL.into_iter().flat_map(|scenario| plan.arms.iter().map(move |arm| (scenario, arm)));
-    pairs.filter_map(|(scenario, arm)| one(plan, runs, arm, scenario)).collect()
+    let pairs = Scenario::ALL
+        .into_iter()
+        .flat_map(|scenario| plan.variants.iter().map(move |variant| (scenario, variant)));
+    pairs.filter_map(|(scenario, variant)| one(plan, runs, variant, scenario)).collect()
 }
 
 /// Requests per second while the load runs steadily: not their count by its length, which has one more of them than
@@ -36,8 +38,8 @@ pub fn offered(plan: &Plan, scenario: Scenario, requests: u64, runs: usize) -> O
     }
 }
 
-fn one(plan: &Plan, runs: &[Run], arm: &Arm, scenario: Scenario) -> Option<Little> {
-    let both: Vec<(f64, f64)> = valid(runs, &arm.name)
+fn one(plan: &Plan, runs: &[Run], variant: &Variant, scenario: Scenario) -> Option<Little> {
+    let both: Vec<(f64, f64)> = valid(runs, &variant.name)
         .filter_map(|run| {
             let outcome = run.scenarios.get(&scenario)?;
             // In async mode a message is in its queue until the work is done.
@@ -56,7 +58,7 @@ fn one(plan: &Plan, runs: &[Run], arm: &Arm, scenario: Scenario) -> Option<Littl
     let ratios: Vec<f64> = both.iter().map(|(by_law, seen)| seen / by_law).collect();
     Some(Little {
         scenario,
-        arm: arm.name.clone(),
+        variant: variant.name.clone(),
         ratio: Span::of(&ratios)?,
         by_law: mean(|(by_law, _)| *by_law),
         seen: mean(|(_, seen)| *seen),
@@ -74,11 +76,11 @@ mod tests {
         let mut results = example::of(&[("sync", Mode::Sync)], 1);
         let outcome = results.runs[0].scenarios.get_mut(&Scenario::S1).unwrap();
         outcome.acknowledge = Times::of([400_000, 600_000]);
-        let little = one(&results.plan, &results.runs, &results.plan.arms[0], Scenario::S1).unwrap();
+        let little = one(&results.plan, &results.runs, &results.plan.variants[0], Scenario::S1).unwrap();
         assert!((little.by_law - 2.5).abs() < 1e-9 && (little.ratio.mean - 2.6 / 2.5).abs() < 1e-9);
         assert_eq!(of(&results.plan, &results.runs).len(), 3);
         // Every answer failed a check: by the law nothing was in progress, and there is no ratio.
         results.runs[0].scenarios.get_mut(&Scenario::S1).unwrap().expected = 0;
-        assert_eq!(one(&results.plan, &results.runs, &results.plan.arms[0], Scenario::S1), None);
+        assert_eq!(one(&results.plan, &results.runs, &results.plan.variants[0], Scenario::S1), None);
     }
 }

@@ -1,16 +1,14 @@
 //! `./study report`: what was measured, for people: one page, and the same as Markdown, CSV and JSON.
 //!
-//! In reading order: `costs`, `littles_law`, `checks` (figures over all runs); `section` (with `scenario_charts`),
-//! `cost_chart`, `summary_charts`, `rates`, `break_even_table`, `stall`, `rules`, `conditions` (the parts of the report), `view`
-//! (all of them), `page`, `csv`, `json`, `table` (its forms), `chart`; `command`, `recompute` (from raw data), `diff` (two
-//! folders against each other).
+//! In reading order: `costs`, `littles_law`, `checks` (figures over all runs), `model` (all figures), then what shows them:
+//! `scenario_charts`, `summary_charts`, `rates`, `break_even_table`, `stall`, `rules`, `conditions`, gathered in `view` (page and
+//! Markdown); `csv`, `json`, `table`; `chart` draws. `command` reads a folder, with `recompute` (from raw data), or two (`diff`).
 
 pub mod break_even_table;
 pub mod chart;
 pub mod checks;
 pub mod command;
 pub mod conditions;
-pub mod cost_chart;
 pub mod costs;
 pub mod csv;
 pub mod diff;
@@ -18,13 +16,12 @@ pub mod diff;
 pub mod example;
 pub mod json;
 pub mod littles_law;
+pub mod model;
 pub mod numbers;
-pub mod page;
 pub mod rates;
 pub mod recompute;
 pub mod rules;
 pub mod scenario_charts;
-pub mod section;
 pub mod stall;
 pub mod summary_charts;
 pub mod table;
@@ -35,24 +32,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::breakeven::winner;
-use crate::results::Results;
-use measure::analysis::statistics::Analysis;
+use model::Model;
+use view::View;
 
 /// All forms of the report as files of the folder of results; and the path of the page.
-pub fn forms(
-    results: &Results,
-    analysis: &Analysis,
-    dir: &Path,
-) -> Result<(PathBuf, Vec<(PathBuf, String)>)> {
-    let judged = results.beside.grid.as_ref().map(winner::judge).unwrap_or_default();
-    let view = view::view(results, analysis, &judged)?;
+pub fn forms(model: &Model<'_>, dir: &Path) -> Result<(PathBuf, Vec<(PathBuf, String)>)> {
+    let view = View::of(model)?;
     let page = dir.join("report.html");
     let files = vec![
-        (dir.join("results.json"), json::json(results, analysis, &judged)?),
-        (dir.join("figures.csv"), csv::csv(&results.plan, analysis)),
-        (dir.join("report.md"), page::markdown(&view)?),
-        (page.clone(), page::html(&view)?),
+        (dir.join("results.json"), json::json(model)?),
+        (dir.join("figures.csv"), csv::csv(model)),
+        (dir.join("report.md"), view.markdown()?),
+        (page.clone(), view.html()?),
     ];
     Ok((page, files))
 }
@@ -86,7 +77,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("study-report-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let results = example::results();
-        let (page, files) = forms(&results, &Analysis::of(&results.plan, &results.runs), &dir).unwrap();
+        let (page, files) = forms(&Model::of(&results), &dir).unwrap();
         write_all(&files).unwrap();
         assert_eq!(page, dir.join("report.html"));
         assert!(

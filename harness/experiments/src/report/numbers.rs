@@ -23,6 +23,17 @@ pub fn bytes(value: f64) -> String {
     }
 }
 
+/// How a figure with this unit is written: `s`, `B`, `MiB`, `count`; three digits for any other.
+pub fn unit(name: &str) -> fn(f64) -> String {
+    match name {
+        "s" => seconds,
+        "B" => bytes,
+        "MiB" => |mib| format!("{} MiB", digits(mib)),
+        "count" => |count| if count.fract() == 0.0 { format!("{count:.0}") } else { digits(count) },
+        _ => digits,
+    }
+}
+
 pub fn seconds(value: f64) -> String {
     format!("{} s", digits(value))
 }

@@ -1,18 +1,14 @@
 use contract::Scenario;
 
 use super::super::example;
-use super::super::view::view;
 use super::*;
-use crate::breakeven::winner::judge;
 use crate::results::Results;
-use measure::analysis::statistics::Analysis;
 use stack::Mode;
 
 fn of(results: &Results) -> (String, String) {
-    let analysis = Analysis::of(&results.plan, &results.runs);
-    let judged = results.beside.grid.as_ref().map(judge).unwrap_or_default();
-    let view = view(results, &analysis, &judged).unwrap();
-    (html(&view).unwrap(), markdown(&view).unwrap())
+    let model = Model::of(results);
+    let view = View::of(&model).unwrap();
+    (view.html().unwrap(), view.markdown().unwrap())
 }
 
 fn charts(page: &str) -> usize {

@@ -9,7 +9,6 @@ use super::chart::colour;
 use super::chart::lines::{Lines, Mark, Series};
 use super::numbers::digits;
 use crate::rate::curve::{Curve, Point};
-use crate::results::Results;
 use measure::times::short;
 
 #[derive(Serialize)]
@@ -24,13 +23,13 @@ pub struct Rates {
     growing: Option<String>,
     /// p95 of completion, as multiples of that at the lowest rate.
     degradation: Option<String>,
-    arms: Vec<Row>,
+    variants: Vec<Row>,
     points: Vec<PointRow>,
 }
 
 #[derive(Serialize)]
 struct Row {
-    arm: String,
+    variant: String,
     sustainable: String,
     /// What happened at the next rate, or why none was tried.
     limit: String,
@@ -38,7 +37,7 @@ struct Row {
 
 #[derive(Serialize)]
 struct PointRow {
-    arm: String,
+    variant: String,
     rate: String,
     times: Vec<String>,
     completed: String,
@@ -48,14 +47,15 @@ struct PointRow {
 }
 
 /// One for each scenario that has curves.
-pub fn rates(results: &Results) -> Result<Vec<Rates>> {
+pub fn rates(curves: &[Curve]) -> Result<Vec<Rates>> {
     let mut all = Vec::new();
     for scenario in Scenario::ALL {
-        let curves: Vec<&Curve> =
-            results.beside.curves.iter().filter(|curve| curve.scenario == scenario).collect();
+        let curves: Vec<&Curve> = curves.iter().filter(|curve| curve.scenario == scenario).collect();
         let Some(first) = curves.first() else { continue };
         let marks = || {
-            curves.iter().filter_map(|curve| Some(Mark { at: curve.sustainable?, color: colour(&curve.arm) }))
+            curves
+                .iter()
+                .filter_map(|curve| Some(Mark { at: curve.sustainable?, color: colour(&curve.variant) }))
         };
         let p = |share: f64| move |point: &Point| point.complete.quantile(share);
         let mut latency = lines(&curves, " p99", false, p(0.99));
@@ -82,7 +82,7 @@ pub fn rates(results: &Results) -> Result<Vec<Rates>> {
                 None,
                 |factor| format!("{}×", plain(factor)),
             )?,
-            arms: curves.iter().map(|curve| row(curve)).collect(),
+            variants: curves.iter().map(|curve| row(curve)).collect(),
             points: curves
                 .iter()
                 .flat_map(|curve| curve.points.iter().map(|point| point_row(curve, point)))
@@ -94,8 +94,8 @@ pub fn rates(results: &Results) -> Result<Vec<Rates>> {
 
 fn lines(curves: &[&Curve], what: &str, dashed: bool, of: impl Fn(&Point) -> Option<f64>) -> Vec<Series> {
     let line = |curve: &&Curve| Series {
-        name: format!("{}{what}", curve.arm),
-        color: colour(&curve.arm),
+        name: format!("{}{what}", curve.variant),
+        color: colour(&curve.variant),
         dashed,
         dots: true,
         points: curve.points.iter().filter_map(|point| Some((point.rate, of(point)?))).collect(),
@@ -128,27 +128,23 @@ fn chart(
 }
 
 fn row(curve: &Curve) -> Row {
-    let past = curve.points.iter().find(|point| {
-        point.why_not.is_some() && curve.sustainable.is_none_or(|sustained| point.rate > sustained)
+    let limit = curve.limited_by.clone().or_else(|| {
+        let point = curve.first_failing()?;
+        Some(format!("at {}/s: {}", digits(point.rate), point.why_not.as_deref().unwrap_or_default()))
     });
-    let limit = match (&curve.limited_by, past) {
-        (Some(limited_by), _) => limited_by.clone(),
-        (None, Some(point)) => {
-            format!("at {}/s: {}", digits(point.rate), point.why_not.as_deref().unwrap_or_default())
-        }
-        (None, None) => String::new(),
-    };
+    Row { variant: curve.variant.clone(), sustainable: sustained(curve), limit: limit.unwrap_or_default() }
+}
+
+pub fn sustained(curve: &Curve) -> String {
     // Where the load generator was at its end, the services were not.
     let least = if curve.limited_by.is_some() { "at least " } else { "" };
-    let sustainable =
-        curve.sustainable.map_or("none that was tried".into(), |rate| format!("{least}{}/s", digits(rate)));
-    Row { arm: curve.arm.clone(), sustainable, limit }
+    curve.sustainable.map_or("none that was tried".into(), |rate| format!("{least}{}/s", digits(rate)))
 }
 
 fn point_row(curve: &Curve, point: &Point) -> PointRow {
     let times = [&point.acknowledge, &point.complete].into_iter();
     PointRow {
-        arm: curve.arm.clone(),
+        variant: curve.variant.clone(),
         rate: digits(point.rate),
         times: times.flat_map(|times| [0.50, 0.95, 0.99].map(|share| short(times.quantile(share)))).collect(),
         completed: digits(point.completed_per_second),

@@ -11,7 +11,7 @@ use crate::results::Results;
 use measure::journal::Journal;
 use measure::load::Samples;
 use measure::outcomes::{self, Outcome};
-use measure::record::{Plan, Run, Slot};
+use measure::record::{Plan, PlannedRun, Run};
 use measure::samples::Answer;
 use measure::stored::{read, read_lines};
 
@@ -22,11 +22,11 @@ use measure::stored::{read, read_lines};
 pub fn join_anew(results: &mut Results, dir: &Path) -> Result<Vec<usize>> {
     let Results { plan, runs, .. } = results;
     let mut other = Vec::new();
-    for slot in plan.slots() {
-        let Some(run) = runs.iter_mut().find(|run| run.slot == slot.at) else { continue };
-        let Some((outcomes, unreadable)) = outcomes(plan, slot, run, dir)? else { continue };
+    for planned in plan.planned_runs() {
+        let Some(run) = runs.iter_mut().find(|run| run.index == planned.index) else { continue };
+        let Some((outcomes, unreadable)) = outcomes(plan, planned, run, dir)? else { continue };
         if outcomes != run.scenarios || unreadable != run.unreadable_journal_lines {
-            other.push(slot.at + 1);
+            other.push(planned.index + 1);
             run.scenarios = outcomes;
             run.unreadable_journal_lines = unreadable;
         }
@@ -37,11 +37,11 @@ pub fn join_anew(results: &mut Results, dir: &Path) -> Result<Vec<usize>> {
 /// With the number of lines in the journals that are no entries. `None` if the raw data is not there.
 fn outcomes(
     plan: &Plan,
-    slot: Slot<'_>,
+    planned: PlannedRun<'_>,
     run: &Run,
     dir: &Path,
 ) -> Result<Option<(BTreeMap<Scenario, Outcome>, u64)>> {
-    let folder = slot.folder(dir);
+    let folder = planned.folder(dir);
     let failed: Option<HashMap<String, String>> = read(&folder.join("failed-checks.json"))?;
     let (answers, journals) = (folder.join("answers.jsonl"), folder.join("journal"));
     let Some(failed_checks) = failed.filter(|_| answers.exists() && journals.is_dir()) else {
@@ -60,13 +60,13 @@ fn outcomes(
             kept == all,
             "{} has {kept} answers of {scenario}, {} has {all}: one of them is damaged",
             answers.display(),
-            slot.file(dir).display()
+            planned.file(dir).display()
         );
     }
     let mut journal = Journal::new(&journals);
     journal.poll()?;
-    let width = plan.settings.with(&slot.arm.env).width();
-    let prefix = format!("{}-{}-load-", plan.stamp, slot.arm.name);
+    let width = plan.settings.with(&planned.variant.env).width();
+    let prefix = format!("{}-{}-load-", plan.stamp, planned.variant.name);
     let mut outcomes = outcomes::join(&prefix, &samples, &journal.entries, width);
     plan.complete(&mut outcomes);
     Ok(Some((outcomes, journal.unreadable)))
@@ -92,7 +92,7 @@ mod tests {
         let stored = &mut results.runs[1].scenarios;
         *stored = Scenario::ALL.map(|scenario| (scenario, Outcome::default())).into();
         stored.get_mut(&Scenario::S6).unwrap().requests = 1;
-        let folder = results.plan.slots().nth(1).unwrap().folder(&dir);
+        let folder = results.plan.planned_runs().nth(1).unwrap().folder(&dir);
         fs::create_dir_all(folder.join("journal")).unwrap();
         let id = format!("{}-sync-load-s6-0", results.plan.stamp);
         let answer =

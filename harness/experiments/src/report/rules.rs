@@ -7,13 +7,13 @@ use contract::Scenario;
 use serde::Serialize;
 
 use super::break_even_table::anchor;
-use super::costs::Costs;
-use super::numbers::{digits, seconds};
+use super::model::Model;
+use super::numbers::seconds;
+use super::rates;
 use crate::breakeven::grid::Conditions;
 use crate::breakeven::winner::{Judged, Measure, Winner};
-use crate::results::Results;
 use measure::analysis::format;
-use measure::analysis::statistics::{Analysis, Percentile, Quantity, Verdict};
+use measure::analysis::statistics::{Percentile, Quantity, Verdict};
 use measure::times::short;
 use stack::Mode;
 
@@ -34,29 +34,22 @@ pub struct Figure {
     pub says: String,
 }
 
-/// What the rules are made of.
-pub struct Ground<'a> {
-    pub results: &'a Results,
-    pub analysis: &'a Analysis,
-    pub judged: &'a [Judged],
-}
-
 const BOTH: &str = "both modes were not compared in several runs here (./study compare)";
 
-pub fn rules(ground: &Ground<'_>) -> Vec<Rule> {
+pub fn rules(model: &Model<'_>) -> Vec<Rule> {
     let waits = [Scenario::S1, Scenario::S2, Scenario::S4];
     vec![
-        ground.times("If the caller does not need the result", Quantity::Acknowledge, &waits),
-        ground.times("If the caller goes on only with the result", Quantity::Complete, &Scenario::ALL),
-        ground.times(
+        model.times("If the caller does not need the result", Quantity::Acknowledge, &waits),
+        model.times("If the caller goes on only with the result", Quantity::Complete, &Scenario::ALL),
+        model.times(
             "If the work is as short as handing it over",
             Quantity::Acknowledge,
             &[Scenario::S3, Scenario::S6],
         ),
-        ground.price(),
-        ground.fan_out(),
-        ground.break_even(),
-        ground.capacity(),
+        model.price(),
+        model.fan_out(),
+        model.break_even(),
+        model.capacity(),
     ]
 }
 
@@ -66,7 +59,7 @@ fn rule(when: &'static str, says: String, figures: Vec<Figure>, missing: &str) -
     Rule { when, says, measured, figures }
 }
 
-/// `async: S1, S2; sync: S6; no difference: S3`, each name with what it is said of.
+/// `async: S1, S2; sync: S6; no difference: S3`: each statement with its scenarios.
 fn grouped(of: &[(String, Scenario)]) -> String {
     let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
     for (says, scenario) in of {
@@ -80,10 +73,10 @@ fn grouped(of: &[(String, Scenario)]) -> String {
     said.join("; ") + "."
 }
 
-impl Ground<'_> {
-    /// Positions of the two modes among the arms.
+impl Model<'_> {
+    /// Positions of the two modes among the variants.
     fn modes(&self) -> Option<(usize, usize)> {
-        let at = |mode| self.results.plan.arms.iter().position(|arm| arm.mode == mode);
+        let at = |mode| self.results.plan.variants.iter().position(|variant| variant.mode == mode);
         at(Mode::Sync).zip(at(Mode::Async))
     }
 
@@ -119,16 +112,17 @@ impl Ground<'_> {
     fn medians(&self, scenario: Scenario, quantity: Quantity) -> Option<(f64, f64, Verdict)> {
         let (sync, events) = self.modes()?;
         let cell = self.analysis.cell(scenario, quantity, Percentile::P50)?;
-        let ms = |at: usize| Some(cell.arms.get(at)?.as_ref()?.ms);
+        let ms = |at: usize| Some(cell.variants.get(at)?.as_ref()?.ms);
         Some((ms(sync)?, ms(events)?, cell.difference.as_ref()?.verdict))
     }
 
     fn price(&self) -> Rule {
         let (mut groups, mut figures) = (Vec::new(), Vec::new());
-        for scenario in Scenario::ALL {
-            let Some((sync, events)) = self.modes() else { break };
+        let modes = self.modes();
+        for (of, (sync, events)) in self.scenarios.iter().filter_map(|of| Some((of, modes?))) {
             let cpu = |at: usize| {
-                Some(Costs::of(&self.results.runs, &self.results.plan.arms[at].name, scenario)?.cpu.total)
+                let variant = of.variants.iter().find(|variant| variant.name == self.variants[at].name)?;
+                Some(variant.costs.as_ref()?.cpu.total)
             };
             let Some((sync, events)) = cpu(sync).zip(cpu(events)) else { continue };
             let group = match events.mean < sync.mean {
@@ -140,12 +134,8 @@ impl Ground<'_> {
             };
             let factor = format::factor(sync.mean, events.mean);
             let says = format!("async {}, sync {}: {factor} apart", seconds(events.mean), seconds(sync.mean));
-            groups.push((group.to_owned(), scenario));
-            figures.push(Figure {
-                anchor: format!("{}-cost", scenario.key()),
-                name: scenario.to_string(),
-                says,
-            });
+            groups.push((group.to_owned(), of.scenario));
+            figures.push(Figure { anchor: format!("{}-cost", of.key), name: of.name.clone(), says });
         }
         let missing = "the cost of each scenario alone is part of ./study compare --profile standard";
         rule("What 1000 workflows cost in processor time", grouped(&groups), figures, missing)
@@ -163,13 +153,15 @@ impl Ground<'_> {
         if let Some(cell) = hardest {
             let Conditions { service_ms, width, rate, .. } = cell.conditions;
             said = match &cell.winner {
-                Some(Winner { arms, factor: Some(_) }) => format!("{} completes soonest", arms.join(", ")),
+                Some(Winner { variants, factor: Some(_) }) => {
+                    format!("{} completes soonest", variants.join(", "))
+                }
                 _ => "no difference in time to complete".to_owned(),
             };
-            let receivers = if width == 1 { "1 receiver".to_owned() } else { format!("{width} receivers") };
+            let receivers = format::counted(width as u64, "receiver");
             said += &format!(" with {receivers} of {service_ms} ms each, {rate} arrivals a second.");
             let each: Vec<String> =
-                cell.values.iter().map(|(arm, ms)| format!("{arm} {}", short(Some(*ms)))).collect();
+                cell.values.iter().map(|(variant, ms)| format!("{variant} {}", short(Some(*ms)))).collect();
             let (anchor, name) = (anchor(&cell.conditions), "cell".to_owned());
             figures.push(Figure { anchor, name, says: each.join(", ") });
         }
@@ -183,20 +175,24 @@ impl Ground<'_> {
             let judged = self.judged.iter().filter(|cell| cell.measure == measure);
             let judged: Vec<(&Judged, &Winner)> =
                 judged.filter_map(|cell| Some((cell, cell.winner.as_ref()?))).collect();
-            let alone =
-                |(_, winner): &&(&Judged, &Winner)| winner.factor.is_some() && winner.arms[..] == ["async"];
+            let alone = |(_, winner): &&(&Judged, &Winner)| {
+                winner.factor.is_some() && winner.variants[..] == ["async"]
+            };
             let Some((shown, _)) = judged.iter().find(alone).or(judged.first()) else { continue };
             let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             for (_, winner) in &judged {
-                let name =
-                    if winner.factor.is_some() { winner.arms.join(" or ") } else { "no difference".into() };
+                let name = if winner.factor.is_some() {
+                    winner.variants.join(" or ")
+                } else {
+                    "no difference".into()
+                };
                 *counts.entry(name).or_default() += 1;
             }
             let each: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
             said.push(format!("{verb} soonest, of {} cells: {}", judged.len(), each.join(", ")));
             let Conditions { service_ms, width, rate, payload } = shown.conditions;
             let each: Vec<String> =
-                shown.values.iter().map(|(arm, ms)| format!("{arm} {}", short(Some(*ms)))).collect();
+                shown.values.iter().map(|(variant, ms)| format!("{variant} {}", short(Some(*ms)))).collect();
             figures.push(Figure {
                 anchor: anchor(&shown.conditions),
                 name: format!("{width} × {service_ms} ms, {rate}/s, {payload} characters"),
@@ -208,23 +204,11 @@ impl Ground<'_> {
 
     fn capacity(&self) -> Rule {
         let one = |scenario: Scenario| {
-            let curves: Vec<_> =
-                self.results.beside.curves.iter().filter(|curve| curve.scenario == scenario).collect();
-            curves.first()?;
-            let rate = |rate: f64| format!("{}/s", digits(rate));
-            let each: Vec<String> = curves
-                .iter()
-                .map(|curve| {
-                    let least = if curve.limited_by.is_some() { "at least " } else { "" };
-                    format!(
-                        "{} {least}{}",
-                        curve.arm,
-                        curve.sustainable.map_or("no rate that was tried".into(), rate)
-                    )
-                })
-                .collect();
-            let anchor = format!("rate-{}", scenario.key());
-            Some(Figure { anchor, name: scenario.to_string(), says: each.join(", ") })
+            let curves = self.results.beside.curves.iter().filter(|curve| curve.scenario == scenario);
+            let each: Vec<String> =
+                curves.map(|curve| format!("{} {}", curve.variant, rates::sustained(curve))).collect();
+            let (anchor, name) = (format!("rate-{}", scenario.key()), scenario.to_string());
+            (!each.is_empty()).then(|| Figure { anchor, name, says: each.join(", ") })
         };
         let figures = Scenario::ALL.into_iter().filter_map(one).collect();
         let missing = "that is ./study rate --scenario s6 --out DIR, where DIR is this folder";

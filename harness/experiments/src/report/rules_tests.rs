@@ -1,11 +1,10 @@
 use super::super::example;
 use super::*;
-use crate::breakeven::winner::judge;
+use crate::results::Results;
+use stack::Mode;
 
 fn of(results: &Results) -> Vec<Rule> {
-    let analysis = Analysis::of(&results.plan, &results.runs);
-    let judged = results.beside.grid.as_ref().map(judge).unwrap_or_default();
-    rules(&Ground { results, analysis: &analysis, judged: &judged })
+    rules(&Model::of(results))
 }
 
 #[test]

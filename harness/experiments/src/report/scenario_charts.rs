@@ -1,61 +1,50 @@
-//! The charts of one scenario: distributions of both times, what was in progress, and each run.
+//! The charts of one scenario: distributions of both times, what was in progress, each run, and what 1000 workflows cost.
 
 use anyhow::Result;
-use contract::Scenario;
+use plotters::style::RGBColor;
 
 use super::chart::axis::{Axis, plain, time};
-use super::chart::colours;
-use super::chart::lines::{Lines, Series, steps};
-use crate::results::Results;
-use crate::totals::Totals;
+use super::chart::bars::{self, Bar, Group};
+use super::chart::lines::{Lines, Series, distributions};
+use super::costs::{Costs, Taken};
+use super::model::{Model, ScenarioFigures, VariantInScenario};
+use super::numbers::{bytes, seconds};
 use measure::analysis::format;
 use measure::analysis::statistics::Quantity;
-use measure::record::{Arm, Run, valid};
+use measure::record::{Run, valid};
+use measure::resource_usage::Parts;
 
-pub fn distribution(
-    arms: &[Arm],
-    all: &[Option<Totals>],
-    of: Scenario,
-    quantity: Quantity,
-) -> Result<Option<String>> {
-    let mut series = Vec::new();
-    for ((arm, totals), color) in arms.iter().zip(all).zip(colours(arms)) {
-        let Some(totals) = totals else { continue };
+pub fn distribution(of: &ScenarioFigures, quantity: Quantity) -> Result<Option<String>> {
+    let times = of.variants.iter().map(|variant| {
         let times = match quantity {
-            Quantity::Acknowledge => &totals.acknowledge,
-            Quantity::Complete => &totals.complete,
+            Quantity::Acknowledge => &variant.totals.acknowledge,
+            Quantity::Complete => &variant.totals.complete,
         };
-        let points = steps(&times.distribution());
-        series.push(Series { name: arm.name.clone(), color, dashed: false, dots: false, points });
-    }
-    let Some(x) = Axis::log(series.iter().flat_map(|line| line.points.iter().map(|(ms, _)| *ms)), time)
-    else {
-        return Ok(None);
-    };
-    let label = format!("{of}: share of requests by time to {}", format::quantity(quantity));
-    let chart = Lines { label, x, y: Axis::shares(), series, marks: Vec::new(), bound: None };
-    chart.draw().map(Some)
+        (variant.name.as_str(), variant.colour, times)
+    });
+    distributions(format!("{}: share of requests by time to {}", of.name, format::quantity(quantity)), times)
 }
 
-/// Of each arm the valid run with the median peak.
-pub fn representatives<'a>(runs: &'a [Run], arms: &[Arm], scenario: Scenario) -> Vec<(usize, &'a Run)> {
-    let median = |(at, arm): (usize, &Arm)| {
-        let peak = |run: &Run| run.scenarios.get(&scenario).map(|outcome| outcome.backlog.peak);
-        let mut mine: Vec<&Run> = valid(runs, &arm.name).filter(|run| peak(run).is_some()).collect();
+/// Of each variant the valid run with the median peak.
+pub fn representatives<'a>(
+    runs: &'a [Run],
+    of: &'a ScenarioFigures,
+) -> Vec<(&'a VariantInScenario, &'a Run)> {
+    let median = |variant: &'a VariantInScenario| {
+        let peak = |run: &Run| run.scenarios.get(&of.scenario).map(|outcome| outcome.backlog.peak);
+        let mut mine: Vec<&Run> = valid(runs, &variant.name).filter(|run| peak(run).is_some()).collect();
         mine.sort_by_key(|run| peak(run));
-        Some((at, *mine.get(mine.len().saturating_sub(1) / 2)?))
+        Some((variant, *mine.get(mine.len().saturating_sub(1) / 2)?))
     };
-    arms.iter().enumerate().filter_map(median).collect()
+    of.variants.iter().filter_map(median).collect()
 }
 
-pub fn backlog(arms: &[Arm], runs: &[(usize, &Run)], of: Scenario) -> Result<Option<String>> {
-    let colors = colours(arms);
-    let line = |(at, run): &(usize, &Run)| {
-        let backlog = &run.scenarios.get(&of)?.backlog;
+pub fn backlog(of: &ScenarioFigures, runs: &[(&VariantInScenario, &Run)]) -> Result<Option<String>> {
+    let line = |(variant, run): &(&VariantInScenario, &Run)| {
+        let backlog = &run.scenarios.get(&of.scenario)?.backlog;
         let step = backlog.step_ms as f64 / 1000.0;
         let points = backlog.at.iter().enumerate().map(|(at, open)| (at as f64 * step, f64::from(*open)));
-        let points = points.collect();
-        Some(Series { name: arms[*at].name.clone(), color: colors[*at], dashed: false, dots: false, points })
+        Some(Series::solid(&variant.name, variant.colour, points.collect()))
     };
     let series: Vec<Series> = runs.iter().filter_map(line).filter(|line| !line.points.is_empty()).collect();
     if series.is_empty() {
@@ -66,31 +55,49 @@ pub fn backlog(arms: &[Arm], runs: &[(usize, &Run)], of: Scenario) -> Result<Opt
     };
     let x = Axis::linear(largest(|(seconds, _)| *seconds), |seconds| format!("{} s", plain(seconds)));
     let y = Axis::counts(largest(|(_, open)| *open).max(1.0));
-    let label = format!("{of}: workflows accepted and not yet complete, over time");
-    Lines { label, x, y, series, marks: Vec::new(), bound: None }.draw().map(Some)
+    let label = format!("{}: workflows accepted and not yet complete, over time", of.name);
+    Lines::new(label, x, y, series).draw().map(Some)
 }
 
 /// The medians of each run, in the order in which they were made.
-pub fn runs(results: &Results, of: Scenario) -> Result<Option<String>> {
-    let arms = &results.plan.arms;
+pub fn runs(model: &Model<'_>, of: &ScenarioFigures) -> Result<Option<String>> {
     let mut series = Vec::new();
     for (quantity, name, dashed) in
         [(Quantity::Complete, "complete", false), (Quantity::Acknowledge, "acknowledge", true)]
     {
-        for (arm, color) in arms.iter().zip(colours(arms)) {
+        for variant in &model.variants {
             let median = |run: &Run| {
-                let times = quantity.of(run.scenarios.get(&of)?);
-                Some((run.slot as f64 + 1.0, times.quantile(0.5)?))
+                let times = quantity.of(run.scenarios.get(&of.scenario)?);
+                Some((run.index as f64 + 1.0, times.quantile(0.5)?))
             };
-            let points = valid(&results.runs, &arm.name).filter_map(median).collect();
-            series.push(Series { name: format!("{} {name}", arm.name), color, dashed, dots: true, points });
+            let points = valid(&model.results.runs, &variant.name).filter_map(median).collect();
+            let name = format!("{} {name}", variant.name);
+            series.push(Series { dashed, dots: true, ..Series::solid(&name, variant.colour, points) });
         }
     }
-    let Some(y) = Axis::log(series.iter().flat_map(|line| line.points.iter().map(|(_, ms)| *ms)), time)
-    else {
-        return Ok(None);
-    };
-    let label = format!("{of}: median of each run");
-    let x = Axis::numbers(results.plan.order.len());
-    Lines { label, x, y, series, marks: Vec::new(), bound: None }.draw().map(Some)
+    let Some(y) = Axis::log(Series::values(&series), time) else { return Ok(None) };
+    let x = Axis::numbers(model.results.plan.order.len());
+    Lines::new(format!("{}: median of each run", of.name), x, y, series).draw().map(Some)
+}
+
+pub fn cost(model: &Model<'_>, of: &ScenarioFigures) -> Result<Option<String>> {
+    let mut groups = Vec::new();
+    for (title, pick, show) in [
+        ("CPU", (|costs| Some(&costs.cpu)) as fn(&Costs) -> Option<&Taken>, seconds as fn(f64) -> String),
+        ("bytes", |costs| costs.bytes.as_ref(), bytes),
+    ] {
+        let taken: Vec<(&Taken, RGBColor)> = of
+            .variants
+            .iter()
+            .filter_map(|variant| Some((pick(variant.costs.as_ref()?)?, variant.colour)))
+            .collect();
+        let largest = taken.iter().map(|(taken, _)| taken.total.mean).fold(0.0, f64::max);
+        let bar = |(taken, color): &(&Taken, RGBColor)| {
+            let Parts { services, broker, database } = taken.parts;
+            let parts = [services, broker, database].map(|part| part / largest.max(f64::MIN_POSITIVE));
+            Bar { color: *color, parts: parts.into(), value: show(taken.total.mean) }
+        };
+        groups.push(Group { title: title.into(), bars: taken.iter().map(bar).collect() });
+    }
+    bars::draw(&format!("{}: cost of 1000 workflows", of.name), &model.legend(), groups)
 }

@@ -3,10 +3,10 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::chart::axis::{Axis, time};
-use super::chart::lines::{Lines, Series, steps};
+use super::chart::lines::distributions;
 use super::chart::{ASYNC, SYNC};
 use crate::coordinated_omission::Omission;
+use measure::analysis::format::counted;
 use measure::times::{Times, short};
 
 #[derive(Serialize)]
@@ -22,20 +22,11 @@ pub fn stall(omission: &Omission) -> Result<Stall> {
         let figures = [0.50, 0.95, 0.99, 1.0].map(|share| short(times.quantile(share)));
         (name, times.count(), figures.into())
     };
-    let line = |name: &str, color, times: &Times| Series {
-        name: name.into(),
-        color,
-        dashed: false,
-        dots: false,
-        points: steps(&times.distribution()),
-    };
-    let series = vec![line("open", SYNC, open), line("closed", ASYNC, closed)];
-    let x = Axis::log(series.iter().flat_map(|line| line.points.iter().map(|(ms, _)| *ms)), time);
     let label = "share of requests by time to acknowledge, open and closed load".to_owned();
-    let draw = |x| Lines { label, x, y: Axis::shares(), series, marks: Vec::new(), bound: None }.draw();
+    let both = [("open", SYNC, open), ("closed", ASYNC, closed)];
     Ok(Stall {
         sentence: sentence(omission),
-        chart: x.map(draw).transpose()?,
+        chart: distributions(label, both.into_iter())?,
         rows: vec![row("open", open), row("closed", closed)],
     })
 }
@@ -43,12 +34,8 @@ pub fn stall(omission: &Omission) -> Result<Stall> {
 fn sentence(omission: &Omission) -> String {
     let Omission { mode, stall_ms, rate, users, closed, open, .. } = omission;
     let p99 = |times: &Times| short(times.quantile(0.99));
-    let slow = |times: &Times| {
-        let late = times.counts().iter().filter(|(us, _)| *us > 100_000).map(|(_, count)| count).sum::<u64>();
-        format!("{late} of {}", times.count())
-    };
-    let callers =
-        if *users == 1 { "1 user that waits".to_owned() } else { format!("{users} users that wait") };
+    let slow = |times: &Times| format!("{} of {}", times.above(100.0), times.count());
+    let callers = format!("{} that wait{}", counted(*users, "user"), if *users == 1 { "s" } else { "" });
     format!(
         "The service ({mode}) stood still for {}. The open load, {rate} arrivals a second whatever happens, says p99 {}: \
          {} requests took longer than 100 ms. The closed load, {callers} for each answer, says p99 {} ({}): \

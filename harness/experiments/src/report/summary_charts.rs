@@ -1,18 +1,16 @@
 //! The figures that readers of such comparisons look for, each per scenario and with what it usually gets wrong.
 
 use anyhow::Result;
-use contract::Scenario;
-use plotters::style::RGBColor;
 use serde::Serialize;
 
 use super::chart::bars::{self, Bar, Group};
-use super::chart::{colours, heat};
+use super::chart::heat;
 use super::littles_law;
+use super::model::{Model, ScenarioFigures};
 use super::numbers::{digits, never_in, percent};
-use crate::results::Results;
 use crate::totals::Totals;
 use measure::analysis::format;
-use measure::analysis::statistics::{Analysis, Percentile, Quantity, Verdict};
+use measure::analysis::statistics::{Cell, Percentile, Quantity, Verdict};
 use measure::times::short;
 
 #[derive(Serialize)]
@@ -25,23 +23,21 @@ pub struct Classic {
     heat: Option<String>,
 }
 
-pub fn classic(results: &Results, analysis: &Analysis) -> Result<Classic> {
+pub fn classic(model: &Model<'_>) -> Result<Classic> {
     let mut latency = Vec::new();
-    for scenario in Scenario::ALL {
-        latency.extend(
-            percentiles(results, analysis, scenario)?
-                .map(|svg| (format!("{scenario}: {}.", scenario.title()), svg)),
-        );
+    for of in &model.scenarios {
+        latency.extend(percentiles(model, of)?.map(|svg| (of.caption(), svg)));
     }
-    let plan = &results.plan;
+    let completed = |totals: &Totals| totals.complete.count() as f64 / totals.requests.max(1) as f64;
     Ok(Classic {
         latency,
-        throughput: rows(results, "completed per second", |scenario, totals| {
-            let share = totals.complete.count() as f64 / totals.requests.max(1) as f64;
-            let offered = littles_law::offered(plan, scenario, totals.requests, totals.runs);
+        throughput: rows(model, "completed per second", |of, totals| {
+            let offered =
+                littles_law::offered(&model.results.plan, of.scenario, totals.requests, totals.runs);
+            let share = completed(totals);
             (share, offered.map_or("-".into(), |rate| format!("{}/s", digits(rate * share))))
         })?,
-        errors: rows(results, "error rate", |_, totals| {
+        errors: rows(model, "error rate", |_, totals| {
             let (wrong, all) = (totals.unexpected_total(), totals.requests);
             let share = wrong as f64 / all.max(1) as f64;
             match wrong {
@@ -49,98 +45,77 @@ pub fn classic(results: &Results, analysis: &Analysis) -> Result<Classic> {
                 _ => (share, format!("{} ({wrong} of {all})", percent(share))),
             }
         })?,
-        success: rows(results, "completed of all requests", |_, totals| {
-            let share = totals.complete.count() as f64 / totals.requests.max(1) as f64;
-            (share, percent(share))
+        success: rows(model, "completed of all requests", |_, totals| {
+            (completed(totals), percent(completed(totals)))
         })?,
-        heat: heat_map(results, analysis)?,
+        heat: heat_map(model)?,
     })
 }
 
-fn legend(results: &Results) -> Vec<(String, RGBColor)> {
-    let arms = &results.plan.arms;
-    arms.iter().zip(colours(arms)).map(|(arm, color)| (arm.name.clone(), color)).collect()
-}
-
-/// One row for each arm in each scenario.
+/// One row for each variant in each scenario.
 fn rows(
-    results: &Results,
+    model: &Model<'_>,
     what: &str,
-    of: impl Fn(Scenario, &Totals) -> (f64, String),
+    show: impl Fn(&ScenarioFigures, &Totals) -> (f64, String),
 ) -> Result<Option<String>> {
-    let arms = legend(results);
-    let mut groups = Vec::new();
-    for scenario in Scenario::ALL {
-        let bar = |(name, color): &(String, RGBColor)| {
-            let (share, value) = of(scenario, &Totals::of(&results.runs, name, scenario)?);
-            Some(Bar { color: *color, parts: vec![share], value })
-        };
-        let bars: Vec<Bar> = arms.iter().filter_map(bar).collect();
-        if !bars.is_empty() {
-            groups.push(Group { title: scenario.to_string(), bars });
-        }
-    }
-    if groups.is_empty() {
-        return Ok(None);
-    }
-    bars::draw(what, &arms, &groups).map(Some)
+    let group = |of: &ScenarioFigures| {
+        let bars = of.variants.iter().map(|variant| {
+            let (share, value) = show(of, &variant.totals);
+            Bar { color: variant.colour, parts: vec![share], value }
+        });
+        Group { title: of.name.clone(), bars: bars.collect() }
+    };
+    bars::draw(what, &model.legend(), model.scenarios.iter().map(group).collect())
 }
 
-fn percentiles(results: &Results, analysis: &Analysis, scenario: Scenario) -> Result<Option<String>> {
-    let arms = legend(results);
-    let mut groups = Vec::new();
-    for quantity in Quantity::ALL {
-        for percentile in Percentile::ALL {
-            let Some(cell) = analysis.cell(scenario, quantity, percentile) else { continue };
-            let bars = arms.iter().zip(&cell.arms).filter_map(|((_, color), figure)| {
-                let ms = figure.as_ref()?.ms;
-                Some(Bar { color: *color, parts: vec![ms], value: short(Some(ms)) })
-            });
-            let title = format!("{} {}", format::short_quantity(quantity), format::percentile(percentile));
-            groups.push(Group { title, bars: bars.collect() });
-        }
-    }
-    let bars = || groups.iter().flat_map(|group| &group.bars);
-    let longest = bars().flat_map(|bar| &bar.parts).copied().fold(0.0, f64::max);
+fn percentiles(model: &Model<'_>, of: &ScenarioFigures) -> Result<Option<String>> {
+    let cells: Vec<&Cell> = model.analysis.of(of.scenario).collect();
+    let longest =
+        cells.iter().flat_map(|cell| &cell.variants).flatten().map(|figure| figure.ms).fold(0.0, f64::max);
     if longest <= 0.0 {
         return Ok(None);
     }
-    for bar in groups.iter_mut().flat_map(|group| &mut group.bars) {
-        bar.parts.iter_mut().for_each(|part| *part /= longest);
-    }
-    bars::draw(&format!("{scenario}: percentiles of both times"), &arms, &groups).map(Some)
+    let group = |cell: &&Cell| {
+        let bars = model.variants.iter().zip(&cell.variants).filter_map(|(variant, figure)| {
+            let ms = figure.as_ref()?.ms;
+            Some(Bar { color: variant.colour, parts: vec![ms / longest], value: short(Some(ms)) })
+        });
+        Group { title: format::short_name(cell.quantity, cell.percentile), bars: bars.collect() }
+    };
+    let groups = cells.iter().map(group).collect();
+    bars::draw(&format!("{}: percentiles of both times", of.name), &model.legend(), groups)
 }
 
-/// How many times sooner the better arm is; only where there are differences to judge.
-fn heat_map(results: &Results, analysis: &Analysis) -> Result<Option<String>> {
-    if analysis.cells.iter().all(|cell| cell.difference.is_none()) {
+/// How many times sooner the better variant is; only where there are differences to judge.
+fn heat_map(model: &Model<'_>) -> Result<Option<String>> {
+    if model.analysis.judged().next().is_none() {
         return Ok(None);
     }
-    let colors = colours(&results.plan.arms);
-    let mut columns = Vec::new();
-    for name in Quantity::ALL.map(format::short_quantity) {
-        columns
-            .extend(Percentile::ALL.map(|percentile| format!("{name} {}", format::percentile(percentile))));
-    }
-    let mut all = Vec::new();
-    for scenario in Scenario::ALL {
-        let figures =
-            Quantity::ALL.into_iter().flat_map(|of| Percentile::ALL.map(|percentile| (of, percentile)));
-        let cells = figures.map(|(quantity, percentile)| {
-            let nothing = heat::Cell { text: "-".into(), color: None };
-            let Some(cell) = analysis.cell(scenario, quantity, percentile) else { return nothing };
-            let ([Some(a), Some(b)], Some(gap)) = (&cell.arms[..], &cell.difference) else { return nothing };
-            let better = match gap.verdict {
-                Verdict::None => return heat::Cell { text: "=".into(), color: None },
-                Verdict::Lower => colors[1],
-                Verdict::Higher => colors[0],
-            };
-            let ratio = a.ms.max(b.ms) / a.ms.min(b.ms).max(0.001);
-            let text = format::factor(a.ms, b.ms).replace(" times", "×");
-            heat::Cell { text, color: Some((better, (ratio.log10() / 2.0).min(1.0))) }
-        });
-        all.push((scenario.to_string(), cells.collect::<Vec<_>>()));
-    }
-    all.retain(|(_, cells)| cells.iter().any(|cell| cell.text != "-"));
-    heat::draw("which arm is sooner, and how many times", &columns, &all).map(Some)
+    let columns: Vec<(Quantity, Percentile)> = Quantity::ALL
+        .into_iter()
+        .flat_map(|quantity| Percentile::ALL.map(|percentile| (quantity, percentile)))
+        .collect();
+    let cell = |of: &ScenarioFigures, (quantity, percentile): &(Quantity, Percentile)| {
+        let cell = model.analysis.cell(of.scenario, *quantity, *percentile)?;
+        let ([Some(a), Some(b)], Some(gap)) = (&cell.variants[..], &cell.difference) else { return None };
+        let better = match gap.verdict {
+            Verdict::None => return Some(heat::Cell { text: "=".into(), color: None }),
+            Verdict::Lower => model.variants[1].colour,
+            Verdict::Higher => model.variants[0].colour,
+        };
+        let ratio = a.ms.max(b.ms) / a.ms.min(b.ms).max(0.001);
+        let text = format::factor(a.ms, b.ms).replace(" times", "×");
+        Some(heat::Cell { text, color: Some((better, (ratio.log10() / 2.0).min(1.0))) })
+    };
+    let row = |of: &ScenarioFigures| {
+        let cells: Vec<Option<heat::Cell>> = columns.iter().map(|column| cell(of, column)).collect();
+        let nothing = || heat::Cell { text: "-".into(), color: None };
+        cells
+            .iter()
+            .any(Option::is_some)
+            .then(|| (of.name.clone(), cells.into_iter().map(|cell| cell.unwrap_or_else(nothing)).collect()))
+    };
+    let rows: Vec<(String, Vec<heat::Cell>)> = model.scenarios.iter().filter_map(row).collect();
+    let columns: Vec<String> = columns.iter().map(|(of, at)| format::short_name(*of, *at)).collect();
+    heat::draw("which variant is sooner, and how many times", &columns, &rows).map(Some)
 }

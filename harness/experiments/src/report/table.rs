@@ -1,104 +1,42 @@
-//! What a comparison prints, at most 100 columns wide: the figures of each arm, their differences, a sentence per
+//! What a comparison prints, at most 100 columns wide: the figures of each variant, their differences, a sentence per
 //! scenario, and what is wrong.
 
-use contract::Scenario;
-
-use crate::results::Results;
-use crate::totals::Totals;
+use super::model::{ALL_GOOD, Model};
 use measure::analysis::format;
-use measure::analysis::statistics::{Analysis, Percentile, Quantity, Verdict};
-use measure::record::{self, Plan};
+use measure::analysis::statistics::Percentile;
 use measure::times::short;
-use stack::table;
+use stack::table::{self, WIDTH};
 
-/// What fits a terminal window side by side with another.
-const WIDTH: usize = 100;
-
-pub const ALL_GOOD: &str =
-    "Nothing accepted was lost, nothing was applied twice, every answer was the expected one.";
-
-/// All of it, and the number of problems.
-pub fn text(results: &Results, analysis: &Analysis) -> (String, usize) {
-    let mut text = format!("{}\n\n", figures(results));
-    if analysis.cells.iter().any(|cell| cell.difference.is_some()) {
-        text += &format!("{}\n", differences(&results.plan, analysis));
+pub fn text(model: &Model<'_>) -> String {
+    let mut text = format!("{}\n\n", figures(model));
+    if model.analysis.judged().next().is_some() {
+        text += &format!("{}\n", differences(model));
         text += &format!("{}\n", wrap("A difference is called one where its 99 % interval excludes 0."));
-    } else if results.plan.arms.len() > 1 {
-        text += &wrap(single(analysis));
+    } else if let Some(unjudged) = model.unjudged {
+        text += &wrap(unjudged);
         text.push('\n');
     }
     text += &wrap(
         "ackn.: time to acknowledge, the HTTP answer; compl.: time to complete, the end of the last effect.",
     );
     text.push('\n');
-    for (scenario, sentence) in sentences(results, analysis) {
-        text += &wrap(&format!("{scenario} {}: {sentence}", scenario.title()));
+    for of in &model.scenarios {
+        if let Some(sentence) = &of.sentence {
+            text += &wrap(&format!("{} {}: {sentence}", of.name, of.title));
+        }
     }
     text.push('\n');
-    if let Some(line) = against_itself(&results.plan, analysis) {
-        text += &format!("{}\n", wrap(&line));
+    if let Some(line) = &model.against_itself {
+        text += &format!("{}\n", wrap(line));
     }
-    for run in left_out(analysis) {
-        text += &wrap(&run);
-    }
-    let problems = record::problems(&results.plan, &results.runs);
-    if problems.is_empty() {
+    text += &model.left_out.iter().map(|run| wrap(run)).collect::<String>();
+    if model.problems.is_empty() {
         text += &wrap(ALL_GOOD);
     }
-    for problem in &problems {
-        text += &wrap(problem);
-    }
-    (text, problems.len())
+    text + &model.problems.iter().map(|problem| wrap(problem)).collect::<String>()
 }
 
-/// Runs whose figures are not used.
-pub fn left_out(analysis: &Analysis) -> Vec<String> {
-    let invalid = analysis.invalid.iter();
-    invalid.map(|(slot, arm, why)| format!("Left out: run {} ({arm}): {why}", slot + 1)).collect()
-}
-
-/// Why there are no differences.
-pub fn single(analysis: &Analysis) -> &'static str {
-    if analysis.runs.iter().all(|runs| *runs == 1) {
-        "One run each: differences are not judged (--runs 3 or more)."
-    } else {
-        "Fewer than two valid runs of an arm: differences are not judged."
-    }
-}
-
-/// One per scenario that was measured.
-pub fn sentences(results: &Results, analysis: &Analysis) -> Vec<(Scenario, String)> {
-    let sentence = |scenario: Scenario| {
-        let totals =
-            results.plan.arms.iter().filter_map(|arm| Totals::of(&results.runs, &arm.name, scenario));
-        let fewest = totals.map(|totals| totals.requests).min()?;
-        Some((scenario, format::sentence(&results.plan, analysis, scenario, fewest)?))
-    };
-    Scenario::ALL.into_iter().filter_map(sentence).collect()
-}
-
-/// For the same mode twice: how often the comparison saw what it should.
-pub fn against_itself(plan: &Plan, analysis: &Analysis) -> Option<String> {
-    let [a, b] = &plan.arms[..] else { return None };
-    let judged: Vec<Verdict> = analysis
-        .cells
-        .iter()
-        .filter_map(|cell| cell.difference.as_ref().map(|difference| difference.verdict))
-        .collect();
-    if a.mode != b.mode || judged.is_empty() {
-        return None;
-    }
-    let alike = judged.iter().filter(|verdict| **verdict == Verdict::None).count();
-    let what = if b.env == a.env {
-        format!("{} against {}", a.name, a.name)
-    } else {
-        let settings: Vec<String> = b.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{} against {} with {}", a.name, b.name, settings.join(", "))
-    };
-    Some(format!("{what}: {alike} of {} figures show no difference.", judged.len()))
-}
-
-fn figures(results: &Results) -> String {
+fn figures(model: &Model<'_>) -> String {
     let mut table = table::plain([
         "",
         "",
@@ -114,10 +52,10 @@ fn figures(results: &Results) -> String {
         "\nlost",
         "dupli-\ncated",
     ]);
-    for scenario in Scenario::ALL {
-        for arm in &results.plan.arms {
-            let Some(totals) = Totals::of(&results.runs, &arm.name, scenario) else { continue };
-            let mut row = vec![scenario.to_string(), arm.name.clone(), totals.requests.to_string()];
+    for of in &model.scenarios {
+        for variant in &of.variants {
+            let totals = &variant.totals;
+            let mut row = vec![of.name.clone(), variant.name.clone(), totals.requests.to_string()];
             for times in [&totals.acknowledge, &totals.complete] {
                 row.extend(Percentile::ALL.map(|percentile| short(times.quantile(percentile.share()))));
             }
@@ -130,23 +68,17 @@ fn figures(results: &Results) -> String {
 }
 
 /// Medians with their 95 % intervals.
-fn differences(plan: &Plan, analysis: &Analysis) -> String {
-    let mut header = vec!["median".to_owned(), "(95 %)".to_owned()];
-    header.extend(plan.arms.iter().map(|arm| arm.name.clone()));
-    header
-        .extend(["difference".to_owned(), plan.arms.last().map(|arm| arm.name.clone()).unwrap_or_default()]);
+fn differences(model: &Model<'_>) -> String {
+    let variants = model.variants.iter().map(|variant| variant.name.as_str());
+    let second = model.variants.last().map_or("", |variant| &variant.name);
+    let header: Vec<&str> =
+        ["median", "(95 %)"].into_iter().chain(variants).chain(["difference", second]).collect();
     let mut table = table::plain(header);
-    for scenario in Scenario::ALL {
-        for quantity in Quantity::ALL {
-            let Some(cell) = analysis.cell(scenario, quantity, Percentile::P50) else { continue };
-            let mut row = vec![scenario.to_string(), format::short_quantity(quantity).to_owned()];
-            let shown = |estimate: &Option<_>| estimate.as_ref().map_or("-".into(), format::estimate);
-            row.extend(cell.arms.iter().map(shown));
-            if let Some(difference) = &cell.difference {
-                row.extend([format::difference(difference), format::verdict(difference).to_owned()]);
-            }
-            table.add_row(row);
-        }
+    for cell in model.analysis.cells.iter().filter(|cell| cell.percentile == Percentile::P50) {
+        let row = format::row(cell, |quantity, _| format::short_quantity(quantity).to_owned());
+        let difference = row.difference.map(|difference| [difference, row.verdict.to_owned()]);
+        let all = [row.scenario, row.what].into_iter().chain(row.variants);
+        table.add_row(all.chain(difference.into_iter().flatten()));
     }
     table::text(&mut table, 1, |column| column >= 2)
 }
@@ -156,7 +88,7 @@ fn wrap(paragraph: &str) -> String {
     let (mut text, mut width) = (String::new(), 0);
     for word in paragraph.split(' ') {
         let length = word.chars().count();
-        if width + 1 + length > WIDTH {
+        if width + 1 + length > usize::from(WIDTH) {
             text += "\n  ";
             width = 2;
         } else if width > 0 {

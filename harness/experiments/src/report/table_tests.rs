@@ -1,9 +1,14 @@
 use super::*;
+use contract::Scenario;
+
 use crate::report::example;
+use crate::results::Results;
+use measure::analysis::statistics::Analysis;
 use stack::Mode;
 
 fn printed(results: &Results) -> (String, usize) {
-    text(results, &Analysis::of(&results.plan, &results.runs))
+    let model = Model::of(results);
+    (text(&model), model.problems.len())
 }
 
 fn widest(text: &str) -> usize {
@@ -18,7 +23,7 @@ fn everything_printed_fits_100_columns_even_with_large_figures() {
         "{text}"
     );
     assert!(text.contains("sooner") && text.ends_with(&wrap(ALL_GOOD)), "{text}");
-    assert!((80..=WIDTH).contains(&widest(&text)) && problems == 0, "{}\n{text}", widest(&text));
+    assert!((80..=100).contains(&widest(&text)) && problems == 0, "{}\n{text}", widest(&text));
 }
 
 #[test]
@@ -35,7 +40,7 @@ fn one_run_each_is_shown_and_not_judged() {
 fn one_arm_alone_has_figures_and_no_differences() {
     let (text, _) = printed(&example::of(&[("async", Mode::Async)], 3));
     assert!(text.contains("S6 async") && !text.contains("difference"), "{text}");
-    assert!(widest(&text) <= WIDTH, "{text}");
+    assert!(widest(&text) <= 100, "{text}");
 }
 
 #[test]
@@ -47,8 +52,8 @@ fn a_mode_against_itself_is_counted() {
 #[test]
 fn an_invalid_run_is_named_and_not_counted_in_and_without_another_it_is_a_problem() {
     let mut results = example::results();
-    let spoil = |results: &mut Results, slot: usize| {
-        if let Some(outcome) = results.runs[slot].scenarios.get_mut(&Scenario::S6) {
+    let spoil = |results: &mut Results, index: usize| {
+        if let Some(outcome) = results.runs[index].scenarios.get_mut(&Scenario::S6) {
             outcome.dropped = 7;
         }
     };
@@ -76,11 +81,11 @@ fn what_is_wrong_is_listed() {
 #[test]
 fn a_run_whose_load_was_not_offered_counts_for_nothing() {
     let Results { plan, mut runs, .. } = example::results();
-    let before = Analysis::of(&plan, &runs);
-    let first = runs[0].arm.clone();
+    let before = Analysis::new(&plan, &runs);
+    let first = runs[0].variant.clone();
     runs[0].scenarios.values_mut().next().unwrap().dropped = 3;
-    let after = Analysis::of(&plan, &runs);
-    let at = plan.arms.iter().position(|arm| arm.name == first).unwrap();
+    let after = Analysis::new(&plan, &runs);
+    let at = plan.variants.iter().position(|variant| variant.name == first).unwrap();
     assert_eq!((after.runs[at], after.invalid.len()), (before.runs[at] - 1, 1));
-    assert_eq!(after.cells[0].arms[at].as_ref().unwrap().runs.len(), after.runs[at]);
+    assert_eq!(after.cells[0].variants[at].as_ref().unwrap().runs.len(), after.runs[at]);
 }

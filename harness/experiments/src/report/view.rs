@@ -1,39 +1,30 @@
-//! Everything that the page and the Markdown show, in words already: both are templates over this.
+//! What page and Markdown show beside the model: its charts, and the rest of the folder in words. Both are templates over this.
 
 use anyhow::Result;
-use contract::Scenario;
 use serde::Serialize;
 
 use super::break_even_table::{self, Block};
-use super::costs::{Stack, Taken};
-use super::littles_law::{self, Little};
-use super::numbers::{bytes, digits, percent, seconds, span};
+use super::conditions;
+use super::model::{ALL_GOOD, Model, ScenarioFigures};
+use super::numbers::{digits, percent, seconds};
 use super::rates::{self, Rates};
-use super::rules::{self, Ground, Rule};
-use super::section::{self, Section};
+use super::rules::{self, Rule};
+use super::scenario_charts;
 use super::stall::{self, Stall};
 use super::summary_charts::{self, Classic};
-use super::{chart, checks, conditions, cost_chart};
-use crate::breakeven::winner::Judged;
-use crate::report::table;
-use crate::results::Results;
-use measure::analysis::statistics::Analysis;
-use measure::record::{self, Run};
-use measure::resource_usage::Parts;
+use crate::templates::render;
+use measure::analysis::statistics::Quantity;
+use measure::record::{Run, valid};
 
 #[derive(Serialize)]
-pub struct View {
+pub struct View<'a> {
+    #[serde(flatten)]
+    model: &'a Model<'a>,
     what: String,
-    problems: Vec<String>,
-    left_out: Vec<String>,
     all_good: &'static str,
     /// Runs in which something else kept the machine busy.
     noisy: Option<String>,
-    /// Why nothing is judged, if so.
-    unjudged: Option<&'static str>,
-    against_itself: Option<String>,
-    arms: Vec<ArmView>,
-    sections: Vec<Section>,
+    sections: Vec<Section<'a>>,
     rules: Vec<Rule>,
     /// Title and chart of each scenario.
     prices: Vec<(String, String)>,
@@ -41,18 +32,23 @@ pub struct View {
     rates: Vec<Rates>,
     grid: Option<GridView>,
     stall: Option<Stall>,
-    stacks: Vec<StackRow>,
-    checks: Vec<checks::Kind>,
-    little: Vec<LittleRow>,
     runs: Vec<RunRow>,
     conditions: Vec<(&'static str, String)>,
 }
 
+/// One scenario.
 #[derive(Serialize)]
-struct ArmView {
-    name: String,
-    class: &'static str,
-    runs: usize,
+struct Section<'a> {
+    #[serde(flatten)]
+    of: &'a ScenarioFigures,
+    effects: String,
+    acknowledge: Option<String>,
+    complete: Option<String>,
+    backlog: Option<String>,
+    /// Whose backlog is drawn.
+    drawn: String,
+    runs: Option<String>,
+    examples: Vec<&'a String>,
 }
 
 #[derive(Serialize)]
@@ -61,32 +57,15 @@ struct GridView {
     seconds: u64,
     /// Of the cell that has fewest.
     rounds: usize,
-    arms: Vec<String>,
+    variants: Vec<String>,
     host: String,
     blocks: Vec<Block>,
 }
 
 #[derive(Serialize)]
-struct StackRow {
-    arm: String,
-    cpu: String,
-    bytes: String,
-    memory: String,
-}
-
-#[derive(Serialize)]
-struct LittleRow {
-    scenario: String,
-    arm: String,
-    by_law: String,
-    seen: String,
-    ratio: String,
-}
-
-#[derive(Serialize)]
 struct RunRow {
     number: usize,
-    arm: String,
+    variant: String,
     started: String,
     others: String,
     k6: String,
@@ -95,81 +74,65 @@ struct RunRow {
     invalid: bool,
 }
 
-pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result<View> {
-    let plan = &results.plan;
-    let mut sections = Vec::new();
-    for scenario in Scenario::ALL {
-        sections.extend(section::section(results, analysis, scenario)?);
+impl<'a> View<'a> {
+    pub fn of(model: &'a Model<'a>) -> Result<Self> {
+        let (results, beside) = (model.results, &model.results.beside);
+        let mut prices = Vec::new();
+        for of in &model.scenarios {
+            prices.extend(scenario_charts::cost(model, of)?.map(|svg| (of.caption(), svg)));
+        }
+        let grid = beside.grid.as_ref().map(|grid| GridView {
+            started: grid.started.clone(),
+            seconds: grid.seconds,
+            rounds: grid.cells.iter().flat_map(|cell| cell.taken.values().map(Vec::len)).min().unwrap_or(0),
+            variants: grid.variants.clone(),
+            host: grid.host.line(),
+            blocks: break_even_table::blocks(&model.judged),
+        });
+        Ok(Self {
+            model,
+            what: conditions::what(model),
+            all_good: ALL_GOOD,
+            noisy: conditions::noisy(&results.runs),
+            sections: model.scenarios.iter().map(|of| section(model, of)).collect::<Result<_>>()?,
+            rules: rules::rules(model),
+            prices,
+            classic: summary_charts::classic(model)?,
+            rates: rates::rates(&beside.curves)?,
+            grid,
+            stall: beside.omission.as_ref().map(stall::stall).transpose()?,
+            runs: results.runs.iter().map(run_row).collect(),
+            conditions: conditions::conditions(&results.plan),
+        })
     }
-    let arms = plan.arms.iter().zip(chart::colours(&plan.arms)).zip(&analysis.runs);
-    let arms = arms.map(|((arm, color), runs)| ArmView {
-        name: arm.name.clone(),
-        class: chart::class(color),
-        runs: *runs,
-    });
-    let judged_any = analysis.cells.iter().any(|cell| cell.difference.is_some());
-    let grid = results.beside.grid.as_ref().map(|grid| GridView {
-        started: grid.started.clone(),
-        seconds: grid.seconds,
-        rounds: grid.cells.iter().flat_map(|cell| cell.taken.values().map(Vec::len)).min().unwrap_or(0),
-        arms: grid.arms.clone(),
-        host: grid.host.line(),
-        blocks: break_even_table::blocks(judged),
-    });
-    Ok(View {
-        what: conditions::what(results, analysis),
-        problems: record::problems(plan, &results.runs),
-        left_out: table::left_out(analysis),
-        all_good: table::ALL_GOOD,
-        noisy: conditions::noisy(&results.runs),
-        unjudged: (plan.arms.len() > 1 && !judged_any).then(|| table::single(analysis)),
-        against_itself: table::against_itself(plan, analysis),
-        arms: arms.collect(),
-        sections,
-        rules: rules::rules(&Ground { results, analysis, judged }),
-        prices: cost_chart::charts(results)?,
-        classic: summary_charts::classic(results, analysis)?,
-        rates: rates::rates(results)?,
-        grid,
-        stall: results.beside.omission.as_ref().map(stall::stall).transpose()?,
-        stacks: plan
-            .arms
-            .iter()
-            .map(|arm| stack_row(&arm.name, &Stack::of(&results.runs, &arm.name)))
-            .collect(),
-        checks: checks::of(&results.runs),
-        little: littles_law::of(plan, &results.runs).into_iter().map(little_row).collect(),
-        runs: results.runs.iter().map(run_row).collect(),
-        conditions: conditions::conditions(results),
+
+    /// One file with everything in it, charts as inline SVG, nothing loaded from anywhere.
+    pub fn html(&self) -> Result<String> {
+        render("report.html", include_str!("page.html"), self)
+    }
+
+    pub fn markdown(&self) -> Result<String> {
+        render("report.md", include_str!("page.md"), self)
+    }
+}
+
+fn section<'a>(model: &'a Model<'_>, of: &'a ScenarioFigures) -> Result<Section<'a>> {
+    let runs = &model.results.runs;
+    let backlog = scenario_charts::representatives(runs, of);
+    let drawn: Vec<String> =
+        backlog.iter().map(|(variant, run)| format!("{}: run {}", variant.name, run.index + 1)).collect();
+    let outcomes = of.variants.iter().flat_map(|variant| valid(runs, &variant.name));
+    let outcomes = outcomes.filter_map(|run| run.scenarios.get(&of.scenario));
+    Ok(Section {
+        of,
+        effects: of.scenario.final_effects().map(|effect| effect.name).collect::<Vec<_>>().join(", "),
+        acknowledge: scenario_charts::distribution(of, Quantity::Acknowledge)?,
+        complete: scenario_charts::distribution(of, Quantity::Complete)?,
+        backlog: scenario_charts::backlog(of, &backlog)?,
+        drawn: drawn.join(", "),
+        runs: scenario_charts::runs(model, of)?,
+        examples: outcomes.flat_map(|outcome| &outcome.examples).take(10).collect(),
     })
-}
-
-fn stack_row(arm: &str, stack: &Stack) -> StackRow {
-    let shown = |taken: &Option<Taken>, show: fn(f64) -> String| {
-        let Some(Taken { parts: Parts { services, broker, database }, total }) = taken else {
-            return "-".into();
-        };
-        let parts = [("services", services), ("broker", broker), ("database", database)];
-        let parts: Vec<String> =
-            parts.iter().map(|(name, part)| format!("{name} {}", show(**part))).collect();
-        format!("{}: {}", span(total, show), parts.join(", "))
-    };
-    StackRow {
-        arm: arm.to_owned(),
-        cpu: shown(&stack.cpu, seconds),
-        bytes: shown(&stack.bytes, bytes),
-        memory: shown(&stack.memory, |mib| format!("{} MiB", digits(mib))),
-    }
-}
-
-fn little_row(little: Little) -> LittleRow {
-    LittleRow {
-        scenario: little.scenario.to_string(),
-        arm: little.arm,
-        by_law: digits(little.by_law),
-        seen: digits(little.seen),
-        ratio: span(&little.ratio, digits),
-    }
 }
 
 fn run_row(run: &Run) -> RunRow {
@@ -177,8 +140,8 @@ fn run_row(run: &Run) -> RunRow {
     let broker = servers.rabbitmq.as_ref().map_or(String::new(), |version| format!(", RabbitMQ {version}"));
     let cores = run.watched.k6_cpu / run.watched.seconds.max(1.0);
     RunRow {
-        number: run.slot + 1,
-        arm: run.arm.clone(),
+        number: run.index + 1,
+        variant: run.variant.clone(),
         started: run.started.clone(),
         others: run.watched.others.map_or("-".into(), |share| percent((share * 1000.0).round() / 1000.0)),
         k6: format!("{} ({} cores)", seconds(run.watched.k6_cpu), digits(cores)),
@@ -187,3 +150,7 @@ fn run_row(run: &Run) -> RunRow {
         invalid: run.invalid().is_some(),
     }
 }
+
+#[cfg(test)]
+#[path = "page_tests.rs"]
+mod tests;

@@ -1,9 +1,10 @@
-//! How figures, intervals and differences are said, on the terminal and in the report, and the one sentence per
-//! scenario. What the statistics do not tell apart is never called a difference here.
+//! How the terminal and the report write figures, intervals and differences, and the sentence of each scenario. Only a
+//! statistical verdict makes a difference.
 
 use contract::Scenario;
+use serde::Serialize;
 
-use super::statistics::{Analysis, Difference, Estimate, Percentile, Quantity, Verdict};
+use super::statistics::{Analysis, Cell, Difference, Estimate, Percentile, Quantity, Verdict};
 use crate::record::Plan;
 use crate::times::short;
 
@@ -36,7 +37,7 @@ pub fn together(all_ms: &[f64]) -> String {
     format!("{} {}", each.join(" | "), scale.unit)
 }
 
-/// Of the second arm against the first.
+/// Of the second variant against the first.
 pub fn verdict(difference: &Difference) -> &'static str {
     match difference.verdict {
         Verdict::Lower => "sooner",
@@ -53,6 +54,12 @@ pub fn factor(a: f64, b: f64) -> String {
         ratio if ratio < 9.95 => format!("{ratio:.1} times"),
         ratio => format!("{ratio:.0} times"),
     }
+}
+
+/// `1 run`, `2 runs`.
+pub fn counted(count: impl Into<u64>, what: &str) -> String {
+    let count = count.into();
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 pub fn quantity(quantity: Quantity) -> &'static str {
@@ -78,13 +85,44 @@ pub fn percentile(percentile: Percentile) -> &'static str {
     }
 }
 
-/// What the medians of a scenario say; `requests`: the fewest of an arm. `None` if nothing was measured.
+pub fn name(quantity_: Quantity, at: Percentile) -> String {
+    format!("{} {}", quantity(quantity_), percentile(at))
+}
+
+pub fn short_name(quantity: Quantity, at: Percentile) -> String {
+    format!("{} {}", short_quantity(quantity), percentile(at))
+}
+
+/// One percentile as a row of a table.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub scenario: String,
+    pub what: String,
+    /// In the order of the variants, `-` where a variant has no sample.
+    pub variants: Vec<String>,
+    pub difference: Option<String>,
+    /// Of the second variant; empty without a difference.
+    pub verdict: &'static str,
+}
+
+pub fn row(cell: &Cell, name: impl Fn(Quantity, Percentile) -> String) -> Row {
+    let difference_ = cell.difference.as_ref();
+    Row {
+        scenario: cell.scenario.to_string(),
+        what: name(cell.quantity, cell.percentile),
+        variants: cell.variants.iter().map(|variant| variant.as_ref().map_or("-".into(), estimate)).collect(),
+        difference: difference_.map(difference),
+        verdict: difference_.map_or("", verdict),
+    }
+}
+
+/// What the medians of a scenario say; `requests`: the fewest of a variant. `None` if nothing was measured.
 pub fn sentence(plan: &Plan, analysis: &Analysis, scenario: Scenario, requests: u64) -> Option<String> {
     let median = |(quantity, verb)| {
         let cell = analysis.cell(scenario, quantity, Percentile::P50)?;
-        let names = plan.arms.iter().map(|arm| arm.name.as_str());
+        let names = plan.variants.iter().map(|variant| variant.name.as_str());
         let known: Vec<(&str, &Estimate)> =
-            names.zip(&cell.arms).filter_map(|(name, figure)| Some((name, figure.as_ref()?))).collect();
+            names.zip(&cell.variants).filter_map(|(name, figure)| Some((name, figure.as_ref()?))).collect();
         match (&known[..], &cell.difference) {
             ([first, second], Some(difference)) => Some(versus(verb, *first, *second, difference)),
             ([first, second], None) => {
@@ -100,9 +138,10 @@ pub fn sentence(plan: &Plan, analysis: &Analysis, scenario: Scenario, requests: 
         .filter_map(median)
         .collect();
     let cells = Quantity::ALL.iter().filter_map(|of| analysis.cell(scenario, *of, Percentile::P50));
-    let known =
-        cells.flat_map(|cell| plan.arms.iter().zip(&cell.arms)).filter(|(_, figure)| figure.is_some());
-    let subject = known.map(|(arm, _)| &arm.name).next_back()?;
+    let known = cells
+        .flat_map(|cell| plan.variants.iter().zip(&cell.variants))
+        .filter(|(_, figure)| figure.is_some());
+    let subject = known.map(|(variant, _)| &variant.name).next_back()?;
     let caution = match requests {
         requests if requests < FEW => {
             format!(" Only {requests} requests: p95 and p99 are among the slowest of them.")

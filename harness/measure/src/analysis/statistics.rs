@@ -1,7 +1,7 @@
-//! What the runs say together: each figure with its interval, the difference between two arms with its interval, and
+//! What the runs say together: each figure with its interval, the difference between two variants with its interval, and
 //! whether there is one.
 //!
-//! A figure is a percentile of all samples of an arm's valid runs. Runs, not requests, are what repeats: within a run,
+//! A figure is a percentile of all samples of a variant's valid runs. Runs, not requests, are what repeats: within a run,
 //! requests share one start of all processes and one state of the machine. So the bootstrap draws whole runs (with
 //! replacement) and takes the percentile anew. From a handful of runs its percentile intervals are known to be too
 //! narrow (Hesterberg, What Teachers Should Know About the Bootstrap, 2015): an interval here is
@@ -18,7 +18,7 @@ use crate::record::{Plan, Run, valid};
 use crate::times::{Times, millis, rank};
 
 const DRAWS: usize = 2000;
-/// Times have three digits: what is closer cannot be told apart.
+/// Times have three digits: closer values are equal.
 const RESOLUTION: f64 = 0.001;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +44,10 @@ pub struct Cell {
     pub scenario: Scenario,
     pub quantity: Quantity,
     pub percentile: Percentile,
-    /// In the order of the plan's arms; `None` where an arm has no sample.
-    pub arms: Vec<Option<Estimate>>,
-    /// The second arm minus the first. `None` unless both have at least two valid runs.
+    /// In the order of the plan's variants; `None` where a variant has no sample.
+    #[serde(rename = "arms")]
+    pub variants: Vec<Option<Estimate>>,
+    /// The second variant minus the first. `None` unless both have at least two valid runs.
     pub difference: Option<Difference>,
 }
 
@@ -69,22 +70,41 @@ pub struct Difference {
     pub verdict: Verdict,
 }
 
-/// Of the second arm against the first.
+/// Of the second variant against the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Lower,
     Higher,
-    /// No difference can be told from the noise between runs.
+    /// The runs do not separate a difference from noise.
     None,
+}
+
+/// The median of some values, and how far they spread.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 pub struct Analysis {
     pub cells: Vec<Cell>,
-    /// Valid runs of each arm.
+    /// Valid runs of each variant.
     pub runs: Vec<usize>,
-    /// Runs whose figures are not used, with their arms, and why.
+    /// Runs whose figures are not used, with their variants, and why.
     pub invalid: Vec<(usize, String, String)>,
+}
+
+impl Spread {
+    /// `None` of nothing.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let (below, above) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Some(Self { median: below.midpoint(above), min, max })
+    }
 }
 
 impl Quantity {
@@ -111,17 +131,20 @@ impl Percentile {
 }
 
 impl Analysis {
-    pub fn of(plan: &Plan, runs: &[Run]) -> Self {
+    pub fn new(plan: &Plan, runs: &[Run]) -> Self {
         let mut cells = Vec::new();
         for scenario in Scenario::ALL {
             for quantity in Quantity::ALL {
-                let samples: Vec<Vec<&Times>> =
-                    plan.arms.iter().map(|arm| times(runs, &arm.name, scenario, quantity)).collect();
+                let samples: Vec<Vec<&Times>> = plan
+                    .variants
+                    .iter()
+                    .map(|variant| times(runs, &variant.name, scenario, quantity))
+                    .collect();
                 if samples.iter().all(Vec::is_empty) {
                     continue;
                 }
                 let mut random = fastrand::Rng::with_seed(plan.seed);
-                let drawn: Vec<Arm> = samples.iter().map(|runs| Arm::draw(runs, &mut random)).collect();
+                let drawn: Vec<Draws> = samples.iter().map(|runs| Draws::draw(runs, &mut random)).collect();
                 cells.extend(
                     Percentile::ALL.map(|percentile| cell(scenario, quantity, percentile, &samples, &drawn)),
                 );
@@ -129,33 +152,41 @@ impl Analysis {
         }
         Self {
             cells,
-            runs: plan.arms.iter().map(|arm| valid(runs, &arm.name).count()).collect(),
+            runs: plan.variants.iter().map(|variant| valid(runs, &variant.name).count()).collect(),
             invalid: runs
                 .iter()
-                .filter_map(|run| Some((run.slot, run.arm.clone(), run.invalid()?)))
+                .filter_map(|run| Some((run.index, run.variant.clone(), run.invalid()?)))
                 .collect(),
         }
     }
 
+    /// The cells of one scenario.
+    pub fn of(&self, scenario: Scenario) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().filter(move |cell| cell.scenario == scenario)
+    }
+
+    /// All differences that are judged.
+    pub fn judged(&self) -> impl Iterator<Item = &Difference> {
+        self.cells.iter().filter_map(|cell| cell.difference.as_ref())
+    }
+
     pub fn cell(&self, scenario: Scenario, quantity: Quantity, percentile: Percentile) -> Option<&Cell> {
-        self.cells
-            .iter()
-            .find(|cell| (cell.scenario, cell.quantity, cell.percentile) == (scenario, quantity, percentile))
+        self.of(scenario).find(|cell| (cell.quantity, cell.percentile) == (quantity, percentile))
     }
 }
 
-/// Of the valid runs of an arm that have any.
-pub fn times<'a>(runs: &'a [Run], arm: &str, scenario: Scenario, quantity: Quantity) -> Vec<&'a Times> {
-    let outcomes = valid(runs, arm).filter_map(|run| run.scenarios.get(&scenario));
+/// Of the valid runs of a variant that have any.
+pub fn times<'a>(runs: &'a [Run], variant: &str, scenario: Scenario, quantity: Quantity) -> Vec<&'a Times> {
+    let outcomes = valid(runs, variant).filter_map(|run| run.scenarios.get(&scenario));
     outcomes.map(|outcome| quantity.of(outcome)).filter(|times| times.count() > 0).collect()
 }
 
 /// The percentiles of each draw of runs, in the order of [`Percentile::ALL`].
-struct Arm {
+struct Draws {
     draws: Vec<[f64; 3]>,
 }
 
-impl Arm {
+impl Draws {
     fn draw(runs: &[&Times], random: &mut fastrand::Rng) -> Self {
         if runs.len() < 2 {
             return Self { draws: Vec::new() };
@@ -214,28 +245,28 @@ fn cell(
     quantity: Quantity,
     percentile: Percentile,
     samples: &[Vec<&Times>],
-    drawn: &[Arm],
+    drawn: &[Draws],
 ) -> Cell {
     let at = percentile as usize;
-    let error = |runs: &[&Times], arm: &Arm| (runs.len() > 1).then(|| arm.error(at, runs.len()));
-    let estimate = |runs: &Vec<&Times>, arm: &Arm| {
+    let error = |runs: &[&Times], variant: &Draws| (runs.len() > 1).then(|| variant.error(at, runs.len()));
+    let estimate = |runs: &Vec<&Times>, variant: &Draws| {
         let ms = Times::merged(runs.iter().copied()).quantile(percentile.share())?;
-        let interval = error(runs, arm).map(|error| {
+        let interval = error(runs, variant).map(|error| {
             let half = half_width(0.975, (runs.len() - 1) as f64, error, ms);
             ((ms - half).max(0.0), ms + half)
         });
         let runs = runs.iter().filter_map(|times| times.quantile(percentile.share())).collect();
         Some(Estimate { ms, interval, runs })
     };
-    let arms: Vec<Option<Estimate>> =
-        samples.iter().zip(drawn).map(|(runs, arm)| estimate(runs, arm)).collect();
-    let difference = match (&arms[..], samples, drawn) {
+    let variants: Vec<Option<Estimate>> =
+        samples.iter().zip(drawn).map(|(runs, variant)| estimate(runs, variant)).collect();
+    let difference = match (&variants[..], samples, drawn) {
         ([Some(first), Some(second)], [a, b], [drawn_a, drawn_b]) => error(a, drawn_a)
             .zip(error(b, drawn_b))
             .map(|errors| difference(first.ms, second.ms, errors, (a.len(), b.len()))),
         _ => None,
     };
-    Cell { scenario, quantity, percentile, arms, difference }
+    Cell { scenario, quantity, percentile, variants, difference }
 }
 
 fn difference(first: f64, second: f64, errors: (f64, f64), runs: (usize, usize)) -> Difference {

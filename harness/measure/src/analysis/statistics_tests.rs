@@ -17,7 +17,7 @@ fn run(random: &mut fastrand::Rng, ms: f64, between: f64) -> Times {
 
 fn compared(a: &[Times], b: &[Times], random: &mut fastrand::Rng) -> Cell {
     let samples: Vec<Vec<&Times>> = [a, b].map(|runs| runs.iter().collect()).into();
-    let drawn: Vec<Arm> = samples.iter().map(|runs| Arm::draw(runs, random)).collect();
+    let drawn: Vec<Draws> = samples.iter().map(|runs| Draws::draw(runs, random)).collect();
     cell(Scenario::S1, Quantity::Complete, Percentile::P50, &samples, &drawn)
 }
 
@@ -55,7 +55,7 @@ fn an_interval_that_covered_only_the_requests_would_be_far_too_narrow() {
     let mut random = fastrand::Rng::with_seed(7);
     let [a, b] = [0; 2].map(|_| (0..5).map(|_| run(&mut random, 100.0, 2.0)).collect::<Vec<_>>());
     let cell = compared(&a, &b, &mut random);
-    let (low, high) = cell.arms[0].as_ref().unwrap().interval.unwrap();
+    let (low, high) = cell.variants[0].as_ref().unwrap().interval.unwrap();
     let pooled = 1.96 * 1.25 * 5.0 / 300_f64.sqrt();
     assert!(high - low > 4.0 * pooled, "{} is not wider than {pooled}", high - low);
 }
@@ -65,8 +65,10 @@ fn one_run_has_a_figure_but_no_interval_and_no_verdict() {
     let mut random = fastrand::Rng::with_seed(7);
     let (a, b) = ([run(&mut random, 100.0, 0.0)], [run(&mut random, 200.0, 0.0)]);
     let cell = compared(&a, &b, &mut random);
-    assert!(cell.difference.is_none() && cell.arms.iter().flatten().all(|arm| arm.interval.is_none()));
-    assert!((cell.arms[1].as_ref().unwrap().ms - 200.0).abs() < 2.0);
+    assert!(
+        cell.difference.is_none() && cell.variants.iter().flatten().all(|variant| variant.interval.is_none())
+    );
+    assert!((cell.variants[1].as_ref().unwrap().ms - 200.0).abs() < 2.0);
 }
 
 #[test]
@@ -74,4 +76,12 @@ fn what_the_times_cannot_resolve_is_no_difference() {
     let (a, b) = (vec![Times::of(vec![2_000_000; 50]); 3], vec![Times::of(vec![2_001_000; 50]); 3]);
     let difference = compared(&a, &b, &mut fastrand::Rng::with_seed(1)).difference.unwrap();
     assert_eq!(difference.verdict, Verdict::None, "{difference:?}");
+}
+
+#[test]
+fn the_median_is_the_one_in_the_middle_or_between_both() {
+    let of = |values: &[f64]| Spread::of(values.iter().copied());
+    assert_eq!(of(&[9.0, 1.0, 5.0]), Some(Spread { median: 5.0, min: 1.0, max: 9.0 }));
+    assert_eq!(of(&[1.0, 2.0, 4.0, 9.0]).map(|spread| spread.median), Some(3.0));
+    assert_eq!(of(&[]), None);
 }

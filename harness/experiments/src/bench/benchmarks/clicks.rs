@@ -1,16 +1,6 @@
 //! S6: clicks against the broker, the bare server and the database; the same over more connections and with larger bodies.
 
-use anyhow::Result;
-use contract::Service;
-
-use crate::bench::goal::Threshold::{AtLeast, AtMost};
-use crate::bench::goal::Unit::{Ms, PerSecond, Us};
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::sample::Sample;
-use crate::bench::session::{Session, Setup};
-use crate::bench::store::SETTLED_WITHIN;
-use crate::bench::wrk::{LoadSpec, Script};
-use stack::Mode;
+use super::prelude::*;
 
 pub const SERVICE: &str = Service::Analytics.name();
 
@@ -77,14 +67,14 @@ impl Clicks {
 pub const COUNT: &str = "SELECT count(*) FROM analyticsservice.clicks";
 
 fn plain(session: &mut Session, connections: u32) -> Result<Sample> {
-    session.setup(Mode::Async, SERVICE, &Setup::default())?;
+    session.setup(Mode::Async, &[SERVICE], &Setup::default())?;
     let clicks = Clicks::of(session, Mode::Async, connections);
     session.sample(&format!("s6-async, c={connections}"), |session| clicks.load(session))
 }
 
 fn service_and_broker(sample: &Sample) -> f64 {
     let micros = sample.micros();
-    micros.service + micros.broker
+    micros.services + micros.broker
 }
 
 pub fn s6_async(session: &mut Session) -> Result<Sample> {
@@ -102,7 +92,7 @@ pub fn measure_async(session: &mut Session) -> Result<Vec<Measurement>> {
 
 pub fn packed(session: &mut Session) -> Result<Vec<Measurement>> {
     let limit = session.http(256)?;
-    session.setup(Mode::Async, SERVICE, &Setup::with("CLICK_PACKING", "on"))?;
+    session.setup(Mode::Async, &[SERVICE], &Setup::with("CLICK_PACKING", "on"))?;
     let clicks = Clicks::of(session, Mode::Async, 256);
     let found = session.sample("s6-packed, c=256", |session| clicks.load(session))?;
     Ok(vec![
@@ -122,7 +112,7 @@ pub fn grouped(session: &mut Session) -> Result<Vec<Measurement>> {
 
 fn committed(session: &mut Session, name: &str, setup: &Setup) -> Result<Vec<Measurement>> {
     let limit = session.commit(Mode::Sync)?;
-    session.setup(Mode::Sync, SERVICE, setup)?;
+    session.setup(Mode::Sync, &[SERVICE], setup)?;
     let clicks = Clicks::of(session, Mode::Sync, 64);
     let found = session.sample(name, |session| clicks.load(session))?;
     Ok(vec![Measurement::of(found.per_second, limit.per_second)])
@@ -137,7 +127,7 @@ pub fn connections(session: &mut Session) -> Result<Vec<Measurement>> {
 }
 
 pub fn body(session: &mut Session) -> Result<Vec<Measurement>> {
-    session.setup(Mode::Async, SERVICE, &Setup::default())?;
+    session.setup(Mode::Async, &[SERVICE], &Setup::default())?;
     let mut load = |name: &str, longer: u32| {
         let clicks = Clicks { longer, ..Clicks::of(session, Mode::Async, 64) };
         session.sample(name, |session| clicks.load(session))

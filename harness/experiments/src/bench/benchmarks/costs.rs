@@ -1,16 +1,11 @@
 //! What the protections and the metrics cost: the same load with and without each, one after the other in each round, of a
 //! build that can do without.
 
-use anyhow::Result;
 use contract::Protection;
 
 use super::clicks::{self, Clicks};
+use super::prelude::*;
 use super::users;
-use crate::bench::goal::Unit::{PerSecond, Us};
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::sample::Sample;
-use crate::bench::session::{Session, Setup};
-use stack::Mode;
 
 pub const GOALS: [Goal; 10] = [
     Goal::beside("clicks/s, no confirms", PerSecond, "with"),
@@ -35,30 +30,27 @@ pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
     for protection in [Protection::Outbox, Protection::Inbox, Protection::Metrics] {
         readings.extend(beside(&user(session, Some(protection))?, &all));
     }
-    for service in users::SERVICES.into_iter().chain([clicks::SERVICE]) {
-        session.setup(Mode::Async, service, &Setup::default())?;
-    }
+    session.setup(Mode::Async, &users::SERVICES, &Setup::default())?;
+    session.setup(Mode::Async, &[clicks::SERVICE], &Setup::default())?;
     Ok(readings)
 }
 
 fn beside(without: &Sample, with: &Sample) -> [Measurement; 2] {
     let cpu = |sample: &Sample| {
         let micros = sample.micros();
-        micros.service + micros.broker + micros.database
+        micros.services + micros.broker + micros.database
     };
     [Measurement::of(without.per_second, with.per_second), Measurement::of(cpu(without), cpu(with))]
 }
 
 fn click(session: &mut Session, disabled: Option<Protection>) -> Result<Sample> {
-    session.setup(Mode::Async, clicks::SERVICE, &Setup::without(disabled))?;
+    session.setup(Mode::Async, &[clicks::SERVICE], &Setup::without(disabled))?;
     let clicks = Clicks { seconds: seconds(session), ..Clicks::of(session, Mode::Async, 64) };
     session.sample(&name("clicks", disabled), |session| clicks.load(session))
 }
 
 fn user(session: &mut Session, disabled: Option<Protection>) -> Result<Sample> {
-    for service in users::SERVICES {
-        session.setup(Mode::Async, service, &Setup::without(disabled))?;
-    }
+    session.setup(Mode::Async, &users::SERVICES, &Setup::without(disabled))?;
     let seconds = seconds(session);
     session.sample(&name("users", disabled), |session| users::load(session, seconds))
 }

@@ -2,18 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 
 use super::clicks::{COUNT, SERVICE, s6_async};
+use super::prelude::*;
 use crate::bench::baseline::Limit;
-use crate::bench::goal::Threshold::{AtLeast, AtMost, Exactly};
-use crate::bench::goal::Unit::{Count, MiB, PerSecond, Us};
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::processor::Group;
-use crate::bench::sample::Sample;
-use crate::bench::session::{Session, Setup};
-use measure::resource_usage::cpu_of;
-use stack::{Mode, restart, state};
+use measure::resource_usage::{Part, cpu_of};
+use stack::{restart, state};
 
 pub const DRAIN: [Goal; 3] = [
     Goal::share("rows/s stored", PerSecond, "filling", AtLeast(1.2))
@@ -35,7 +30,7 @@ pub const MILLION: [Goal; 5] = [
 
 /// For a queue that is stored at a hundredth of the usual rate.
 const DRAINED_WITHIN: Duration = Duration::from_secs(300);
-/// From the first stored row to the last, as the database tells it.
+/// The number of rows, and the seconds from the first to the last by the database's clock.
 const STORED: &str = "SELECT count(*), extract(epoch FROM max(stored_at) - min(stored_at))::float8
      FROM analyticsservice.clicks";
 
@@ -82,9 +77,9 @@ pub fn million(session: &mut Session) -> Result<Vec<Measurement>> {
     ])
 }
 
-/// With nobody there to read. Noted under `name`.
+/// Without a consumer. The sample is kept as `name`.
 fn fill(session: &mut Session, count: u64, name: &str) -> Result<Filled> {
-    session.setup(Mode::Async, SERVICE, &Setup::default())?;
+    session.setup(Mode::Async, &[SERVICE], &Setup::default())?;
     session.stop_service(Mode::Async, SERVICE)?;
     session.store(Mode::Async)?.run("TRUNCATE analyticsservice.clicks")?;
     let args = ["fill", "--queue", "click_tracked_queue", "--in-flight", "256", "--url"];
@@ -95,8 +90,7 @@ fn fill(session: &mut Session, count: u64, name: &str) -> Result<Filled> {
     let (before, meter) = (memory(broker), session.meter(Mode::Async, &[]));
     let begun = Instant::now();
     let mut course = vec![(0.0, cpu_of(broker))];
-    let limit =
-        session.baseline_watched(&args, || course.push((begun.elapsed().as_secs_f64(), cpu_of(broker))))?;
+    let limit = session.baseline(&args, || course.push((begun.elapsed().as_secs_f64(), cpu_of(broker))))?;
     course.push((begun.elapsed().as_secs_f64(), cpu_of(broker)));
     session.keep(name, limit.sample(meter.end()));
     let cpu = first_and_last(&limit.fifths, count as f64, &course);
@@ -108,7 +102,7 @@ fn empty(session: &mut Session, count: u64) -> Result<Sample> {
     // It begins before it is ready.
     let mut meter = session.meter(Mode::Async, &[]);
     session.start_service(Mode::Async, SERVICE, &Setup::default())?;
-    meter.add(Group::Service, session.side(Mode::Async)?.stack.pid(SERVICE)?);
+    meter.add(Part::Services, session.side(Mode::Async)?.stack.pid(SERVICE)?);
     let store = session.store(Mode::Async)?;
     store.settle(COUNT, count, DRAINED_WITHIN)?;
     let (stored, seconds): (i64, f64) = store.row(STORED)?;
@@ -130,7 +124,7 @@ fn first_and_last(rates: &[f64], count: f64, course: &[(f64, f64)]) -> (f64, f64
     let end = course.last().map_or(0.0, |(at, _)| *at);
     let length = |rate: Option<&f64>| rate.map_or(0.0, |rate| fifth / rate);
     let (first, last) = (length(rates.first()), length(rates.last()));
-    // The program needs a moment to begin: what it tells of ends with the course.
+    // The program needs a moment to begin: its fifths end with the course.
     let begin = end - rates.iter().map(|rate| fifth / rate).sum::<f64>();
     let at = |seconds| between(course, seconds);
     (at(begin + first) - at(begin), at(end) - at(end - last))

@@ -9,6 +9,21 @@ pub mod resources;
 pub mod saga;
 pub mod users;
 
+/// What every benchmark uses.
+mod prelude {
+    pub(super) use anyhow::Result;
+    pub(super) use contract::Service;
+
+    pub(super) use crate::bench::goal::Threshold::{AtLeast, AtMost, Exactly};
+    pub(super) use crate::bench::goal::Unit::{Count, Mb, MiB, Ms, PerSecond, Us};
+    pub(super) use crate::bench::goal::{Goal, Measurement};
+    pub(super) use crate::bench::sample::Sample;
+    pub(super) use crate::bench::session::{Session, Setup};
+    pub(super) use crate::bench::store::SETTLED_WITHIN;
+    pub(super) use crate::bench::wrk::{LoadSpec, Script};
+    pub(super) use stack::Mode;
+}
+
 use anyhow::Result;
 use clap::ValueEnum;
 

@@ -1,20 +1,12 @@
-//! S3: product updates, each told to three receivers, and how old the news are when they arrive.
+//! S3: product updates, each sent to three receivers, and the age of the events when they are handled.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use contract::Service;
+use anyhow::{Context, ensure};
 use contract::events::{PRODUCT_UPDATED, Queue};
 
-use crate::bench::goal::Threshold::{AtLeast, AtMost};
-use crate::bench::goal::Unit::{Ms, PerSecond};
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::histogram::Histogram;
-use crate::bench::sample::Sample;
-use crate::bench::session::{Session, Setup};
-use crate::bench::store::SETTLED_WITHIN;
-use crate::bench::wrk::{LoadSpec, Script};
-use stack::{Mode, http, metrics, signals};
+use super::prelude::*;
+use stack::{http, metrics, signals};
 
 pub const GOALS: [Goal; 2] = [
     Goal::share("updates/s", PerSecond, "commit", AtLeast(0.15)),
@@ -30,17 +22,9 @@ const PRODUCTS: u64 = 200;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const NOTHING_TO_SEND: &str = "SELECT NOT EXISTS (SELECT 1 FROM productservice.outbox)";
 
-/// What a receiver has told so far.
-struct Seen {
-    applied: u64,
-    ages: Histogram,
-}
-
 pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
     let limit = session.commit(Mode::Async)?;
-    for service in SERVICES {
-        session.setup(Mode::Async, service, &Setup::default())?;
-    }
+    session.setup(Mode::Async, &SERVICES, &Setup::default())?;
     let first = products(session)?.to_string();
     let mut age_ms = 0.0;
     let found = session.sample("s3-async, c=16", |session| {
@@ -80,34 +64,43 @@ fn load(session: &mut Session, first: &str) -> Result<(Sample, f64)> {
         seconds: session.plan.seconds,
     })?;
     session.store(mode)?.wait(NOTHING_TO_SEND, SETTLED_WITHIN)?;
-    let deadline = Instant::now() + SETTLED_WITHIN;
-    let after = loop {
+    let after = signals::poll(LOOK_EVERY, SETTLED_WITHIN, || {
         let now = receivers(session)?;
-        let fewest = now.iter().zip(&before).map(|(now, before)| now.applied - before.applied).min();
-        if fewest >= Some(line.requests) {
-            break now;
-        }
-        if Instant::now() > deadline {
-            bail!("{} updates were accepted, a receiver has applied {fewest:?}", line.requests);
-        }
-        signals::pause(LOOK_EVERY)?;
-    };
+        let all = zip(&now, &before)
+            .all(|(label, now, before)| applied(now, &label) - applied(before, &label) >= line.requests);
+        Ok(all.then_some(now))
+    })?;
+    let after = after
+        .with_context(|| format!("{} updates were accepted, a receiver lacks some of them", line.requests))?;
     let cpu = meter.end();
-    let ages =
-        after.iter().zip(&before).filter_map(|(now, before)| now.ages.since(&before.ages).quantile(0.99));
-    let oldest = ages.fold(0.0, f64::max);
-    Ok((Sample::of(&line, cpu), oldest * 1000.0))
+    let ages = zip(&after, &before)
+        .filter_map(|(label, now, before)| metrics::quantile(before, now, "event_age_seconds", &label, 0.99));
+    let oldest = ages.max_by(f64::total_cmp);
+    ensure!(oldest.is_some() || line.requests == 0, "the receivers show no ages of events");
+    Ok((Sample::of(&line, cpu), oldest.unwrap_or(0.0) * 1000.0))
 }
 
-fn receivers(session: &Session) -> Result<Vec<Seen>> {
+/// Of each receiver: the label of its queue, and what it shows to Prometheus now and before.
+fn zip<'a>(now: &'a [String], before: &'a [String]) -> impl Iterator<Item = (String, &'a str, &'a str)> {
+    let label = |queue: &Queue| format!("queue=\"{}\"", queue.name);
+    let texts = now.iter().zip(before);
+    PRODUCT_UPDATED
+        .destination
+        .queues()
+        .iter()
+        .zip(texts)
+        .map(move |(queue, (now, before))| (label(queue), now.as_str(), before.as_str()))
+}
+
+fn applied(text: &str, label: &str) -> u64 {
+    metrics::sum(text, "events_consumed_total", label)
+}
+
+fn receivers(session: &Session) -> Result<Vec<String>> {
     let agent = http::agent(Duration::from_secs(5));
-    let of = |queue: &Queue| {
-        let service = queue.reader;
-        let (_, text) = http::get_once(&agent, &session.url(Mode::Async, service.name(), "/metrics"))?;
-        let label = format!("queue=\"{}\"", queue.name);
-        let ages = Histogram::read(&text, "event_age_seconds", &label);
-        let applied = metrics::sum(&text, "events_consumed_total", &label);
-        anyhow::Ok(Seen { applied, ages: ages.with_context(|| format!("{service} tells no ages"))? })
+    let text = |queue: &Queue| {
+        let url = session.url(Mode::Async, queue.reader.name(), "/metrics");
+        Ok(http::get_once(&agent, &url)?.1)
     };
-    PRODUCT_UPDATED.destination.queues().iter().map(of).collect()
+    PRODUCT_UPDATED.destination.queues().iter().map(text).collect()
 }

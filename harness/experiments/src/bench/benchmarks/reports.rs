@@ -2,18 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use contract::Service;
+use anyhow::Context;
 use serde::Deserialize;
 
-use crate::bench::goal::Threshold::{AtLeast, AtMost};
-use crate::bench::goal::Unit::{Ms, PerSecond};
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::sample::Sample;
-use crate::bench::session::{Session, Setup, cores};
-use crate::bench::store::SETTLED_WITHIN;
-use crate::bench::wrk::{LoadSpec, Script};
-use stack::{Mode, http};
+use super::prelude::*;
+use crate::bench::session::cores;
+use stack::http;
 
 pub const GOALS: [Goal; 3] = [
     Goal::share("hashes/CPU s", PerSecond, "sha256", AtLeast(0.95)),
@@ -31,7 +25,7 @@ struct Accepted {
 }
 
 pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
-    session.setup(Mode::Async, SERVICE, &Setup::default())?;
+    session.setup(Mode::Async, &[SERVICE], &Setup::default())?;
     let (limit, report) = (session.sample("sha256", sha256)?, session.sample("s4, one report", report)?);
     let idle = session.sample("s4, /health idle", health)?;
     let busy = session.sample("s4, /health busy", |session| {
@@ -52,7 +46,7 @@ pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
 fn sha256(session: &mut Session) -> Result<Sample> {
     let meter = session.meter(Mode::Async, &[]);
     let seconds = session.plan.report_seconds() - 1;
-    let limit = session.baseline(&["sha256".into(), "--seconds".into(), seconds.to_string()])?;
+    let limit = session.baseline(&["sha256".into(), "--seconds".into(), seconds.to_string()], || {})?;
     let per_second = limit.per_cpu_second.context("no processor time is known")?;
     Ok(Sample { per_second, ..limit.sample(meter.end()) })
 }
@@ -66,7 +60,7 @@ fn report(session: &mut Session) -> Result<Sample> {
     let iterations = session
         .store(Mode::Async)?
         .count(&format!("SELECT iterations FROM reportservice.report_jobs WHERE job_id = '{job}'"))?;
-    let per_second = iterations as f64 / cpu.service;
+    let per_second = iterations as f64 / cpu.services;
     Ok(Sample { count: iterations, per_second, cpu, ..Sample::default() })
 }
 

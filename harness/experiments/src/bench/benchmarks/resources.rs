@@ -2,14 +2,9 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
-use contract::Service;
+use anyhow::Context;
 
-use crate::bench::goal::Threshold::AtMost;
-use crate::bench::goal::Unit::{Mb, MiB, Ms};
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::session::{Session, Setup};
-use stack::Mode;
+use super::prelude::*;
 
 pub const GOALS: [Goal; 7] = [
     Goal::plain("async, after start", MiB, AtMost(100.0)),

@@ -5,19 +5,14 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use contract::Service;
+use anyhow::Context;
 
-use crate::bench::goal::Threshold::{AtLeast, AtMost, Exactly};
-use crate::bench::goal::Unit::{Count, Ms, PerSecond};
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::sample::Sample;
-use crate::bench::session::{SAGA_MS, Session, Setup, journals};
-use crate::bench::store::SETTLED_WITHIN;
-use crate::bench::wrk::{LoadSpec, Script, Summary};
-use measure::journal::{Entry, Journal};
+use super::prelude::*;
+use crate::bench::session::SAGA_MS;
+use crate::bench::wrk::Summary;
+use measure::journal::Entry;
 use measure::times::Times;
-use stack::{Mode, signals};
+use stack::signals;
 
 pub const ASYNC: [Goal; 4] = [
     Goal::plain("sagas/s", PerSecond, AtLeast(500.0)),
@@ -49,9 +44,7 @@ const OUT_OF_STEP: &str =
     "SELECT count(*) FROM inventoryservice.inventory WHERE reserved <> 0 OR stock <> seed_stock";
 
 pub fn measure_async(session: &mut Session) -> Result<Vec<Measurement>> {
-    for service in SERVICES {
-        session.setup(Mode::Async, service, &Setup::default())?;
-    }
+    session.setup(Mode::Async, &SERVICES, &Setup::default())?;
     let most = session.sample("s5-async, c=16", closed)?;
     let steady = session.sample("s5-async, 400/s", open)?;
     let out_of_step = session.store(Mode::Async)?.count(OUT_OF_STEP)?;
@@ -91,13 +84,11 @@ fn closed(session: &mut Session) -> Result<Sample> {
     Ok(sample.unless(lost))
 }
 
-/// Time to complete, from when each order was due until the last of its effects, as the services' journals tell it, while
-/// orders arrive at a fixed rate.
+/// Time to complete while orders arrive at a fixed rate: from when an order was due until its last effect in the journals.
 fn open(session: &mut Session) -> Result<Sample> {
     let mode = Mode::Async;
-    let mut journal = Journal::new(&journals(&session.scratch, mode));
-    journal.poll()?;
-    let from = journal.entries.len();
+    session.side(mode)?.journal.poll()?;
+    let from = session.side(mode)?.journal.entries.len();
     let (meter, ids) = (session.meter(mode, &SERVICES), session.load_id());
     let (ids, file) = (format!("{ids}-"), session.scratch.join("due"));
     let line = session.wrk(&LoadSpec {
@@ -110,20 +101,18 @@ fn open(session: &mut Session) -> Result<Sample> {
     session.store(mode)?.wait(ALL_ENDED, SETTLED_WITHIN)?;
     let cpu = meter.end();
     let due = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let begun = Instant::now();
-    let ended = loop {
+    let journal = &mut session.side(mode)?.journal;
+    let mut times = Times::default();
+    signals::poll(Duration::from_millis(50), WRITTEN_WITHIN, || {
         journal.poll()?;
-        let ended = ended(&due, &ids, &journal.entries[from..])?;
-        if ended.count() >= line.requests || begun.elapsed() > WRITTEN_WITHIN {
-            break ended;
-        }
-        signals::pause(Duration::from_millis(50))?;
-    };
+        times = ended(&due, &ids, &journal.entries[from..])?;
+        Ok((times.count() >= line.requests).then_some(()))
+    })?;
     let offered = ARRIVALS.parse::<u64>()? * session.plan.seconds;
-    let wrong = (ended.count() < line.requests || line.requests * 100 < offered * 98)
-        .then(|| format!("of {offered} offered {} were accepted, {} ended", line.requests, ended.count()));
+    let wrong = (times.count() < line.requests || line.requests * 100 < offered * 98)
+        .then(|| format!("of {offered} offered {} were accepted, {} ended", line.requests, times.count()));
     let sample =
-        Sample { p50_ms: ended.quantile(0.50), p99_ms: ended.quantile(0.99), ..Sample::of(&line, cpu) };
+        Sample { p50_ms: times.quantile(0.50), p99_ms: times.quantile(0.99), ..Sample::of(&line, cpu) };
     Ok(sample.unless(wrong))
 }
 
@@ -147,9 +136,7 @@ fn ended(due: &str, ids: &str, entries: &[Entry]) -> Result<Times> {
 }
 
 pub fn measure_sync(session: &mut Session) -> Result<Vec<Measurement>> {
-    for service in SERVICES {
-        session.setup(Mode::Sync, service, &Setup::default())?;
-    }
+    session.setup(Mode::Sync, &SERVICES, &Setup::default())?;
     let connections = f64::from(SYNC_CONNECTIONS);
     let found = session.sample("s5-sync, c=100", |session| {
         let mode = Mode::Sync;
@@ -162,7 +149,7 @@ pub fn measure_sync(session: &mut Session) -> Result<Vec<Measurement>> {
         let undone = session.store(mode)?.count(&compensated)?;
         let lost = (undone < line.requests).then(|| format!("{} answered, {undone} undone", line.requests));
         // All begin at once and wait equally long: what ends within some seconds is a whole number of times all of
-        // them. The time that each takes tells the rate exactly.
+        // them. The rate follows exactly from the time that each takes.
         let per_second = connections * 1e6 / line.mean_us;
         // Each is answered 400, as it must be.
         let invalid = line.problem(line.requests).or(lost);

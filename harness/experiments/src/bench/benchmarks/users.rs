@@ -1,16 +1,6 @@
 //! S1: registrations, each an insert with an event in the outbox, and the welcome e-mail that follows.
 
-use anyhow::Result;
-use contract::Service;
-
-use crate::bench::goal::Threshold::AtLeast;
-use crate::bench::goal::Unit::PerSecond;
-use crate::bench::goal::{Goal, Measurement};
-use crate::bench::sample::Sample;
-use crate::bench::session::{Session, Setup};
-use crate::bench::store::SETTLED_WITHIN;
-use crate::bench::wrk::{LoadSpec, Script};
-use stack::Mode;
+use super::prelude::*;
 
 pub const GOALS: [Goal; 1] = [Goal::share("users/s", PerSecond, "commit", AtLeast(0.25))];
 
@@ -20,9 +10,7 @@ const EMAILS: &str = "SELECT count(*) FROM emailservice.emails";
 
 pub fn measure(session: &mut Session) -> Result<Vec<Measurement>> {
     let limit = session.commit(Mode::Async)?;
-    for service in SERVICES {
-        session.setup(Mode::Async, service, &Setup::default())?;
-    }
+    session.setup(Mode::Async, &SERVICES, &Setup::default())?;
     let seconds = session.plan.seconds;
     let found = session.sample("s1-async, c=16", |session| load(session, seconds))?;
     Ok(vec![Measurement::of(found.per_second, limit.per_second)])

@@ -1,4 +1,4 @@
--- An address that nobody has; args[1]: what tells this load from the one before.
+-- A new address each time; args[1]: a prefix that no other load has.
 local prefix, n = "", 0
 
 function init(args)

@@ -23,8 +23,12 @@ const GAP: i32 = 8;
 const TOP: i32 = 28;
 const SHADES: [f64; 3] = [1.0, 0.6, 0.3];
 
-/// `names`: the legend.
-pub fn draw(label: &str, names: &[(String, RGBColor)], groups: &[Group]) -> Result<String> {
+/// `names`: the legend. `None` without a single bar.
+pub fn draw(label: &str, names: &[(String, RGBColor)], mut groups: Vec<Group>) -> Result<Option<String>> {
+    groups.retain(|group| !group.bars.is_empty());
+    if groups.is_empty() {
+        return Ok(None);
+    }
     let rows: usize = groups.iter().map(|group| group.bars.len()).sum();
     let names: Vec<_> = names.iter().map(|(name, color)| (name.clone(), *color, false)).collect();
     let top = TOP + legend_growth(&names);
@@ -32,10 +36,10 @@ pub fn draw(label: &str, names: &[(String, RGBColor)], groups: &[Group]) -> Resu
     let left = groups.iter().map(|group| width(&group.title)).max().unwrap_or(0) + 14;
     let values = groups.iter().flat_map(|group| &group.bars).map(|bar| width(&bar.value)).max().unwrap_or(0);
     let room = f64::from(i32::try_from(WIDTH)? - left - values - 16);
-    canvas(height.unsigned_abs(), label, |root| {
+    let svg = canvas(height.unsigned_abs(), label, |root| {
         legend(root, &names)?;
         let mut y = top;
-        for group in groups {
+        for group in &groups {
             let tall = ROW * i32::try_from(group.bars.len())?;
             write(root, &group.title, (left - 8, y + tall / 2), HPos::Right)?;
             root.draw(&PathElement::new(vec![(left, y - 2), (left, y + tall)], GRID))?;
@@ -54,7 +58,8 @@ pub fn draw(label: &str, names: &[(String, RGBColor)], groups: &[Group]) -> Resu
             y += GAP;
         }
         Ok(())
-    })
+    })?;
+    Ok(Some(svg))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "on a canvas of a few hundred")]

@@ -1,4 +1,4 @@
-//! A grid of cells, each with a colour that says which arm is better and how clearly, and with a word.
+//! A grid of cells, each with a colour that says which variant is better and how clearly, and with a word.
 
 use anyhow::Result;
 use plotters::prelude::*;
@@ -8,7 +8,7 @@ use super::{GRID, WIDTH, canvas, write};
 
 pub struct Cell {
     pub text: String,
-    /// `None`: no difference. Else of the better arm, with how much better it is, from 0 to 1.
+    /// `None`: no difference. Else of the better variant, with how much better it is, from 0 to 1.
     pub color: Option<(RGBColor, f64)>,
 }
 

@@ -6,7 +6,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
+use super::axis::time;
 use super::{Drawn, FONT, GRID, HEIGHT, INK, canvas, legend, legend_growth};
+use measure::times::Times;
 
 pub struct Series {
     pub name: String,
@@ -15,6 +17,17 @@ pub struct Series {
     /// A dot at each point: it was measured there and not between.
     pub dots: bool,
     pub points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    pub fn solid(name: &str, color: RGBColor, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.to_owned(), color, dashed: false, dots: false, points }
+    }
+
+    /// On the vertical axis.
+    pub fn values(all: &[Self]) -> impl Iterator<Item = f64> {
+        all.iter().flat_map(|line| line.points.iter().map(|(_, value)| *value))
+    }
 }
 
 /// A value on the horizontal axis that matters.
@@ -38,6 +51,10 @@ type Plane<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 const LEFT: u32 = 58;
 
 impl Lines {
+    pub fn new(label: String, x: Axis, y: Axis, series: Vec<Series>) -> Self {
+        Self { label, x, y, series, marks: Vec::new(), bound: None }
+    }
+
     pub fn draw(&self) -> Result<String> {
         let names: Vec<_> =
             self.series.iter().map(|line| (line.name.clone(), line.color, line.dashed)).collect();
@@ -92,8 +109,21 @@ impl Lines {
     }
 }
 
+/// Cumulative distributions; `None` without a single time.
+pub fn distributions<'a>(
+    label: String,
+    all: impl Iterator<Item = (&'a str, RGBColor, &'a Times)>,
+) -> Result<Option<String>> {
+    let line =
+        |(name, color, times): (_, _, &Times)| Series::solid(name, color, steps(&times.distribution()));
+    let series: Vec<Series> = all.map(line).collect();
+    let times = series.iter().flat_map(|line| line.points.iter().map(|(ms, _)| *ms));
+    let Some(x) = Axis::log(times, time) else { return Ok(None) };
+    Lines::new(label, x, Axis::shares(), series).draw().map(Some)
+}
+
 /// A cumulative distribution as steps, without what cannot be seen at this size.
-pub fn steps(distribution: &[(f64, f64)]) -> Vec<(f64, f64)> {
+fn steps(distribution: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut points: Vec<(f64, f64)> = Vec::new();
     let mut before = 0.0;
     for (at, (value, share)) in distribution.iter().enumerate() {

@@ -13,7 +13,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use measure::record::Arm;
+use measure::record::Variant;
 use stack::Mode;
 
 /// The style sheet replaces exactly these.
@@ -33,14 +33,14 @@ const LETTER: f64 = 6.7;
 pub type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Of the two modes always the same; a second arm of the same mode differs from the first.
-pub fn colours(arms: &[Arm]) -> Vec<RGBColor> {
+/// Of the two modes always the same; a second variant of the same mode differs from the first.
+pub fn colours(variants: &[Variant]) -> Vec<RGBColor> {
     let mode = |mode| if mode == Mode::Sync { SYNC } else { ASYNC };
-    let repeated = |at: usize| arms[..at].iter().any(|before| before.mode == arms[at].mode);
-    (0..arms.len()).map(|at| if repeated(at) { THIRD } else { mode(arms[at].mode) }).collect()
+    let repeated = |at: usize| variants[..at].iter().any(|before| before.mode == variants[at].mode);
+    (0..variants.len()).map(|at| if repeated(at) { THIRD } else { mode(variants[at].mode) }).collect()
 }
 
-/// Of an arm of which only the name is known.
+/// Of a variant of which only the name is known.
 pub fn colour(name: &str) -> RGBColor {
     match name {
         "sync" => SYNC,
