@@ -39,8 +39,6 @@ use utoipa::ToSchema;
 pub(crate) const MAX_QUANTITY: i64 = 1_000_000;
 /// Characters of an item, of the id of an order in a message, and the like.
 pub(crate) const MAX_TEXT: usize = 100;
-/// Characters of the id of a message.
-pub(crate) const MAX_MESSAGE_ID: usize = 255;
 
 /// Settings of all three services.
 #[derive(Clone, Debug, clap::Args)]

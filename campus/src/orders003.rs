@@ -23,8 +23,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::orders::{self, Status};
+use crate::rabbitmq::MAX_MESSAGE_ID;
 use crate::stock::{Refusal, Stock};
-use crate::{MAX_MESSAGE_ID, MAX_QUANTITY, MAX_TEXT, Newest, notifications};
+use crate::{MAX_QUANTITY, MAX_TEXT, Newest, notifications};
 
 /// What `POST /order` takes.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -118,13 +119,13 @@ impl Event for OrderPlaced {
 
     /// The object with the reason; what is no object stays as it is.
     fn dead_letter(body: &[u8], reason: &str) -> Vec<u8> {
-        let Ok(Value::Object(mut order)) = serde_json::from_slice(body) else {
-            tracing::warn!("Malformed message: {reason}");
-            return body.to_vec();
-        };
-        let error = defect(&order).unwrap_or_else(|| reason.to_owned());
-        let order_id = order.get("order_id").and_then(Value::as_str).unwrap_or("UNKNOWN");
-        tracing::warn!("Malformed message for order {order_id}: {error}");
+        let Ok(Value::Object(mut order)) = serde_json::from_slice(body) else { return body.to_vec() };
+        let defect = defect(&order);
+        if let Some(defect) = &defect {
+            let order_id = order.get("order_id").and_then(Value::as_str).unwrap_or("UNKNOWN");
+            tracing::warn!("Malformed message for order {order_id}: {defect}");
+        }
+        let error = defect.unwrap_or_else(|| reason.to_owned());
         order.insert("error".into(), error.into());
         Value::Object(order).to_string().into_bytes()
     }

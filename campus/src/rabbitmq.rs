@@ -22,7 +22,10 @@ use uuid::Uuid;
 
 use crate::orders::{self, NewOrder, Order, Status};
 use crate::stock::{Reservation, Stock};
-use crate::{MAX_MESSAGE_ID, MAX_QUANTITY, MAX_TEXT, notifications};
+use crate::{MAX_QUANTITY, MAX_TEXT, notifications};
+
+/// Characters of the id of a message.
+pub(crate) const MAX_MESSAGE_ID: usize = 255;
 
 /// An order was placed.
 #[derive(Clone, Debug, Serialize, Deserialize, Validate)]
