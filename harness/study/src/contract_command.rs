@@ -83,6 +83,7 @@ fn events_table() -> Table {
         let exchange = match event.destination {
             Destination::Queue(_) => "",
             Destination::Fanout { exchange, .. } => exchange,
+            Destination::Topic(topic) => topic.topology.exchange,
         };
         for queue in event.destination.queues() {
             let scenario = event.scenario.to_string();
@@ -103,7 +104,7 @@ fn effects_table() -> Table {
     let mut all = table(["final effect", "where", "outcomes", "scenario"]);
     for effect in effects::ALL {
         let outcomes = effect.outcomes.join(", ");
-        all.add_row([effect.name, effect.service.name(), &outcomes, &effect.scenario.to_string()]);
+        all.add_row([effect.name, effect.service, &outcomes, &effect.scenario.to_uppercase()]);
     }
     all
 }
