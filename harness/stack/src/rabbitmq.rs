@@ -16,8 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use super::broker::{Address, Alarm, Broker, Server};
-use super::ports::BrokerPorts;
+use super::broker::{Address, Alarm, Broker, BrokerPorts, Server};
 use super::process::{self, Process};
 use super::run_as::Account;
 use management::Management;

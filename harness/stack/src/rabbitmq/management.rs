@@ -157,7 +157,7 @@ impl Broker for Management {
 
 /// A vhost in which the user of `given` may do everything.
 pub(super) fn create_vhost(given: &Address, name: &str) -> Result<Address> {
-    let server = crate::options::without_path(&given.client_url);
+    let server = http::without_path(&given.client_url);
     let user = server.split(['/', ':', '@']).nth(3).context("AMQP_URL names no user")?;
     let (agent, base) = (http::agent(Duration::from_secs(10)), &given.admin_url);
     http::put(&agent, &format!("{base}/api/vhosts/{name}"), "")?;
