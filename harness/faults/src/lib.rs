@@ -41,9 +41,10 @@ use progress::Progress;
 use proxy::Proxy;
 use report::RunResult;
 use schedule::{Length, Schedule};
+use stack::broker::BrokerPorts;
 use stack::build;
 use stack::output::say;
-use stack::ports::{BrokerPorts, Ports};
+use stack::ports::Ports;
 use stack::{Mode, Stack, StackOptions, given_path, postgres, services, state_folder};
 use topology::{DATABASE, Link};
 

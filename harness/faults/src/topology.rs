@@ -14,7 +14,7 @@ pub const DATABASE: &str = "postgresql";
 
 /// The name of a mode's broker, where it has one.
 pub fn broker(mode: Mode) -> Option<&'static str> {
-    stack::broker::of(mode).map(stack::broker::Server::name)
+    stack::modes::broker(mode).map(stack::broker::Server::name)
 }
 
 /// Every link of a mode.

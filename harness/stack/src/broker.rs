@@ -1,5 +1,5 @@
 //! What the tools ask of a broker, whichever it is. [`Broker`] is a running broker: its queues and dead letters. [`Server`] is
-//! how a stack runs one. Each broker implements both in a module of its own (`rabbitmq`), and [`of`] says which mode has which.
+//! how a stack runs one. Each broker implements both in a module of its own (`rabbitmq`), and `modes` says which mode has which.
 //! Callers know queues by their names in the contract, and nothing of APIs, exchanges or vhosts.
 
 use std::fmt::Debug;
@@ -7,22 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use contract::Mode;
 use contract::events::holds_dead_letters;
 use contract::headers::{ATTEMPT, FIRST_FAILED_AT, REASON, REQUEST_ID, TRACEPARENT};
 use serde::{Deserialize, Serialize};
 
-use super::ports::BrokerPorts;
 use super::process::Process;
-use super::rabbitmq;
-
-/// The broker of a mode; `None` where services call each other.
-pub fn of(mode: Mode) -> Option<&'static dyn Server> {
-    match mode {
-        Mode::Sync => None,
-        Mode::Async => Some(&rabbitmq::RabbitMq),
-    }
-}
 
 /// Where a broker answers, and the part of it that belongs to the services.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -147,6 +136,23 @@ impl DeadLetter {
             request_id: header(REQUEST_ID),
             ..Self::default()
         }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct BrokerPorts {
+    pub server: &'static dyn Server,
+    pub client: u16,
+    pub management: u16,
+    pub metrics: u16,
+    /// For its own processes alone (RabbitMQ: Erlang's port mapper and node). 0 in a container.
+    pub internal: [u16; 2],
+}
+
+impl BrokerPorts {
+    pub fn all(&self) -> [u16; 5] {
+        let [first, second] = self.internal;
+        [self.client, self.management, self.metrics, first, second]
     }
 }
 

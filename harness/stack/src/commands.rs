@@ -16,7 +16,7 @@ use super::compose::Compose;
 use super::output::say;
 use super::progress::Step;
 use super::state::{self, Entry, Identity, State, outlives};
-use super::{Mode, broker, http, process, state_folder};
+use super::{Mode, http, modes, process, state_folder};
 
 /// Longer than a stack waits for its services and servers.
 const DOWN_LIMIT: Duration = Duration::from_secs(180);
@@ -224,7 +224,7 @@ pub fn overview(states: &[State]) -> String {
     for state in states {
         text += &format!("PostgreSQL ({}): {}\n", state.mode, state.database_url);
         if let (Some(server), Some(address), Some(metrics)) =
-            (broker::of(state.mode), &state.broker, state.broker_metrics_port)
+            (modes::broker(state.mode), &state.broker, state.broker_metrics_port)
         {
             let (login, page) = split_login(&address.admin_url);
             text += &format!(

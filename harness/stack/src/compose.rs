@@ -23,7 +23,7 @@ pub use watch::Container;
 
 use super::process::{on_path, run_to_end, signal_group};
 use super::run_as::Account;
-use super::{Mode, StackOptions, broker, not_ours, project_root, signals};
+use super::{Mode, StackOptions, modes, not_ours, project_root, signals};
 use config::Effective;
 
 /// Where the services' journals are in their containers.
@@ -55,7 +55,7 @@ impl Compose {
         let mut services = Vec::new();
         if options.fresh {
             services.push("postgres".to_owned());
-            services.extend(broker::of(mode).map(|server| server.name().to_owned()));
+            services.extend(modes::broker(mode).map(|server| server.name().to_owned()));
         }
         if options.fresh && !options.servers_only {
             services.extend(Service::ALL.iter().map(|service| service.name().to_owned()));

@@ -50,3 +50,20 @@ pub fn post(agent: &Agent, url: &str, body: &str) -> Result<String> {
     }
     Ok(text)
 }
+
+/// `scheme://user:password@host:port` of a URL.
+pub(crate) fn without_path(url: &str) -> &str {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    url[authority..].find('/').map_or(url, |at| &url[..authority + at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_url_is_cut_off() {
+        assert_eq!(without_path("postgres://a:b@h:1/db?x=/y"), "postgres://a:b@h:1");
+        assert_eq!(without_path("amqp://a:b@h:1"), "amqp://a:b@h:1");
+    }
+}

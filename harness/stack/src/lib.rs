@@ -20,6 +20,7 @@ pub mod http;
 pub mod log_format;
 pub mod logs;
 pub mod metrics;
+pub mod modes;
 pub mod monitoring;
 pub mod options;
 pub mod output;

@@ -16,7 +16,7 @@ use super::log_format::readable;
 use super::output::say;
 use super::process::KillOnDrop;
 use super::state::State;
-use super::{Mode, broker, services, signals, state_folder};
+use super::{Mode, modes, services, signals, state_folder};
 
 #[derive(Args)]
 pub struct LogsArgs {
@@ -121,7 +121,7 @@ fn names(service: Option<&str>) -> Result<Vec<&str>> {
 }
 
 fn is_server(name: &str) -> bool {
-    let mut brokers = Mode::ALL.into_iter().filter_map(broker::of);
+    let mut brokers = Mode::ALL.into_iter().filter_map(modes::broker);
     brokers.any(|server| server.name() == name || server.helpers().contains(&name))
         || Monitoring::ALL.iter().any(|server| server.name() == name)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::broker::{self, Address};
-use super::{Mode, not_ours};
+use super::broker::{Address, Server};
+use super::{Mode, modes, not_ours};
 
 #[derive(Clone, Default)]
 pub struct StackOptions {
@@ -54,14 +54,8 @@ impl StackOptions {
     }
 }
 
-/// `scheme://user:password@host:port` of a URL.
-pub(super) fn without_path(url: &str) -> &str {
-    let authority = url.find("://").map_or(0, |at| at + 3);
-    url[authority..].find('/').map_or(url, |at| &url[..authority + at])
-}
-
 pub(super) fn remove_data(dir: &Path) -> Result<()> {
-    let brokers = Mode::ALL.into_iter().filter_map(broker::of).map(broker::Server::name);
+    let brokers = Mode::ALL.into_iter().filter_map(modes::broker).map(Server::name);
     for name in brokers.chain(["postgres"]) {
         let data = dir.join(name);
         if data.exists() {
@@ -77,15 +71,4 @@ pub(super) fn empty_logs(dir: &Path) -> Result<()> {
         fs::write(file.path(), "").with_context(|| not_ours(&file.path()))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_of_a_url_is_cut_off() {
-        assert_eq!(without_path("postgres://a:b@h:1/db?x=/y"), "postgres://a:b@h:1");
-        assert_eq!(without_path("amqp://a:b@h:1"), "amqp://a:b@h:1");
-    }
 }

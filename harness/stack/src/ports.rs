@@ -9,8 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use contract::{Monitoring, Service};
 
-use super::Mode;
-use super::broker::{self, Server};
+use super::broker::{BrokerPorts, Server};
+use super::{Mode, modes};
 
 #[derive(Clone, Debug)]
 pub struct Ports {
@@ -20,23 +20,6 @@ pub struct Ports {
     pub services: Vec<u16>,
     /// In the order of [`Monitoring::ALL`], as far as there is any.
     pub monitoring: Vec<u16>,
-}
-
-#[derive(Clone, Debug)]
-pub struct BrokerPorts {
-    pub server: &'static dyn Server,
-    pub client: u16,
-    pub management: u16,
-    pub metrics: u16,
-    /// For its own processes alone (RabbitMQ: Erlang's port mapper and node). 0 in a container.
-    pub internal: [u16; 2],
-}
-
-impl BrokerPorts {
-    pub fn all(&self) -> [u16; 5] {
-        let [first, second] = self.internal;
-        [self.client, self.management, self.metrics, first, second]
-    }
 }
 
 impl Ports {
@@ -56,7 +39,7 @@ impl Ports {
         };
         Ok(Self {
             postgres: at(ports.postgres)?,
-            broker: broker::of(mode).zip(ports.broker).map(broker).transpose()?,
+            broker: modes::broker(mode).zip(ports.broker).map(broker).transpose()?,
             services: Service::ALL
                 .into_iter()
                 .map(|service| at(ports.service(service)))
@@ -75,7 +58,7 @@ impl Ports {
     /// Unused ports, for tests, which run beside other stacks.
     pub fn free(mode: Mode) -> Result<Self> {
         let free = unused(16)?;
-        let broker = broker::of(mode).map(|server| BrokerPorts {
+        let broker = modes::broker(mode).map(|server| BrokerPorts {
             server,
             client: free[1],
             management: free[2],

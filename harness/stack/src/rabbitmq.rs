@@ -1,9 +1,10 @@
-//! RabbitMQ: its server as processes of a stack (here), its queues through the management API ([`management`]), its dead
-//! letters ([`message`], [`redrive`]). Data, cookie, node name and Erlang port mapper belong to the stack, and everything listens
-//! on loopback, so the stack never reaches a broker of the system.
+//! RabbitMQ: its server as processes of a stack (here), its queues (`queues`) through the management API (`management`), and
+//! redrive (`redrive`). Data, cookie, node name and Erlang port mapper belong to the stack, and everything listens on loopback, so
+//! the stack never reaches a broker of the system.
 
 mod management;
 mod message;
+mod queues;
 mod redrive;
 
 use std::fs;
@@ -16,8 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use super::broker::{Address, Alarm, Broker, Server};
-use super::ports::BrokerPorts;
+use super::broker::{Address, Alarm, Broker, BrokerPorts, Server};
 use super::process::{self, Process};
 use super::run_as::Account;
 use management::Management;

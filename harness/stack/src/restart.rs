@@ -8,8 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use super::broker::Alarm;
-use super::ports::BrokerPorts;
+use super::broker::{Alarm, BrokerPorts};
 use super::process::{self, Process};
 use super::services;
 use super::stack::{SERVER_LIMIT, Stack};

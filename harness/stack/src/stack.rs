@@ -8,15 +8,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use contract::Service;
 
-use super::broker::{self, Address, Broker, Server};
+use super::broker::{Address, Broker, BrokerPorts, Server};
 use super::compose::{Compose, Containers, Login};
-use super::options::{StackOptions, empty_logs, remove_data, without_path};
-use super::ports::{BrokerPorts, Ports};
+use super::http::without_path;
+use super::options::{StackOptions, empty_logs, remove_data};
+use super::ports::Ports;
 use super::process::Process;
 use super::progress::Step;
 use super::services;
 use super::state::{self, Entry, Identity, State};
-use super::{Mode, monitoring, not_ours, postgres, state_folder};
+use super::{Mode, modes, monitoring, not_ours, postgres, state_folder};
 
 pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(90);
 /// For processes of an earlier run that was killed.
@@ -395,7 +396,7 @@ pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
         return Ok(stacks);
     }
     let mut servers = vec!["PostgreSQL"];
-    servers.extend(modes.iter().filter_map(|mode| broker::of(*mode)).map(Server::title));
+    servers.extend(modes.iter().filter_map(|mode| modes::broker(*mode)).map(Server::title));
     let step = Step::start(servers.join(" and "));
     stacks.iter_mut().try_for_each(Stack::start_servers)?;
     stacks.iter_mut().try_for_each(Stack::wait_for_servers)?;

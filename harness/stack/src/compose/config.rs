@@ -5,8 +5,9 @@ use contract::Monitoring;
 use contract::Service;
 use serde_json::Value;
 
-use crate::ports::{BrokerPorts, Ports};
-use crate::{Mode, broker};
+use crate::broker::BrokerPorts;
+use crate::ports::Ports;
+use crate::{Mode, modes};
 
 /// The port of every service in its own container. The gateway listens on the ports of the contract.
 const SERVICE: u16 = 8000;
@@ -66,7 +67,7 @@ impl Effective {
                 .collect::<Result<_>>()?;
         }
         let mut broker = None;
-        if let Some(server) = broker::of(mode) {
+        if let Some(server) = modes::broker(mode) {
             let [(user, _), (password, _)] = server.container_login();
             broker = Some(login(server.name(), user, password)?);
             let [client, management, metrics] =

@@ -4,7 +4,7 @@ use anyhow::Result;
 use contract::{Monitoring, Service};
 
 use crate::ports::Ports;
-use crate::{Mode, StackOptions, broker, postgres};
+use crate::{Mode, StackOptions, modes, postgres};
 
 /// No ports for `up` without an offset: they come from the user's `.env`.
 pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, String)>> {
@@ -21,7 +21,7 @@ pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, Stri
         // Temporary data: the logins are those of local servers.
         let mut fixed = vec![("BIND_ADDRESS", "127.0.0.1"), ("POSTGRES_PASSWORD", postgres::SUPERUSER)];
         if let Some((server, (user, password))) =
-            broker::of(mode).and_then(|server| Some((server, server.local_login().split_once(':')?)))
+            modes::broker(mode).and_then(|server| Some((server, server.local_login().split_once(':')?)))
         {
             let [(_, name), (_, secret)] = server.container_login();
             fixed.extend([(name, user), (secret, password)]);

@@ -1,17 +1,14 @@
-//! The queues of a vhost through RabbitMQ's management API. Each peek at a message counts as a delivery, and a message has a
-//! delivery limit; dead-letter queues are declared with one that is never reached.
+//! RabbitMQ's management API, for one vhost.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::events::{Destination, Event};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use ureq::Agent;
 
 use super::message::Message;
-use crate::broker::{Address, Broker, DeadLetter, Peeked, QueueCount, Redriven};
+use crate::broker::Address;
 use crate::http;
 
 /// A hundred messages of the largest size that a service takes are a few megabytes.
@@ -39,7 +36,8 @@ impl Management {
         format!("{}/api/{}", self.url, path.replacen("{}", &self.vhost, 1))
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+    /// The body, if the answer is 200.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let (status, body) = http::get(&self.agent, &self.url(path)).context("cannot ask RabbitMQ")?;
         ensure!(status == 200, "RabbitMQ answered {status} to {path}: {body}");
         serde_json::from_str(&body).with_context(|| format!("RabbitMQ's answer to {path} cannot be read"))
@@ -59,7 +57,7 @@ impl Management {
         bail!("RabbitMQ answered {status} to {path}: {}", answer.read_to_string()?)
     }
 
-    fn delete(&self, path: &str) -> Result<()> {
+    pub(super) fn delete(&self, path: &str) -> Result<()> {
         http::delete(&self.agent, &self.url(path))
     }
 
@@ -91,73 +89,9 @@ impl Management {
     }
 }
 
-impl Broker for Management {
-    fn version(&self) -> Result<String> {
-        #[derive(Deserialize)]
-        struct Overview {
-            rabbitmq_version: String,
-        }
-        Ok(self.get::<Overview>("overview")?.rabbitmq_version)
-    }
-
-    fn queues(&self) -> Result<Vec<QueueCount>> {
-        self.get("queues/{}?columns=name,messages")
-    }
-
-    /// RabbitMQ counts every five seconds.
-    fn count_lag(&self) -> Duration {
-        Duration::from_millis(5500)
-    }
-
-    fn peek(&self, queue: &str, count: usize) -> Result<Peeked> {
-        let seen = self.look(queue, count)?;
-        let total = seen.len() + seen.last().map_or(0, |last| last.behind);
-        Ok(Peeked { messages: seen.iter().map(DeadLetter::from).collect(), total })
-    }
-
-    fn redrive(&self, queue: &str, id: Option<&str>) -> Result<Redriven> {
-        super::redrive::redrive(self, queue, id)
-    }
-
-    fn purge(&self, queue: &str) -> Result<()> {
-        self.delete(&format!("queues/{{}}/{queue}/contents"))
-    }
-
-    fn delete_queue(&self, queue: &str) -> Result<()> {
-        self.delete(&format!("queues/{{}}/{queue}"))
-    }
-
-    fn is_reachable(&self, queue: &str) -> Result<bool> {
-        let (status, body) = http::get(&self.agent, &self.url(&format!("queues/{{}}/{queue}/bindings")))?;
-        if status != 200 {
-            return Ok(false);
-        }
-        let bindings: Vec<Value> = serde_json::from_str(&body)?;
-        // The default exchange is always one of them.
-        let fanout = |(event, _): (Event, _)| matches!(event.destination, Destination::Fanout { .. });
-        let wanted = if Event::of_queue(queue).is_some_and(fanout) { 2 } else { 1 };
-        Ok(bindings.len() >= wanted)
-    }
-
-    fn publish(&self, queue: &str, id: &str, event: &str, body: &str) -> Result<()> {
-        let message = json!({
-            "properties": {"message_id": id, "delivery_mode": 2, "type": event},
-            "routing_key": queue, "payload": body, "payload_encoding": "string",
-        });
-        self.send("", &message)
-    }
-
-    fn unsubscribe(&self, destination: &str, queue: &str) -> Result<()> {
-        let binding = format!("bindings/{{}}/e/{destination}/q/{queue}/~");
-        // Deleting what does not exist would succeed.
-        self.get::<Value>(&binding).with_context(|| format!("{destination} has no binding to {queue}"))?;
-        self.delete(&binding)
-    }
-}
-
 /// A vhost in which the user of `given` may do everything.
 pub(super) fn create_vhost(given: &Address, name: &str) -> Result<Address> {
-    let server = crate::options::without_path(&given.client_url);
+    let server = http::without_path(&given.client_url);
     let user = server.split(['/', ':', '@']).nth(3).context("AMQP_URL names no user")?;
     let (agent, base) = (http::agent(Duration::from_secs(10)), &given.admin_url);
     http::put(&agent, &format!("{base}/api/vhosts/{name}"), "")?;

@@ -11,7 +11,8 @@ use comfy_table::presets::UTF8_FULL_CONDENSED as STYLE;
 use comfy_table::{CellAlignment, Table};
 use contract::events::{UNROUTED_QUEUE, dead_letters, of_dead_letters};
 
-use stack::broker::{self, Broker, Redriven};
+use stack::broker::{Broker, Redriven};
+use stack::modes;
 use stack::output::say;
 use stack::state::State;
 use stack::{Mode, state_folder};
@@ -94,7 +95,7 @@ pub fn run(args: &DlqArgs) -> Result<ExitCode> {
 /// The broker of the stack that `./study up` started.
 fn running() -> Result<Option<Box<dyn Broker>>> {
     for mode in Mode::ALL {
-        let Some(server) = broker::of(mode) else { continue };
+        let Some(server) = modes::broker(mode) else { continue };
         let state = State::read(&state_folder()?.join(mode.to_string()))?.filter(State::alive);
         if let Some(address) = state.and_then(|state| state.broker) {
             return Ok(Some(server.connect(&address)));
