@@ -1,9 +1,9 @@
 //! One load against one stack, and the outcome of every request: what the experiments have in common. It knows the stack and
 //! k6; it does not know which question an experiment asks, nor how results are presented.
 //!
-//! In reading order: `load_profile` (how much load), `load` (k6), `samples` and `journal` (the records of k6 and of the
-//! services), `drain`, `outcomes` (both records joined), `times` and `backlog`, `resource_usage`, `crosscheck`; `session` does
-//! all of it for one stack, `record` is the stored form, `stored` reads it back, `output_dir` is where an experiment writes,
+//! In reading order: `load_profile` (how much load), `load` (k6), `child` (its process), `samples` and `journal` (the records of k6 and of the
+//! services), `drain`, `outcomes` (both records joined), `times` and `backlog`, `resource_usage`, `crosscheck`; `session` starts a stack
+//! and does all of it, `record` is the stored form, `stored` reads it back, `output_dir` is where an experiment writes,
 //! `analysis` compares runs.
 
 #[macro_use]

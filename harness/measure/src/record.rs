@@ -32,6 +32,13 @@ pub struct Variant {
     pub env: BTreeMap<String, String>,
 }
 
+impl Variant {
+    /// A mode as it is.
+    pub fn of(mode: Mode) -> Self {
+        Self { name: mode.to_string(), mode, env: BTreeMap::new() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub version: u32,

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use contract::Service;
-use contract::{DISABLED_PROTECTION, Protection};
+use contract::{DISABLED_PROTECTION, Protection, Service};
 
 use super::baseline::{Baseline, Limit};
 use super::sample::Sample;

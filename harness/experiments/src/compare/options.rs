@@ -107,22 +107,22 @@ impl CompareArgs {
     }
 
     fn variants(&self) -> Result<Vec<Variant>> {
-        let variant = |name: &str, mode, env| Variant { name: name.to_owned(), mode, env };
         if self.against_itself {
             let mode = match self.modes[..] {
                 [mode] => mode,
                 _ => Mode::Async,
             };
-            let with: BTreeMap<String, String> = self.with.iter().cloned().collect();
-            return Ok(vec![variant("A", mode, BTreeMap::new()), variant("B", mode, with)]);
+            let variant = |name: &str, env| Variant { name: name.to_owned(), mode, env };
+            return Ok(vec![
+                variant("A", BTreeMap::new()),
+                variant("B", self.with.iter().cloned().collect()),
+            ]);
         }
         match self.modes[..] {
             [first, second] if first == second => {
                 bail!("--modes names {first} twice: --self compares a mode with itself")
             }
-            [_] | [_, _] => {
-                Ok(self.modes.iter().map(|mode| variant(&mode.to_string(), *mode, BTreeMap::new())).collect())
-            }
+            [_] | [_, _] => Ok(self.modes.iter().map(|mode| Variant::of(*mode)).collect()),
             _ => bail!("--modes takes one mode or two"),
         }
     }

@@ -5,18 +5,15 @@
 pub mod stall;
 pub mod table;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use contract::Scenario;
-use contract::Service;
+use contract::{Scenario, Service};
 use serde::{Deserialize, Serialize};
 
-use measure::load::K6;
-use measure::load::Kind;
+use measure::load::{K6, Kind};
 use measure::load_profile::Load;
 use measure::outcomes::Outcome;
 use measure::output_dir::{Environment, OutputDir, Scratch};
@@ -104,7 +101,7 @@ pub fn run(args: &OmissionArgs, port_offset: u16) -> Result<()> {
 }
 
 fn measure(environment: &Environment, scratch: &Scratch, args: &OmissionArgs) -> Result<Omission> {
-    let variant = Variant { name: args.mode.to_string(), mode: args.mode, env: BTreeMap::new() };
+    let variant = Variant::of(args.mode);
     let mut session = Session::start(environment, &variant, &scratch.0)?;
     let closed = Kind { closed: Some(USERS), pause_ms: PAUSE_MS, ..Kind::default() };
     offer(&mut session, "warm-up", 2, 1, closed)?;

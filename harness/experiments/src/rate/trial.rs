@@ -1,6 +1,5 @@
 //! One mode's curve: a stack, and one rate after the other against it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,8 +11,7 @@ use super::judge::judge;
 use super::search::{Ended, Verdict, search};
 use measure::load::Kind;
 use measure::load_profile::Load;
-use measure::output_dir::Environment;
-use measure::output_dir::{OutputDir, Scratch};
+use measure::output_dir::{Environment, OutputDir, Scratch};
 use measure::record::Variant;
 use measure::resource_usage::{Watch, Watched};
 use measure::session::Session;
@@ -36,7 +34,7 @@ pub fn curve(
     question: &Question,
     mode: Mode,
 ) -> Result<Curve> {
-    let variant = Variant { name: mode.to_string(), mode, env: BTreeMap::new() };
+    let variant = Variant::of(mode);
     let scratch = Scratch::new(output, &format!("rate-{}-{mode}", question.scenario.key()))?;
     let mut session = Session::start(environment, &variant, &scratch.0)?;
     // A report would still run when the first rate begins.
