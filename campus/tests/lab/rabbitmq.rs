@@ -271,7 +271,7 @@ async fn a_reservation_that_fails_is_tried_again() {
 async fn orders_are_accepted_while_inventory_is_away_and_never_more_than_there_is() {
     let mut lab = Lab::start(Stack::Rabbitmq).await;
     lab.inventory.stop().await;
-    let orders = stream::iter(0..120).map(|_| lab.order.post("/order", burgers(1))).buffer_unordered(12);
+    let orders = stream::iter(0..120).map(|_| lab.order.post("/order", burgers(1))).buffer_unordered(4);
     let replies: Vec<Reply> = orders.collect().await;
     assert!(replies.iter().all(|reply| reply.status == 202));
     assert_eq!(lab.order.get("/orders").await.body.as_array().unwrap().len(), 120);

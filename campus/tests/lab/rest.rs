@@ -175,7 +175,7 @@ async fn an_order_without_inventory_is_502_and_one_without_notification_is_reser
 #[tokio::test]
 async fn no_more_is_sold_than_there_is() {
     let lab = Lab::start_with(Stack::Rest, &["--request-timeout=20"]).await;
-    let orders = stream::iter(0..120).map(|_| lab.order.post("/order", burgers(1))).buffer_unordered(12);
+    let orders = stream::iter(0..120).map(|_| lab.order.post("/order", burgers(1))).buffer_unordered(4);
     let replies: Vec<Reply> = orders.collect().await;
     let with = |status: u16| replies.iter().filter(|reply| reply.status == status).count();
     assert_eq!((with(201), with(422), lab.stock("burger").await), (100, 20, 0));
