@@ -11,7 +11,7 @@ use time::macros::format_description;
 use super::load::K6;
 use super::load_profile::Delays;
 use stack::ports::Ports;
-use stack::{Mode, project_root, state_folder};
+use stack::{Layout, Mode, project_root, state_folder};
 
 /// What all stacks of a study have in common.
 pub struct Environment {
@@ -52,7 +52,7 @@ impl OutputDir {
     /// Before anything is measured: what would else be found out minutes later.
     pub fn check(&self, modes: &[Mode], port_offset: u16) -> Result<()> {
         for mode in modes {
-            Ports::contract(*mode, port_offset)?.check(*mode)?;
+            Ports::contract(*mode, port_offset)?.check(&Layout::study(*mode))?;
         }
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot create {}", self.dir.display()))?;
         check_room(&self.dir)

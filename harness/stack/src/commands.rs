@@ -133,7 +133,7 @@ pub fn status() -> Result<ExitCode> {
             }
             table.add_row([
                 entry.name.clone(),
-                state.mode.to_string(),
+                state.name.clone(),
                 entry.identity.pid.to_string(),
                 entry.port.to_string(),
                 condition(&agent, entry),
@@ -148,9 +148,9 @@ pub fn status() -> Result<ExitCode> {
         }
         let [resident, once] = total;
         say(&format!(
-            "{table}\nThe ten {} services together: {resident:.1} MiB resident, {once:.1} MiB with shared pages counted \
+            "{table}\nThe services of {} together: {resident:.1} MiB resident, {once:.1} MiB with shared pages counted \
              once; the last was ready after {slowest} ms.\n",
-            state.mode
+            state.name
         ))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -197,32 +197,32 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-/// Where everything is, and what to try.
+/// Where everything is.
 pub fn overview(states: &[State]) -> String {
-    let mut ports: Vec<(&str, HashMap<Mode, u16>)> = Vec::new();
+    let mut ports: Vec<(&str, HashMap<&str, u16>)> = Vec::new();
     for state in states {
         for (service, port) in state.services() {
             match ports.iter_mut().find(|(name, _)| *name == service) {
-                Some((_, known)) => _ = known.insert(state.mode, port),
-                None => ports.push((service, HashMap::from([(state.mode, port)]))),
+                Some((_, known)) => _ = known.insert(&state.name, port),
+                None => ports.push((service, HashMap::from([(state.name.as_str(), port)]))),
             }
         }
     }
     let mut header = vec!["service".to_owned()];
-    header.extend(states.iter().map(|state| state.mode.to_string()));
+    header.extend(states.iter().map(|state| state.name.clone()));
     let mut table = Table::new();
     table.load_style(STYLE).set_header(header);
     for (name, known) in &ports {
         let mut row = vec![(*name).to_owned()];
         row.extend(states.iter().map(|state| {
-            known.get(&state.mode).map_or(String::new(), |port| format!("http://127.0.0.1:{port}"))
+            known.get(state.name.as_str()).map_or(String::new(), |port| format!("http://127.0.0.1:{port}"))
         }));
         table.add_row(row);
     }
     let mut text = format!("{table}\nEach has /docs, /health, /ready, /metrics.\n");
     let mut boards_are_missing = false;
     for state in states {
-        text += &format!("PostgreSQL ({}): {}\n", state.mode, state.database_url);
+        text += &format!("PostgreSQL ({}): {}\n", state.name, state.database_url);
         if let (Some(management), Some(prometheus)) = (&state.management_url, state.prometheus_port) {
             let (login, page) = split_login(management);
             text += &format!(
@@ -237,14 +237,19 @@ pub fn overview(states: &[State]) -> String {
             .map(|(name, port)| format!("{name} http://127.0.0.1:{port}"))
             .collect();
         if !monitoring.is_empty() {
-            text += &format!("Monitoring ({}): {}\n", state.mode, monitoring.join(", "));
+            text += &format!("Monitoring ({}): {}\n", state.name, monitoring.join(", "));
         }
         boards_are_missing |= monitoring.len() == 1;
     }
     if boards_are_missing {
         text += "Grafana is not installed here: for its boards, ./study up --docker\n";
     }
-    text += "\nTry:\n";
+    text
+}
+
+/// Requests to try on the study's services.
+pub fn examples(states: &[State]) -> String {
+    let mut text = "\nTry:\n".to_owned();
     for state in states {
         let services = state.services();
         let port =

@@ -15,6 +15,7 @@ pub mod compose;
 pub mod database;
 pub mod environment;
 pub mod http;
+pub mod layout;
 pub mod log_format;
 pub mod logs;
 pub mod metrics;
@@ -41,6 +42,7 @@ use anyhow::{Context, Result};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 pub use contract::Mode;
 pub use database::Database;
+pub use layout::Layout;
 pub use options::{Given, StackOptions};
 pub use stack::{Stack, start_all};
 

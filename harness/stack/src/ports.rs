@@ -9,13 +9,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use contract::{BrokerPorts, Monitoring, Service};
 
-use super::Mode;
+use super::{Layout, Mode};
 
 #[derive(Clone, Debug)]
 pub struct Ports {
     pub postgres: u16,
     pub rabbitmq: Option<RabbitPorts>,
-    /// In the order of [`Service::ALL`].
+    /// In the order of the layout's members.
     pub services: Vec<u16>,
     /// In the order of [`Monitoring::ALL`], as far as there is any.
     pub monitoring: Vec<u16>,
@@ -31,36 +31,58 @@ pub struct RabbitPorts {
     pub node: u16,
 }
 
+impl RabbitPorts {
+    /// Those of Erlang are `epmd` and the next.
+    pub(super) fn new(broker: BrokerPorts, epmd: u16) -> Self {
+        let BrokerPorts { amqp, management, metrics: prometheus } = broker;
+        Self { amqp, management, prometheus, epmd, node: epmd + 1 }
+    }
+}
+
 impl Ports {
     /// Those of the contract, plus the two that Erlang needs.
     pub fn contract(mode: Mode, offset: u16) -> Result<Self> {
-        let at = |port| moved(port, offset);
+        Self::unmoved(mode).moved(offset)
+    }
+
+    pub(super) fn unmoved(mode: Mode) -> Self {
         let ports = mode.ports();
-        let broker = |broker: BrokerPorts| {
-            Ok::<_, anyhow::Error>(RabbitPorts {
+        Self {
+            postgres: ports.postgres,
+            rabbitmq: ports.broker.map(|broker| RabbitPorts::new(broker, 25673)),
+            services: Service::ALL.map(|service| ports.service(service)).into(),
+            monitoring: Vec::new(),
+        }
+    }
+
+    pub fn moved(&self, offset: u16) -> Result<Self> {
+        let at = |port: u16| {
+            port.checked_add(offset).with_context(|| {
+                format!("--port-offset {offset} moves port {port} past 65535: use at most 39861")
+            })
+        };
+        let all = |ports: &[u16]| ports.iter().map(|port| at(*port)).collect::<Result<_>>();
+        let broker = |broker: &RabbitPorts| {
+            anyhow::Ok(RabbitPorts {
                 amqp: at(broker.amqp)?,
                 management: at(broker.management)?,
-                prometheus: at(broker.metrics)?,
-                epmd: at(25673)?,
-                node: at(25674)?,
+                prometheus: at(broker.prometheus)?,
+                epmd: at(broker.epmd)?,
+                node: at(broker.node)?,
             })
         };
         Ok(Self {
-            postgres: at(ports.postgres)?,
-            rabbitmq: ports.broker.map(broker).transpose()?,
-            services: Service::ALL
-                .into_iter()
-                .map(|service| at(ports.service(service)))
-                .collect::<Result<_>>()?,
-            monitoring: Vec::new(),
+            postgres: at(self.postgres)?,
+            rabbitmq: self.rabbitmq.as_ref().map(broker).transpose()?,
+            services: all(&self.services)?,
+            monitoring: all(&self.monitoring)?,
         })
     }
 
     /// With those of the first `count` of [`Monitoring::ALL`], too.
     pub fn with_monitoring(mode: Mode, offset: u16, count: usize) -> Result<Self> {
-        let ports = mode.ports().monitoring.into_iter().take(count);
-        let monitoring = ports.map(|port| moved(port, offset)).collect::<Result<_>>()?;
-        Ok(Self { monitoring, ..Self::contract(mode, offset)? })
+        let monitoring = mode.ports().monitoring.into_iter().take(count).collect();
+        Self { monitoring, ..Self::unmoved(mode) }.moved(offset)
     }
 
     /// Ports that nobody has now: for tests, which run beside whatever else is running.
@@ -78,7 +100,7 @@ impl Ports {
     }
 
     /// Each port with the name of what listens there.
-    fn named(&self) -> Vec<(u16, &str)> {
+    fn named(&self, layout: &Layout) -> Vec<(u16, &str)> {
         let mut named = vec![(self.postgres, "PostgreSQL")];
         if let Some(rabbitmq) = &self.rabbitmq {
             named.extend([
@@ -89,19 +111,19 @@ impl Ports {
                 (rabbitmq.node, "RabbitMQ (Erlang node)"),
             ]);
         }
-        named.extend(self.services.iter().zip(Service::ALL).map(|(port, service)| (*port, service.name())));
+        named.extend(self.services.iter().copied().zip(layout.names()));
         named
             .extend(self.monitoring.iter().zip(Monitoring::ALL).map(|(port, server)| (*port, server.name())));
         named
     }
 
     /// Fails with a line for each port that somebody else listens on, on either loopback address: `localhost` means both.
-    pub fn check(&self, mode: Mode) -> Result<()> {
-        let mut busy = Vec::new();
-        for (port, needed_by) in self.named() {
+    pub fn check(&self, layout: &Layout) -> Result<()> {
+        let (mut busy, stack) = (Vec::new(), &layout.name);
+        for (port, needed_by) in self.named(layout) {
             if let Some(error) = taken(port) {
                 let holder = holder(port).unwrap_or_else(|| format!("a process of another user ({error})"));
-                busy.push(format!("port {port}, needed by {needed_by} ({mode}), is held by {holder}"));
+                busy.push(format!("port {port}, needed by {needed_by} ({stack}), is held by {holder}"));
             }
         }
         if busy.is_empty() {
@@ -136,11 +158,6 @@ fn unused(count: usize) -> Result<Vec<u16>> {
         bail!("there are no {count} free ports between {first} and {end}");
     }
     Ok(free)
-}
-
-fn moved(port: u16, offset: u16) -> Result<u16> {
-    port.checked_add(offset)
-        .with_context(|| format!("--port-offset {offset} moves port {port} past 65535: use at most 39861"))
 }
 
 /// `pid 42 (nginx -g ...)`, as far as this user may see it.
@@ -216,10 +233,10 @@ mod tests {
         // A machine may have no IPv6.
         let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
         let mut ports = Ports::free(Mode::Sync).unwrap();
-        ports.check(Mode::Sync).unwrap();
+        ports.check(&Layout::study(Mode::Sync)).unwrap();
         for listener in [Ok(v4), v6].into_iter().flatten() {
             ports.postgres = listener.local_addr().unwrap().port();
-            let error = ports.check(Mode::Sync).unwrap_err().to_string();
+            let error = ports.check(&Layout::study(Mode::Sync)).unwrap_err().to_string();
             let holder = format!("needed by PostgreSQL (sync), is held by pid {}", std::process::id());
             assert!(error.contains(&holder), "{error}");
         }

@@ -1,4 +1,4 @@
-//! The ten services: their names, what they are told through the environment, and when they are ready.
+//! The services of a stack: what they are told through the environment, and when they are ready.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,13 +8,14 @@ use anyhow::{Context, Result, bail};
 use contract::Service;
 use rustix::process::Signal;
 
+use super::layout::{Layout, Member};
 use super::process::{self, Process};
 use super::run_as::Account;
 use super::{Mode, http, signals};
 
-/// What all ten are told.
+/// What all services of a stack are told.
 pub struct Setting<'a> {
-    pub mode: Mode,
+    pub layout: &'a Layout,
     pub programs: &'a Path,
     pub logs: &'a Path,
     /// `host:port/database` of PostgreSQL.
@@ -27,8 +28,9 @@ pub struct Setting<'a> {
 }
 
 /// Settings of the caller's shell that would point a service elsewhere; delays and the like may come from there.
-const NOT_INHERITED: [&str; 15] = [
+const NOT_INHERITED: [&str; 16] = [
     "COMM_MODE",
+    "PROFILE",
     "LISTEN_ADDR",
     "DB_SCHEMA",
     "DATABASE_URL",
@@ -47,12 +49,12 @@ const NOT_INHERITED: [&str; 15] = [
 
 /// `more` environment is for this start alone, and wins.
 pub fn start(
-    service: Service,
+    service: &Member,
     port: u16,
     setting: &Setting<'_>,
     more: &[(String, String)],
 ) -> Result<Process> {
-    let program = setting.programs.join(service.name());
+    let program = setting.programs.join(service.program);
     if !program.is_file() {
         bail!("{} is not built: run `cargo build --workspace`", program.display());
     }
@@ -60,40 +62,42 @@ pub fn start(
     tell(&mut command, service, port, setting);
     command.envs(more.iter().map(|(name, value)| (name, value)));
     Process::spawn(
-        service.name(),
+        service.name,
         port,
-        setting.logs.join(format!("{}.log", service.name())),
+        setting.logs.join(format!("{}.log", service.name)),
         Signal::TERM,
         &mut command,
     )
 }
 
-fn tell(command: &mut Command, service: Service, port: u16, setting: &Setting<'_>) {
+fn tell(command: &mut Command, service: &Member, port: u16, setting: &Setting<'_>) {
+    let layout = setting.layout;
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
-    for service in Service::ALL {
-        command.env_remove(service.url_variable());
+    for member in &layout.members {
+        command.env_remove(&member.url_variable);
     }
     command
-        .env("COMM_MODE", setting.mode.to_string())
+        .env("COMM_MODE", layout.mode.to_string())
         .env("LISTEN_ADDR", format!("127.0.0.1:{port}"))
-        .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service, setting.database))
+        .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service.login, setting.database))
         // A colour code in a log file helps nobody.
         .env("NO_COLOR", "1");
-    match setting.mode {
+    match layout.mode {
         Mode::Sync => {
-            for (peer, port) in Service::ALL.into_iter().zip(setting.ports) {
-                command.env(peer.url_variable(), format!("http://127.0.0.1:{port}"));
+            for (peer, port) in layout.members.iter().zip(setting.ports) {
+                command.env(&peer.url_variable, format!("http://127.0.0.1:{port}"));
             }
         }
         Mode::Async => {
             command.envs(setting.amqp_url.map(|url| ("AMQP_URL", url)));
         }
     }
+    command.envs(layout.env.iter().map(|(name, value)| (name, value)));
     command.envs(setting.journal.map(|dir| ("JOURNAL_DIR", dir)));
     command.envs(setting.env.iter().map(|(name, value)| (name, value)));
-    let own = setting.env_of.iter().filter(|(of, ..)| *of == service.name());
+    let own = setting.env_of.iter().filter(|(of, ..)| *of == service.name);
     command.envs(own.map(|(_, name, value)| (name, value)));
 }
 

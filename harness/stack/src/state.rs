@@ -19,6 +19,8 @@ pub(super) const LOCK: &str = "lock";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
+    /// Of the stack.
+    pub name: String,
     pub mode: Mode,
     /// Who started it and ends it; it is also the one to ask for a stop.
     pub supervisor: Identity,

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use super::output::say;
 use super::progress::Step;
 use super::state::State;
-use super::{Mode, Stack, StackOptions, commands, not_ours, process, signals, stack, state_folder};
+use super::{Layout, Mode, Stack, StackOptions, commands, not_ours, process, signals, stack, state_folder};
 
 const IN_BACKGROUND: &str = "\nIt runs in the background: ./study status, ./study logs, ./study down.\n";
 
@@ -59,31 +59,107 @@ impl Which {
 }
 
 pub fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
-    let modes = args.which.modes();
-    // Containers go on without us, so nobody needs to stay with them.
-    if args.detach && !args.docker {
-        return detach(args, port_offset);
-    }
-    if args.supervisor {
-        // Away from the terminal: its Ctrl-C and its end are no longer ours.
-        rustix::process::setsid().context("cannot leave the terminal")?;
-    }
     let docker = args.docker.then(|| "microservices".to_owned());
-    let options =
-        StackOptions { port_offset, docker, monitoring: args.monitoring, ..StackOptions::default() };
-    let stacks = stack::start_all(modes, &options)?;
-    if !args.supervisor {
-        let states: Vec<State> = stacks.iter().map(Stack::state).collect::<Result<_>>()?;
-        say(&commands::overview(&states))?;
+    let mode = args.which.to_possible_value().context("a mode without a name")?.get_name().to_owned();
+    let mut command = vec!["up".to_owned(), mode];
+    command.extend(args.monitoring.then(|| "--monitoring".to_owned()));
+    let launch = Launch {
+        layouts: args.which.modes().iter().copied().map(Layout::study).collect(),
+        options: StackOptions { port_offset, docker, monitoring: args.monitoring, ..StackOptions::default() },
+        command,
+        detach: args.detach,
+        supervisor: args.supervisor,
+        examples: commands::examples,
+    };
+    launch.run()
+}
+
+/// Stacks to start, and to stay with.
+pub struct Launch {
+    pub layouts: Vec<Layout>,
+    pub options: StackOptions,
+    /// The arguments of this program that mean the same, without `--detach`, `--supervisor` and `--port-offset`.
+    pub command: Vec<String>,
+    /// Return as soon as everything is ready.
+    pub detach: bool,
+    /// Be the process that `detach` leaves behind.
+    pub supervisor: bool,
+    /// What to try, for people.
+    pub examples: fn(&[State]) -> String,
+}
+
+impl Launch {
+    pub fn run(self) -> Result<()> {
+        // Containers go on without us, so nobody needs to stay with them.
+        if self.detach && self.options.docker.is_none() {
+            return self.in_background();
+        }
+        if self.supervisor {
+            // Away from the terminal: its Ctrl-C and its end are no longer ours.
+            rustix::process::setsid().context("cannot leave the terminal")?;
+        }
+        let stacks = stack::start_layouts(self.layouts.clone(), &self.options)?;
+        if !self.supervisor {
+            let states: Vec<State> = stacks.iter().map(Stack::state).collect::<Result<_>>()?;
+            self.show(&states)?;
+        }
+        if self.detach {
+            stacks.into_iter().for_each(Stack::leave);
+            return say(IN_BACKGROUND);
+        }
+        if !self.supervisor {
+            say("\nCtrl-C ends everything.\n")?;
+        }
+        stay(stacks)
     }
-    if args.detach {
-        stacks.into_iter().for_each(Stack::leave);
-        return say(IN_BACKGROUND);
+
+    fn show(&self, states: &[State]) -> Result<()> {
+        say(&(commands::overview(states) + &(self.examples)(states)))
     }
-    if !args.supervisor {
-        say("\nCtrl-C ends everything.\n")?;
+
+    fn in_background(&self) -> Result<()> {
+        let folder = state_folder()?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let log = folder.join(format!("supervisor-{}.log", self.command[1..].join("-")));
+        let output =
+            OpenOptions::new().create(true).append(true).open(&log).with_context(|| not_ours(&log))?;
+        let mut from = output.metadata()?.len();
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(&self.command)
+            .args(["--supervisor", "--port-offset", &self.options.port_offset.to_string()])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("cannot start the supervisor")?;
+        loop {
+            let ended = child.try_wait()?;
+            from = copy_news(&log, from)?;
+            if let Some(status) = ended {
+                bail!("it did not start ({status}): see above, or {}", log.display());
+            }
+            let states = self.ready(&folder, child.id())?;
+            if states.len() == self.layouts.len() {
+                self.show(&states)?;
+                return say(IN_BACKGROUND);
+            }
+            if let Err(interrupted) = signals::pause(Duration::from_millis(50)) {
+                process::signal(child.id(), Signal::TERM);
+                child.wait()?;
+                return Err(interrupted);
+            }
+        }
     }
-    stay(stacks)
+
+    /// The states that this supervisor has brought to ready.
+    fn ready(&self, folder: &Path, supervisor: u32) -> Result<Vec<State>> {
+        let mut ready = Vec::new();
+        for layout in &self.layouts {
+            ready.extend(State::read(&folder.join(&layout.name))?);
+        }
+        ready.retain(|state| state.ready && state.supervisor.pid == supervisor);
+        Ok(ready)
+    }
 }
 
 /// Until a signal comes (good) or a child dies (an error, and the others end too).
@@ -102,51 +178,6 @@ fn stay(mut stacks: Vec<Stack>) -> Result<()> {
     }
     step.done();
     end.map_err(|_| anyhow::anyhow!("ended everything because one process ended by itself (see above)"))
-}
-
-fn detach(args: &UpArgs, port_offset: u16) -> Result<()> {
-    let which = args.which;
-    let folder = state_folder()?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let name = which.to_possible_value().context("a mode without a name")?.get_name().to_owned();
-    let log = folder.join(format!("supervisor-{name}.log"));
-    let output = OpenOptions::new().create(true).append(true).open(&log).with_context(|| not_ours(&log))?;
-    let mut from = output.metadata()?.len();
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["up", &name, "--supervisor", "--port-offset", &port_offset.to_string()])
-        .args(args.monitoring.then_some("--monitoring"))
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .spawn()
-        .context("cannot start the supervisor")?;
-    loop {
-        let ended = child.try_wait()?;
-        from = copy_news(&log, from)?;
-        if let Some(status) = ended {
-            bail!("it did not start ({status}): see above, or {}", log.display());
-        }
-        let states = ready(which.modes(), &folder, child.id())?;
-        if states.len() == which.modes().len() {
-            say(&commands::overview(&states))?;
-            return say(IN_BACKGROUND);
-        }
-        if let Err(interrupted) = signals::pause(Duration::from_millis(50)) {
-            process::signal(child.id(), Signal::TERM);
-            child.wait()?;
-            return Err(interrupted);
-        }
-    }
-}
-
-/// The states that this supervisor has brought to ready.
-fn ready(modes: &[Mode], folder: &Path, supervisor: u32) -> Result<Vec<State>> {
-    let mut ready = Vec::new();
-    for mode in modes {
-        ready.extend(State::read(&folder.join(mode.to_string()))?);
-    }
-    ready.retain(|state| state.ready && state.supervisor.pid == supervisor);
-    Ok(ready)
 }
 
 /// What the supervisor said since, on our own stderr.
