@@ -27,6 +27,7 @@ pub mod postgres;
 pub mod process;
 pub mod progress;
 pub mod rabbitmq;
+pub mod request;
 pub mod restart;
 pub mod run_as;
 pub mod services;

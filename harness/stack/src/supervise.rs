@@ -14,7 +14,9 @@ use rustix::process::Signal;
 use super::output::say;
 use super::progress::Step;
 use super::state::State;
-use super::{Layout, Mode, Stack, StackOptions, commands, not_ours, process, signals, stack, state_folder};
+use super::{
+    Layout, Mode, Stack, StackOptions, commands, not_ours, process, request, signals, stack, state_folder,
+};
 
 const IN_BACKGROUND: &str = "\nIt runs in the background: ./study status, ./study logs, ./study down.\n";
 
@@ -167,6 +169,7 @@ fn stay(mut stacks: Vec<Stack>) -> Result<()> {
     let mut end = Ok(());
     while end.is_ok() && !signals::interrupted() {
         signals::rest(Duration::from_millis(200));
+        stacks.iter_mut().for_each(request::carry_out);
         end = stacks.iter_mut().try_for_each(Stack::check);
     }
     if let Err(error) = &end {
