@@ -10,7 +10,7 @@ use crate::{journal, metrics, telemetry};
 /// Shows the effect in the metrics before it happens: a counter that appears with a value of one has no rise.
 pub(crate) fn announce(effect: Effect) {
     for outcome in effect.outcomes {
-        let labels = [effect.scenario.key(), effect.name, outcome];
+        let labels = [effect.scenario, effect.name, outcome];
         metrics::get().workflow_completion.with_label_values(&labels);
     }
 }
@@ -23,7 +23,7 @@ pub fn completed(effect: Effect, outcome: &'static str) {
 /// The effect happened, just now, in the workflow `context`.
 pub fn completed_in(effect: Effect, context: &Context, outcome: &'static str) {
     debug_assert!(effect.outcomes.contains(&outcome), "{outcome} is not announced");
-    let (scenario, age) = (effect.scenario.key(), context.age_seconds());
+    let (scenario, age) = (effect.scenario, context.age_seconds());
     if metrics::counting() {
         let completion = &metrics::get().workflow_completion;
         completion.with_label_values(&[scenario, effect.name, outcome]).observe(age);

@@ -5,8 +5,8 @@ use serde::Serialize;
 use crate::calls::Call;
 use crate::events::{Event, Queue};
 use crate::{
-    Effect, Failpoint, Mode, Monitoring, Ports, Protection, Scenario, Service, calls, effects, events,
-    headers,
+    Effect, Failpoint, Mode, Monitoring, Ports, Protection, Scenario, Service, calls, campus, effects,
+    events, headers,
 };
 
 #[derive(Serialize)]
@@ -21,6 +21,7 @@ pub struct Document {
     headers: Vec<&'static str>,
     failpoints: Vec<FailpointFacts>,
     protections: &'static [Protection],
+    campus: Vec<campus::StackFacts>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +84,9 @@ struct FailpointFacts {
 pub fn scenarios_of(service: Service) -> Vec<Scenario> {
     let takes_part = |scenario: &Scenario| {
         scenario.entrance().0 == service
-            || effects::ALL.iter().any(|effect| effect.scenario == *scenario && effect.service == service)
+            || effects::ALL
+                .iter()
+                .any(|effect| effect.scenario == scenario.key() && effect.service == service.name())
             || calls::ALL.iter().any(|call| call.scenario == *scenario && call.peer == service)
     };
     Scenario::ALL.into_iter().filter(takes_part).collect()
@@ -102,6 +105,7 @@ pub fn document() -> Document {
         headers: headers::ALL.to_vec(),
         failpoints: Failpoint::ALL.into_iter().map(failpoint).collect(),
         protections: &Protection::ALL,
+        campus: campus::Stack::ALL.into_iter().map(campus::stack).collect(),
     }
 }
 

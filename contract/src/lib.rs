@@ -10,6 +10,7 @@ mod scenario;
 mod service;
 
 pub mod calls;
+pub mod campus;
 pub mod events;
 pub mod headers;
 

@@ -87,7 +87,7 @@ impl Scenario {
 
     /// All of them must happen, each once.
     pub fn final_effects(self) -> impl Iterator<Item = Effect> {
-        effects::ALL.into_iter().filter(move |effect| effect.scenario == self)
+        effects::ALL.into_iter().filter(move |effect| effect.scenario == self.key())
     }
 }
 
@@ -100,11 +100,12 @@ impl fmt::Display for Scenario {
 /// One final effect of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Effect {
-    pub scenario: Scenario,
+    /// The scenario's key, or `campus`.
+    pub scenario: &'static str,
     /// The word in metrics and journals.
     pub name: &'static str,
-    /// Where it happens.
-    pub service: Service,
+    /// The name of the service where it happens.
+    pub service: &'static str,
     /// How it can end.
     pub outcomes: &'static [&'static str],
 }
@@ -119,7 +120,7 @@ pub mod effects {
         service: Service,
         outcomes: &'static [&'static str],
     ) -> Effect {
-        Effect { scenario, name, service, outcomes }
+        Effect { scenario: scenario.key(), name, service: service.name(), outcomes }
     }
 
     /// The welcome e-mail was sent.

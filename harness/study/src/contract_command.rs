@@ -104,7 +104,7 @@ fn effects_table() -> Table {
     let mut all = table(["final effect", "where", "outcomes", "scenario"]);
     for effect in effects::ALL {
         let outcomes = effect.outcomes.join(", ");
-        all.add_row([effect.name, effect.service.name(), &outcomes, &effect.scenario.to_string()]);
+        all.add_row([effect.name, effect.service, &outcomes, &effect.scenario.to_uppercase()]);
     }
     all
 }

@@ -1,0 +1,384 @@
+//! The campus lab: one workflow (place an order, reserve stock, notify) over REST and over RabbitMQ, as university courses give it.
+//! Each stack has its own PostgreSQL and broker. The stack over Kafka is not built yet: it becomes a variant of [`Stack`].
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::Mode;
+use crate::scenario::Effect;
+
+/// One way to run the lab, in the order of the host ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[clap(rename_all = "lowercase")]
+pub enum Stack {
+    Rest,
+    Rabbitmq,
+    Orders003,
+}
+
+/// The value of `PROFILE`: names and fields that differ within a mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+pub enum Profile {
+    /// The names of the lab's older version: [`Stack::Orders003`].
+    #[clap(name = "003")]
+    #[serde(rename = "003")]
+    Orders003,
+}
+
+/// A service of the lab, in the order of the host ports. Every stack has all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[clap(rename_all = "lowercase")]
+pub enum Service {
+    Order,
+    Inventory,
+    Notification,
+}
+
+/// Host ports of a stack. Inside its container every service listens on [`crate::Service::CONTAINER_PORT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Ports {
+    /// Of the first service; the others follow in the order of [`Service::ALL`].
+    pub first_service: u16,
+    pub broker: Option<BrokerPorts>,
+}
+
+/// Host ports of a stack's RabbitMQ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct BrokerPorts {
+    pub amqp: u16,
+    pub management: u16,
+}
+
+/// The environment variable with the host port of AMQP.
+pub const AMQP_PORT: &str = "AMQP_PORT";
+/// The environment variable with the host port of RabbitMQ's management API.
+pub const MANAGEMENT_PORT: &str = "MANAGEMENT_PORT";
+/// The environment variable with the host address on which all ports are published.
+pub const BIND_ADDRESS: &str = "BIND_ADDRESS";
+/// The environment variable that chooses a [`Profile`].
+pub const PROFILE: &str = "PROFILE";
+/// The environment variable with the limit of one call between services in seconds.
+pub const REQUEST_TIMEOUT: &str = "REQUEST_TIMEOUT";
+
+/// The lab's exchanges and queues, which every service of the stack declares. All are durable, the queues are classic.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Topology {
+    /// A topic exchange, to which all events go.
+    pub exchange: &'static str,
+    pub queues: &'static [Queue],
+    /// The only dead-letter queue. It is bound to the fanout exchange `dead_letter_exchange` where there is one.
+    pub dead_letter_queue: &'static str,
+    pub dead_letter_exchange: Option<&'static str>,
+}
+
+/// A queue that is bound to the topic exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    pub name: &'static str,
+    /// The routing keys by which it is bound.
+    pub keys: &'static [&'static str],
+    pub reader: Service,
+    /// Its argument `x-dead-letter-exchange`; no queue has other arguments.
+    pub dead_letter_exchange: Option<&'static str>,
+}
+
+/// The routing key of an event, with the exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Topic {
+    /// The exchange and the key: what the outbox and the metrics name.
+    pub name: &'static str,
+    pub key: &'static str,
+    #[serde(skip)]
+    pub topology: &'static Topology,
+}
+
+/// The routing key of an order that was placed.
+pub const ORDER_PLACED: &str = "order.placed";
+/// The routing key of an order whose stock is reserved.
+pub const INVENTORY_RESERVED: &str = "inventory.reserved";
+/// The routing key of an order for which no stock could be reserved.
+pub const INVENTORY_FAILED: &str = "inventory.failed";
+
+const DLX: &str = "dlx_exchange";
+const DEAD_LETTERS: &str = "dlq_queue";
+
+const fn queues(dead_letter_exchange: Option<&'static str>) -> [Queue; 3] {
+    const fn queue(name: &'static str, keys: &'static [&'static str], reader: Service) -> Queue {
+        Queue { name, keys, reader, dead_letter_exchange: None }
+    }
+    [
+        Queue { dead_letter_exchange, ..queue("inventory_queue", &[ORDER_PLACED], Service::Inventory) },
+        queue("notification_queue", &[INVENTORY_RESERVED], Service::Notification),
+        queue("order_status_queue", &[INVENTORY_RESERVED, INVENTORY_FAILED], Service::Order),
+    ]
+}
+
+const RABBITMQ_QUEUES: [Queue; 3] = queues(Some(DLX));
+const ORDERS003_QUEUES: [Queue; 3] = queues(None);
+
+/// Of [`Stack::Rabbitmq`].
+pub static RABBITMQ: Topology = Topology {
+    exchange: "orders_exchange",
+    queues: &RABBITMQ_QUEUES,
+    dead_letter_queue: DEAD_LETTERS,
+    dead_letter_exchange: Some(DLX),
+};
+/// Of [`Stack::Orders003`].
+pub static ORDERS003: Topology = Topology {
+    exchange: "order_events",
+    queues: &ORDERS003_QUEUES,
+    dead_letter_queue: DEAD_LETTERS,
+    dead_letter_exchange: None,
+};
+
+/// Every final effect of the lab.
+pub mod effects {
+    use super::{Effect, Service};
+
+    const fn effect(name: &'static str, service: Service, outcomes: &'static [&'static str]) -> Effect {
+        Effect { scenario: "campus", name, service: service.program(), outcomes }
+    }
+
+    /// The order has ended. `confirmed` in [`super::Stack::Orders003`] is `reserved` here.
+    pub const ORDER: Effect = effect("order", Service::Order, &["notified", "reserved", "failed", "timeout"]);
+    /// The customer of a reserved order was notified.
+    pub const NOTIFICATION: Effect = effect("notification", Service::Notification, &["sent"]);
+
+    pub const ALL: [Effect; 2] = [ORDER, NOTIFICATION];
+}
+
+impl Stack {
+    pub const ALL: [Stack; 3] = [Stack::Rest, Stack::Rabbitmq, Stack::Orders003];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stack::Rest => "rest",
+            Stack::Rabbitmq => "rabbitmq",
+            Stack::Orders003 => "orders003",
+        }
+    }
+
+    /// `COMM_MODE` of its services.
+    pub const fn mode(self) -> Mode {
+        match self {
+            Stack::Rest => Mode::Sync,
+            Stack::Rabbitmq | Stack::Orders003 => Mode::Async,
+        }
+    }
+
+    /// `PROFILE` of its services; `None` where it is not set.
+    pub const fn profile(self) -> Option<Profile> {
+        match self {
+            Stack::Orders003 => Some(Profile::Orders003),
+            Stack::Rest | Stack::Rabbitmq => None,
+        }
+    }
+
+    /// The folder of its compose file and of its `lab.env`, relative to the root of the project.
+    pub const fn folder(self) -> &'static str {
+        match self {
+            Stack::Rest => "campus/sync-rest",
+            Stack::Rabbitmq => "campus/async-rabbitmq",
+            Stack::Orders003 => "campus/orders003",
+        }
+    }
+
+    /// The default host ports, which leave room for all stacks and the study beside each other.
+    pub const fn ports(self) -> Ports {
+        match self {
+            Stack::Rest => Ports { first_service: 8200, broker: None },
+            Stack::Rabbitmq => {
+                Ports { first_service: 8210, broker: Some(BrokerPorts { amqp: 5674, management: 15674 }) }
+            }
+            Stack::Orders003 => {
+                Ports { first_service: 8230, broker: Some(BrokerPorts { amqp: 5675, management: 15675 }) }
+            }
+        }
+    }
+
+    /// The host ports of the public labs, whose own tests then run unchanged.
+    pub const fn lab_ports(self) -> Ports {
+        let broker = match self {
+            Stack::Rest => None,
+            Stack::Rabbitmq | Stack::Orders003 => Some(BrokerPorts { amqp: 5672, management: 15672 }),
+        };
+        Ports { first_service: 8000, broker }
+    }
+
+    /// Exchanges and queues; `None` without a broker.
+    pub const fn topology(self) -> Option<&'static Topology> {
+        match self {
+            Stack::Rest => None,
+            Stack::Rabbitmq => Some(&RABBITMQ),
+            Stack::Orders003 => Some(&ORDERS003),
+        }
+    }
+
+    /// The stock of a new or reset stack, by item.
+    pub const fn seed(self) -> &'static [(&'static str, i64)] {
+        match self {
+            Stack::Rest | Stack::Rabbitmq => &[("burger", 100), ("pizza", 100), ("salad", 100)],
+            Stack::Orders003 => &[("burger", 100), ("pizza", 50), ("sushi", 30), ("salad", 200)],
+        }
+    }
+
+    /// What the compose file calls a service.
+    pub const fn container(self, service: Service) -> &'static str {
+        match (self, service) {
+            (Stack::Rest | Stack::Rabbitmq, Service::Order) => "order",
+            (Stack::Rest | Stack::Rabbitmq, Service::Inventory) => "inventory",
+            (Stack::Rest | Stack::Rabbitmq, Service::Notification) => "notification",
+            (Stack::Orders003, Service::Order) => "order_service",
+            (Stack::Orders003, Service::Inventory) => "inventory_service",
+            (Stack::Orders003, Service::Notification) => "notification_service",
+        }
+    }
+}
+
+impl Profile {
+    /// The value of the variable.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Profile::Orders003 => "003",
+        }
+    }
+}
+
+impl Ports {
+    pub const fn service(&self, service: Service) -> u16 {
+        self.first_service + service as u16
+    }
+}
+
+impl Service {
+    pub const ALL: [Service; 3] = [Service::Order, Service::Inventory, Service::Notification];
+
+    /// The word in variables: `order` of `ORDER_PORT`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Service::Order => "order",
+            Service::Inventory => "inventory",
+            Service::Notification => "notification",
+        }
+    }
+
+    /// The binary of the package `campus`, and the word in `/health`, logs and journals.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Service::Order => "campus-order",
+            Service::Inventory => "campus-inventory",
+            Service::Notification => "campus-notification",
+        }
+    }
+
+    /// The login and the schema: PostgreSQL's plain names have no hyphen.
+    pub fn schema(self) -> String {
+        self.program().replace('-', "_")
+    }
+
+    /// The environment variable with its host port.
+    pub fn port_variable(self) -> String {
+        format!("{}_PORT", self.name().to_uppercase())
+    }
+
+    /// The environment variable by which its callers in [`Stack::Rest`] know its address; `None` for a service without callers.
+    pub const fn url_variable(self) -> Option<&'static str> {
+        match self {
+            Service::Order => None,
+            Service::Inventory => Some("INVENTORY_URL"),
+            Service::Notification => Some("NOTIFICATION_URL"),
+        }
+    }
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A stack with everything that depends on it, for the JSON document.
+#[derive(Serialize)]
+pub(crate) struct StackFacts {
+    name: Stack,
+    mode: Mode,
+    profile: Option<Profile>,
+    folder: &'static str,
+    services: Vec<ServiceFacts>,
+    broker: Option<BrokerPorts>,
+    lab_broker: Option<BrokerPorts>,
+    seed: std::collections::BTreeMap<&'static str, i64>,
+    topology: Option<&'static Topology>,
+}
+
+#[derive(Serialize)]
+struct ServiceFacts {
+    name: Service,
+    program: &'static str,
+    container: &'static str,
+    port: u16,
+    lab_port: u16,
+}
+
+pub(crate) fn stack(name: Stack) -> StackFacts {
+    let (ports, lab_ports) = (name.ports(), name.lab_ports());
+    let service = |service: Service| ServiceFacts {
+        name: service,
+        program: service.program(),
+        container: name.container(service),
+        port: ports.service(service),
+        lab_port: lab_ports.service(service),
+    };
+    StackFacts {
+        name,
+        mode: name.mode(),
+        profile: name.profile(),
+        folder: name.folder(),
+        services: Service::ALL.map(service).into(),
+        broker: ports.broker,
+        lab_broker: lab_ports.broker,
+        seed: name.seed().iter().copied().collect(),
+        topology: name.topology(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_stacks_share_a_host_port() {
+        let mut ports: Vec<u16> = Stack::ALL
+            .into_iter()
+            .flat_map(|stack| {
+                let ports = stack.ports();
+                let broker = ports.broker.map(|broker| [broker.amqp, broker.management]);
+                Service::ALL
+                    .map(|service| ports.service(service))
+                    .into_iter()
+                    .chain(broker.into_iter().flatten())
+            })
+            .collect();
+        let all = ports.len();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), all, "{ports:?}");
+    }
+
+    #[test]
+    fn the_place_in_the_list_is_the_place_among_the_ports() {
+        for (place, service) in Service::ALL.into_iter().enumerate() {
+            assert_eq!(service as usize, place);
+        }
+    }
+}
