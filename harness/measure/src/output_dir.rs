@@ -10,7 +10,6 @@ use time::macros::format_description;
 
 use super::load::K6;
 use super::load_profile::Delays;
-use stack::ports::Ports;
 use stack::{Layout, Mode, project_root, state_folder};
 
 /// What all stacks of a study have in common.
@@ -51,8 +50,14 @@ impl OutputDir {
 
     /// Before anything is measured: what would else be found out minutes later.
     pub fn check(&self, modes: &[Mode], port_offset: u16) -> Result<()> {
-        for mode in modes {
-            Ports::contract(*mode, port_offset)?.check(&Layout::study(*mode))?;
+        let layouts: Vec<Layout> = modes.iter().copied().map(Layout::study).collect();
+        self.check_layouts(&layouts, port_offset)
+    }
+
+    /// The same for any layouts.
+    pub fn check_layouts(&self, layouts: &[Layout], port_offset: u16) -> Result<()> {
+        for layout in layouts {
+            layout.ports.moved(port_offset)?.check(layout)?;
         }
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot create {}", self.dir.display()))?;
         check_room(&self.dir)

@@ -1,7 +1,7 @@
 //! `down` and `status`: from another terminal, by what the state files say.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -39,8 +39,13 @@ fn folders() -> Result<Vec<PathBuf>> {
 }
 
 pub fn down() -> Result<()> {
+    down_in(&state_folder()?)
+}
+
+/// Ends the stacks whose folders are `parent` or in it.
+pub fn down_in(parent: &Path) -> Result<()> {
     let (mut found, mut damaged) = (Vec::new(), Vec::new());
-    for folder in folders()? {
+    for folder in folders()?.into_iter().filter(|folder| folder.starts_with(parent)) {
         match State::read(&folder) {
             Ok(state) => found.extend(state.map(|state| (folder, state))),
             Err(error) => {

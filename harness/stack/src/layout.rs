@@ -1,8 +1,8 @@
 //! What a stack is made of: its services with their programs, logins and addresses, and its ports.
 
-use contract::Service;
+use contract::{BrokerPorts, Service, campus};
 
-use super::ports::Ports;
+use super::ports::{Ports, RabbitPorts};
 use super::{Mode, postgres};
 
 #[derive(Clone)]
@@ -27,9 +27,9 @@ pub struct Member {
     /// The binary.
     pub program: &'static str,
     /// Login and schema in the database.
-    pub login: &'static str,
+    pub login: String,
     /// By which its callers know its address in sync mode.
-    pub url_variable: String,
+    pub url_variable: Option<String>,
 }
 
 impl Layout {
@@ -38,8 +38,8 @@ impl Layout {
         let members = Service::ALL.map(|service| Member {
             name: service.name(),
             program: service.name(),
-            login: service.name(),
-            url_variable: service.url_variable(),
+            login: service.name().to_owned(),
+            url_variable: Some(service.url_variable()),
         });
         Self {
             name: mode.to_string(),
@@ -51,13 +51,45 @@ impl Layout {
         }
     }
 
+    /// A stack of the campus lab, with its own ports or those of the public labs.
+    pub fn campus(stack: campus::Stack, lab_ports: bool) -> Self {
+        let members = campus::Service::ALL.map(|service| Member {
+            name: stack.container(service),
+            program: service.program(),
+            login: service.schema(),
+            url_variable: service.url_variable().map(ToOwned::to_owned),
+        });
+        let ports = if lab_ports { stack.lab_ports() } else { stack.ports() };
+        // The servers' other ports follow those of the services.
+        let more = stack.ports().first_service + 5;
+        let broker = |campus::BrokerPorts { amqp, management }| {
+            RabbitPorts::new(BrokerPorts { amqp, management, metrics: more + 1 }, more + 2)
+        };
+        let ports = Ports {
+            postgres: more,
+            rabbitmq: ports.broker.map(broker),
+            services: campus::Service::ALL.map(|service| ports.service(service)).into(),
+            monitoring: Vec::new(),
+        };
+        let profile =
+            stack.profile().map(|profile| (campus::PROFILE.to_owned(), profile.as_str().to_owned()));
+        Self {
+            name: format!("campus/{stack}"),
+            mode: stack.mode(),
+            members: members.into(),
+            ports,
+            database: "campus",
+            env: profile.into_iter().collect(),
+        }
+    }
+
     /// The member called `name`, and its place.
     pub fn find(&self, name: &str) -> Option<(usize, &Member)> {
         self.members.iter().enumerate().find(|(_, member)| member.name == name)
     }
 
-    pub(super) fn logins(&self) -> Vec<&'static str> {
-        self.members.iter().map(|member| member.login).collect()
+    pub(super) fn logins(&self) -> Vec<&str> {
+        self.members.iter().map(|member| member.login.as_str()).collect()
     }
 
     pub fn names(&self) -> Vec<&'static str> {

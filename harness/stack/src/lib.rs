@@ -1,4 +1,4 @@
-//! The local stack of one mode: its PostgreSQL, its RabbitMQ and its ten services, as child processes on loopback or in
+//! A local stack: its PostgreSQL, its RabbitMQ and the services of its [`Layout`], as child processes on loopback or in
 //! containers (`compose`); callers need not know which. It also owns what every command shares: messages on standard error,
 //! signals, paths of the project, builds of the services. It does not know loads, measurements or faults.
 //!

@@ -75,8 +75,8 @@ fn tell(command: &mut Command, service: &Member, port: u16, setting: &Setting<'_
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
-    for member in &layout.members {
-        command.env_remove(&member.url_variable);
+    for variable in layout.members.iter().flat_map(|member| &member.url_variable) {
+        command.env_remove(variable);
     }
     command
         .env("COMM_MODE", layout.mode.to_string())
@@ -87,7 +87,8 @@ fn tell(command: &mut Command, service: &Member, port: u16, setting: &Setting<'_
     match layout.mode {
         Mode::Sync => {
             for (peer, port) in layout.members.iter().zip(setting.ports) {
-                command.env(&peer.url_variable, format!("http://127.0.0.1:{port}"));
+                let url = || format!("http://127.0.0.1:{port}");
+                command.envs(peer.url_variable.iter().map(|variable| (variable, url())));
             }
         }
         Mode::Async => {
