@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use contract::{Failpoint, Service};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::Call;
@@ -26,6 +27,22 @@ pub struct Http {
     client: reqwest::Client,
     peers: HashMap<Service, String>,
     spans: Spans,
+}
+
+/// A server that a service knows by a setting of its own.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// For errors and logs.
+    name: &'static str,
+    url: String,
+    /// For one call.
+    limit: Duration,
+}
+
+impl Server {
+    pub fn new(name: &'static str, url: &str, limit: Duration) -> Server {
+        Server { name, url: url.trim_end_matches('/').to_owned(), limit }
+    }
 }
 
 /// Why there is no reply.
@@ -64,37 +81,11 @@ impl Http {
     /// # Errors
     /// [`CallError`]; after a timeout it is not known whether the call took effect.
     pub async fn call<C: Call>(&self, request: &C) -> Result<C::Reply, CallError> {
-        let peer = C::CALL.peer.name();
-        let failed = |error: reqwest::Error| {
-            if error.is_timeout() && !error.is_connect() {
-                CallError::Timeout { peer }
-            } else {
-                CallError::Failed { peer, cause: format!("{:#}", anyhow::Error::from(error.without_url())) }
-            }
-        };
-        let mut context = Context::current();
-        let url = format!("{}{}", self.peers[&C::CALL.peer], C::PATH);
-        let hop = self.spans.calling(&url, C::PATH, &mut context);
-        failpoint::pass(Failpoint::BeforeCall);
-        let answer = self
-            .client
-            .post(url)
-            .header(REQUEST_ID, context.workflow)
-            .header(TRACEPARENT, context.traceparent)
-            .header(ACCEPTED_AT, context.accepted_us)
-            .json(request)
-            .send()
-            .await;
-        hop.called(match &answer {
-            Ok(response) => Ok(response.status().as_u16()),
-            Err(error) if error.is_timeout() => Err("timeout"),
-            Err(_) => Err("connection"),
-        });
-        let response = answer.map_err(failed)?;
-        failpoint::pass(Failpoint::AfterCall);
+        let (peer, base) = (C::CALL.peer.name(), &self.peers[&C::CALL.peer]);
+        let response = self.send(peer, base, C::PATH, request, None).await?;
         match response.status() {
             status if status.is_success() => {
-                let body = read(response).await.map_err(failed)?.ok_or_else(|| too_large(peer))?;
+                let body = read(response).await.map_err(failed(peer))?.ok_or_else(|| too_large(peer))?;
                 let unreadable =
                     |error: serde_json::Error| CallError::Failed { peer, cause: error.to_string() };
                 serde_json::from_slice(&body).map_err(unreadable)
@@ -105,6 +96,68 @@ impl Http {
                 Err(CallError::Refused { peer, status, body })
             }
             status => Err(CallError::Failed { peer, cause: format!("answered {status}") }),
+        }
+    }
+
+    /// Sends `request` to the path of a server and waits for its answer, whatever the status. A body that is no JSON is a string.
+    ///
+    /// # Errors
+    /// [`CallError::Timeout`] without an answer within `limit`, [`CallError::Failed`] if the server cannot be reached.
+    pub async fn ask(
+        &self,
+        server: &Server,
+        path: &'static str,
+        request: &(impl Serialize + Sync),
+    ) -> Result<(StatusCode, Value), CallError> {
+        let peer = server.name;
+        let response = self.send(peer, &server.url, path, request, Some(server.limit)).await?;
+        let status = response.status();
+        let body = read(response).await.map_err(failed(peer))?.ok_or_else(|| too_large(peer))?;
+        let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+        Ok((status, serde_json::from_slice(&body).unwrap_or_else(|_| text())))
+    }
+
+    /// Sends a request in the current workflow, within `limit` or within the limit of all calls.
+    async fn send(
+        &self,
+        peer: &'static str,
+        base: &str,
+        path: &'static str,
+        request: &(impl Serialize + Sync),
+        limit: Option<Duration>,
+    ) -> Result<reqwest::Response, CallError> {
+        let mut context = Context::current();
+        let url = format!("{base}{path}");
+        let hop = self.spans.calling(&url, path, &mut context);
+        failpoint::pass(Failpoint::BeforeCall);
+        let mut sending = self
+            .client
+            .post(url)
+            .header(REQUEST_ID, context.workflow)
+            .header(TRACEPARENT, context.traceparent)
+            .header(ACCEPTED_AT, context.accepted_us)
+            .json(request);
+        if let Some(limit) = limit {
+            sending = sending.timeout(limit);
+        }
+        let answer = sending.send().await;
+        hop.called(match &answer {
+            Ok(response) => Ok(response.status().as_u16()),
+            Err(error) if error.is_timeout() => Err("timeout"),
+            Err(_) => Err("connection"),
+        });
+        let response = answer.map_err(failed(peer))?;
+        failpoint::pass(Failpoint::AfterCall);
+        Ok(response)
+    }
+}
+
+fn failed(peer: &'static str) -> impl Fn(reqwest::Error) -> CallError {
+    move |error| {
+        if error.is_timeout() && !error.is_connect() {
+            CallError::Timeout { peer }
+        } else {
+            CallError::Failed { peer, cause: format!("{:#}", anyhow::Error::from(error.without_url())) }
         }
     }
 }

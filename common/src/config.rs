@@ -15,6 +15,7 @@ use contract::Service;
 use crate::Mode;
 
 pub(crate) mod address;
+pub use address::http as http_url;
 
 /// The command line of a service: the common settings and its own.
 #[derive(Parser)]

@@ -49,6 +49,9 @@ pub enum ApiError {
     /// 503 with `Retry-After`: something this request needs is away, or full.
     #[error("{0}")]
     Unavailable(Cow<'static, str>),
+    /// 500: a failure that an operator asked for.
+    #[error("{0}")]
+    Injected(&'static str),
     /// 500
     #[error("internal error")]
     Internal(#[source] anyhow::Error),
@@ -107,7 +110,7 @@ impl ApiError {
             ApiError::Upstream(_) => StatusCode::BAD_GATEWAY,
             ApiError::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             ApiError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            ApiError::Injected(_) | ApiError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

@@ -24,19 +24,35 @@ pub struct Queue<E> {
 impl<E> Queue<E> {
     /// The queue of the contract. Its event must be `E`.
     pub const fn of(queue: contract::events::Queue) -> Queue<E> {
-        Queue { name: queue.name, event: std::marker::PhantomData }
+        Queue::named(queue.name)
+    }
+
+    /// A queue of the destination of `E`.
+    pub const fn named(name: &'static str) -> Queue<E> {
+        Queue { name, event: std::marker::PhantomData }
     }
 }
 
 /// A domain event.
 pub trait Event: Serialize + DeserializeOwned + Validate<Context = ()> + Send + Sync + 'static {
-    /// What the contract says of it.
-    const EVENT: contract::events::Event;
     /// `type` in the message's properties, and the label in metrics.
-    const NAME: &'static str = Self::EVENT.name;
-    const DESTINATION: Destination = Self::EVENT.destination;
+    const NAME: &'static str;
+    const DESTINATION: Destination;
     /// Whether the body may be an array. serde would take one for any struct, its fields in order.
     const MAY_BE_ARRAY: bool = false;
+    /// Whether the body gets a field `timestamp` with the time at which the message was made, as RFC 3339.
+    const STAMPED: bool = true;
+
+    /// The id of the message, where the body contains it. A published one must be a UUID.
+    fn id(&self) -> Option<&str> {
+        None
+    }
+
+    /// The body under which a message that cannot be applied is kept: unchanged, unless the event's contract adds the reason.
+    fn dead_letter(body: &[u8], reason: &str) -> Vec<u8> {
+        let _ = reason;
+        body.to_vec()
+    }
 }
 
 macro_rules! queues {
@@ -71,7 +87,8 @@ macro_rules! event {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
         pub struct $name { $($(#[$meta])* pub $field: $type),* }
         impl Event for $name {
-            const EVENT: contract::events::Event = contract::events::$event;
+            const NAME: &'static str = contract::events::$event.name;
+            const DESTINATION: Destination = contract::events::$event.destination;
         }
     };
 }
@@ -184,7 +201,8 @@ pub enum Clicks {
 }
 
 impl Event for Clicks {
-    const EVENT: contract::events::Event = ClickTracked::EVENT;
+    const NAME: &'static str = ClickTracked::NAME;
+    const DESTINATION: Destination = ClickTracked::DESTINATION;
     const MAY_BE_ARRAY: bool = true;
 }
 

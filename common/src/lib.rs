@@ -15,6 +15,7 @@
 //! use common::events::{Event, Queue};
 //! use common::outbox::Outbox;
 //! use common::{ApiError, Db, Deps, Service, Tx};
+//! use contract::events::Destination;
 //! use garde::Validate;
 //! use serde::{Deserialize, Serialize};
 //!
@@ -24,7 +25,8 @@
 //!     user_id: i64,
 //! }
 //! impl Event for UserRegistered {
-//!     const EVENT: contract::events::Event = contract::events::USER_REGISTERED;
+//!     const NAME: &'static str = contract::events::USER_REGISTERED.name;
+//!     const DESTINATION: Destination = contract::events::USER_REGISTERED.destination;
 //! }
 //! const QUEUE: Queue<UserRegistered> = Queue::of(contract::events::queues::USER_REGISTERED);
 //!

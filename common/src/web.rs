@@ -161,7 +161,7 @@ impl IntoResponse for StoredResponse {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(self.body)).into_response();
         let headers = response.headers_mut();
-        if status.is_client_error() {
+        if status.is_client_error() || status.is_server_error() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         }
         if let Some(location) = self.location.and_then(|l| HeaderValue::try_from(l).ok()) {

@@ -86,14 +86,33 @@ pub struct Queue {
     pub dead_letter_exchange: Option<&'static str>,
 }
 
-/// The routing key of an event, with the exchange.
+/// The readers of an event: those whose queues are bound by its routing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Topic {
     /// The exchange and the key: what the outbox and the metrics name.
     pub name: &'static str,
     pub key: &'static str,
+    /// Declared as a whole by each service that publishes or reads an event of it.
     #[serde(skip)]
     pub topology: &'static Topology,
+}
+
+/// Every topic of the lab.
+pub mod topics {
+    use super::{INVENTORY_FAILED, INVENTORY_RESERVED, ORDER_PLACED, ORDERS003, RABBITMQ, Topic, Topology};
+
+    const fn topic(name: &'static str, key: &'static str, topology: &'static Topology) -> Topic {
+        Topic { name, key, topology }
+    }
+
+    pub static PLACED: Topic = topic("orders_exchange/order.placed", ORDER_PLACED, &RABBITMQ);
+    pub static RESERVED: Topic = topic("orders_exchange/inventory.reserved", INVENTORY_RESERVED, &RABBITMQ);
+    pub static FAILED: Topic = topic("orders_exchange/inventory.failed", INVENTORY_FAILED, &RABBITMQ);
+    pub static PLACED_003: Topic = topic("order_events/order.placed", ORDER_PLACED, &ORDERS003);
+    pub static RESERVED_003: Topic = topic("order_events/inventory.reserved", INVENTORY_RESERVED, &ORDERS003);
+    pub static FAILED_003: Topic = topic("order_events/inventory.failed", INVENTORY_FAILED, &ORDERS003);
+
+    pub static ALL: [&Topic; 6] = [&PLACED, &RESERVED, &FAILED, &PLACED_003, &RESERVED_003, &FAILED_003];
 }
 
 /// The routing key of an order that was placed.
@@ -106,14 +125,21 @@ pub const INVENTORY_FAILED: &str = "inventory.failed";
 const DLX: &str = "dlx_exchange";
 const DEAD_LETTERS: &str = "dlq_queue";
 
+/// The queue of placed orders.
+pub const INVENTORY_QUEUE: &str = "inventory_queue";
+/// The queue of reserved orders.
+pub const NOTIFICATION_QUEUE: &str = "notification_queue";
+/// The queue by which an order learns its end.
+pub const ORDER_STATUS_QUEUE: &str = "order_status_queue";
+
 const fn queues(dead_letter_exchange: Option<&'static str>) -> [Queue; 3] {
     const fn queue(name: &'static str, keys: &'static [&'static str], reader: Service) -> Queue {
         Queue { name, keys, reader, dead_letter_exchange: None }
     }
     [
-        Queue { dead_letter_exchange, ..queue("inventory_queue", &[ORDER_PLACED], Service::Inventory) },
-        queue("notification_queue", &[INVENTORY_RESERVED], Service::Notification),
-        queue("order_status_queue", &[INVENTORY_RESERVED, INVENTORY_FAILED], Service::Order),
+        Queue { dead_letter_exchange, ..queue(INVENTORY_QUEUE, &[ORDER_PLACED], Service::Inventory) },
+        queue(NOTIFICATION_QUEUE, &[INVENTORY_RESERVED], Service::Notification),
+        queue(ORDER_STATUS_QUEUE, &[INVENTORY_RESERVED, INVENTORY_FAILED], Service::Order),
     ]
 }
 
@@ -373,6 +399,13 @@ mod tests {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), all, "{ports:?}");
+    }
+
+    #[test]
+    fn a_topic_is_called_after_its_exchange_and_its_key() {
+        for topic in topics::ALL {
+            assert_eq!(topic.name, format!("{}/{}", topic.topology.exchange, topic.key));
+        }
     }
 
     #[test]

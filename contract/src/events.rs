@@ -1,7 +1,10 @@
 //! Events of async mode, and the queues from which services read them.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
+use crate::campus::{Topic, topics};
 use crate::{Scenario, Service};
 
 /// A durable queue with one reading service. Its dead-letter queue is called [`Queue::dead_letters`].
@@ -49,26 +52,41 @@ pub enum Destination {
     Queue(Queue),
     /// To all of its readers: each queue gets a copy.
     Fanout { exchange: &'static str, queues: &'static [Queue] },
+    /// To the readers of a routing key of the campus lab.
+    Topic(&'static Topic),
 }
 
 impl Destination {
     /// The destination with this name.
     pub fn named(name: &str) -> Option<Destination> {
-        ALL.iter().map(|event| event.destination).find(|destination| destination.name() == name)
+        let topics = topics::ALL.into_iter().map(Destination::Topic);
+        let mut all = ALL.iter().map(|event| event.destination).chain(topics);
+        all.find(|destination| destination.name() == name)
     }
 
-    /// What the publisher names: the queue, or the exchange.
+    /// What the publisher names: the queue, the exchange, or the exchange and the routing key.
     pub const fn name(&self) -> &'static str {
         match self {
             Destination::Queue(queue) => queue.name,
             Destination::Fanout { exchange, .. } => exchange,
+            Destination::Topic(topic) => topic.name,
         }
     }
 
+    /// The queues of the ten services that get a copy.
     pub const fn queues(&self) -> &[Queue] {
         match self {
             Destination::Queue(queue) => std::slice::from_ref(queue),
             Destination::Fanout { queues, .. } => queues,
+            Destination::Topic(_) => &[],
+        }
+    }
+
+    /// The dead-letter queue of a queue with events of this destination.
+    pub fn dead_letters(&self, queue: &str) -> Cow<'static, str> {
+        match self {
+            Destination::Queue(_) | Destination::Fanout { .. } => dead_letters(queue).into(),
+            Destination::Topic(topic) => topic.topology.dead_letter_queue.into(),
         }
     }
 }

@@ -228,14 +228,17 @@ impl<S: Source> ConsumerTask<S> {
         let (queue, request_id) = (self.subscription.queue, &delivery.context.workflow);
         // `./study trace` knows this message and the next.
         tracing::warn!(queue, reason, attempt, request_id, "event will be tried again");
-        self.store_again(delivery, Address::Retry { queue, after_seconds }, failure).await
+        let address = Address::Retry { queue, after_seconds };
+        self.store_again(delivery, address, delivery.body.clone(), failure).await
     }
 
     async fn dead_letter(&self, delivery: &Delivery, failure: Failure) -> anyhow::Result<()> {
         let Failure { attempt, reason, .. } = &failure;
         let (queue, request_id) = (self.subscription.queue, &delivery.context.workflow);
         tracing::error!(queue, reason, attempt, request_id, "event is set aside");
-        self.store_again(delivery, Address::DeadLetter { queue }, failure).await
+        let address = Address::DeadLetter { queue, destination: self.subscription.destination };
+        let body = (self.subscription.dead_letter)(&delivery.body, reason);
+        self.store_again(delivery, address, body, failure).await
     }
 
     /// Publishes a copy of a failed event. Its trace continues from the attempt that failed.
@@ -243,6 +246,7 @@ impl<S: Source> ConsumerTask<S> {
         &self,
         delivery: &Delivery,
         address: Address,
+        body: Vec<u8>,
         failure: Failure,
     ) -> anyhow::Result<()> {
         let message = Message {
@@ -252,7 +256,7 @@ impl<S: Source> ConsumerTask<S> {
             address,
             context: delivery.context.clone(),
             published_us: delivery.published_us.unwrap_or_else(now_us),
-            body: delivery.body.clone(),
+            body,
             failure: Some(failure),
         };
         let queue = self.subscription.queue;

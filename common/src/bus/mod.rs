@@ -64,8 +64,8 @@ pub enum Address {
     Event(Destination),
     /// Back to the queue after a delay.
     Retry { queue: &'static str, after_seconds: u32 },
-    /// To the dead-letter queue of the queue.
-    DeadLetter { queue: &'static str },
+    /// To the dead-letter queue of the queue, whose events come by this destination.
+    DeadLetter { queue: &'static str, destination: Destination },
 }
 
 impl Address {
@@ -73,7 +73,7 @@ impl Address {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Address::Event(destination) => destination.name(),
-            Address::Retry { queue, .. } | Address::DeadLetter { queue } => queue,
+            Address::Retry { queue, .. } | Address::DeadLetter { queue, .. } => queue,
         }
     }
 }
@@ -93,9 +93,13 @@ impl Message {
     /// # Errors
     /// When the event cannot be represented as JSON.
     pub fn of<E: Event>(event: &E, context: Context) -> serde_json::Result<Message> {
-        let timestamp = time::OffsetDateTime::now_utc();
-        let body = serde_json::to_vec(&Stamped { event, timestamp })?;
-        Ok(Message::with_body::<E>(body, context))
+        let body = if E::STAMPED {
+            serde_json::to_vec(&Stamped { event, timestamp: time::OffsetDateTime::now_utc() })?
+        } else {
+            serde_json::to_vec(event)?
+        };
+        let message = Message::with_body::<E>(body, context);
+        Ok(Message { id: event.id().map_or(message.id, str::to_owned), ..message })
     }
 
     /// A message for the readers of `E` whose body is made elsewhere.

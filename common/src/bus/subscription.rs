@@ -39,8 +39,10 @@ pub struct Delivery {
 impl Delivery {
     /// The event in the body; rejected if the body does not parse or violates a rule.
     pub(super) fn read<E: Event>(&self, queue: &'static str) -> Result<Incoming<E>, HandlerError> {
-        let event = body::read(&self.body).map_err(|reason| HandlerError::Reject(anyhow::anyhow!(reason)))?;
-        Ok(Incoming { event, queue, message_id: self.message_id.clone(), context: self.context.clone() })
+        let event: E =
+            body::read(&self.body).map_err(|reason| HandlerError::Reject(anyhow::anyhow!(reason)))?;
+        let message_id = E::id(&event).map_or_else(|| self.message_id.clone(), str::to_owned);
+        Ok(Incoming { event, queue, message_id, context: self.context.clone() })
     }
 }
 
@@ -277,6 +279,8 @@ pub(crate) struct Subscription {
     pub event: &'static str,
     /// How its event reaches the queue.
     pub destination: Destination,
+    /// The body under which a delivery is dead-lettered, from its body and the reason.
+    pub dead_letter: fn(&[u8], &str) -> Vec<u8>,
     concurrency: Option<u16>,
     /// Deliveries that are handled together; 1 if each is handled in a task of its own.
     pub batch: usize,
@@ -396,6 +400,7 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
             queue: queue.name,
             event: E::NAME,
             destination: E::DESTINATION,
+            dead_letter: E::dead_letter,
             concurrency,
             batch,
             has_first,

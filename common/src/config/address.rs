@@ -71,7 +71,7 @@ pub(crate) fn host(text: &str) -> Result<&str, String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn http(text: &str) -> Result<String, String> {
+pub fn http(text: &str) -> Result<String, String> {
     let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
     let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err("the address does not begin with http:// (there is no TLS here)".into());

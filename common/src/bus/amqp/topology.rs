@@ -9,6 +9,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
 use crate::bus::{Address, Subscription};
+use contract::campus::Topology;
 use contract::events::{Destination, Queue, RETRY_DELAYS, UNROUTED_QUEUE, dead_letters, retry_queue};
 
 /// The broker's own limit on deliveries of a message. Only a message that kills processes before they count reaches it.
@@ -28,8 +29,9 @@ pub(crate) fn route(address: Address) -> (Cow<'static, str>, Cow<'static, str>) 
     match address {
         Address::Event(Destination::Queue(queue)) => ("".into(), queue.name.into()),
         Address::Event(Destination::Fanout { exchange, .. }) => (exchange.into(), "".into()),
+        Address::Event(Destination::Topic(topic)) => (topic.topology.exchange.into(), topic.key.into()),
         Address::Retry { queue, after_seconds } => (delay_exchange(after_seconds).into(), queue.into()),
-        Address::DeadLetter { queue } => ("".into(), dead_letters(queue).into()),
+        Address::DeadLetter { queue, destination } => ("".into(), destination.dead_letters(queue)),
     }
 }
 
@@ -40,17 +42,17 @@ pub(super) async fn declare(
     publishes: &[Destination],
     subscriptions: &[Subscription],
 ) -> anyhow::Result<()> {
-    exchange(channel, UNROUTED, None).await?;
+    exchange(channel, UNROUTED, ExchangeKind::Fanout, None).await?;
     queue(channel, UNROUTED_QUEUE, NO_LIMIT, None, &[]).await?;
-    bind(channel, UNROUTED_QUEUE, UNROUTED).await?;
+    bind(channel, UNROUTED_QUEUE, UNROUTED, "").await?;
     if !subscriptions.is_empty() {
         for seconds in RETRY_DELAYS {
             // An expired message returns to the queue whose name is its routing key.
             let name = retry_queue(seconds);
-            exchange(channel, &delay_exchange(seconds), None).await?;
+            exchange(channel, &delay_exchange(seconds), ExchangeKind::Fanout, None).await?;
             let ttl = ("x-message-ttl", AMQPValue::LongInt((seconds * 1000).cast_signed()));
             queue(channel, &name, NO_LIMIT, Some(None), &[ttl]).await?;
-            bind(channel, &name, &delay_exchange(seconds)).await?;
+            bind(channel, &name, &delay_exchange(seconds), "").await?;
         }
     }
     for destination in
@@ -59,12 +61,30 @@ pub(super) async fn declare(
         match destination {
             Destination::Queue(queue) => working_queue(channel, queue.name).await?,
             Destination::Fanout { exchange: name, queues } => {
-                exchange(channel, name, Some(UNROUTED)).await?;
+                exchange(channel, name, ExchangeKind::Fanout, Some(UNROUTED)).await?;
                 for Queue { name: queue, .. } in *queues {
                     working_queue(channel, queue).await?;
-                    bind(channel, queue, name).await?;
+                    bind(channel, queue, name, "").await?;
                 }
             }
+            Destination::Topic(topic) => topics(channel, topic.topology).await?,
+        }
+    }
+    Ok(())
+}
+
+/// A topic exchange with its queues. Their arguments are given: clients that nobody here wrote declare the same.
+async fn topics(channel: &Channel, topology: &Topology) -> anyhow::Result<()> {
+    exchange(channel, topology.exchange, ExchangeKind::Topic, None).await?;
+    classic_queue(channel, topology.dead_letter_queue, None).await?;
+    if let Some(dead) = topology.dead_letter_exchange {
+        exchange(channel, dead, ExchangeKind::Fanout, None).await?;
+        bind(channel, topology.dead_letter_queue, dead, "").await?;
+    }
+    for queue in topology.queues {
+        classic_queue(channel, queue.name, queue.dead_letter_exchange).await?;
+        for key in queue.keys {
+            bind(channel, queue.name, topology.exchange, key).await?;
         }
     }
     Ok(())
@@ -100,30 +120,46 @@ async fn queue(
     for (name, value) in more {
         arguments.insert((*name).into(), value.clone());
     }
+    declare_queue(channel, name, arguments).await
+}
+
+/// A durable classic queue without any other argument than its dead-letter exchange.
+async fn classic_queue(channel: &Channel, name: &str, dead_to: Option<&str>) -> anyhow::Result<()> {
+    let mut arguments = FieldTable::default();
+    if let Some(exchange) = dead_to {
+        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(exchange.into()));
+    }
+    declare_queue(channel, name, arguments).await
+}
+
+async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> anyhow::Result<()> {
     let options = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel
-        .queue_declare(name.into(), options, arguments)
-        .await
-        .with_context(|| format!("cannot declare {name}"))?;
+    let declared = channel.queue_declare(name.into(), options, arguments).await;
+    declared.with_context(|| format!("cannot declare {name}"))?;
     Ok(())
 }
 
-/// A durable fanout exchange.
-async fn exchange(channel: &Channel, name: &str, alternate: Option<&str>) -> anyhow::Result<()> {
+/// A durable exchange.
+async fn exchange(
+    channel: &Channel,
+    name: &str,
+    kind: ExchangeKind,
+    alternate: Option<&str>,
+) -> anyhow::Result<()> {
     let mut arguments = FieldTable::default();
     if let Some(alternate) = alternate {
         arguments.insert("alternate-exchange".into(), AMQPValue::LongString(alternate.into()));
     }
     let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    let declared = channel.exchange_declare(name.into(), ExchangeKind::Fanout, options, arguments).await;
+    let declared = channel.exchange_declare(name.into(), kind, options, arguments).await;
     declared.with_context(|| format!("cannot declare {name}"))
 }
 
-async fn bind(channel: &Channel, queue: &str, exchange: &str) -> anyhow::Result<()> {
+async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> anyhow::Result<()> {
     let bound = channel.queue_bind(
         queue.into(),
         exchange.into(),
-        "".into(),
+        key.into(),
         QueueBindOptions::default(),
         FieldTable::default(),
     );
