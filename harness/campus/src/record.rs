@@ -17,8 +17,8 @@ pub struct Lab {
     pub stacks: Vec<Measured>,
 }
 
-/// One stack. `None` stands for an experiment that the stack has no place for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One stack.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     pub stack: String,
     /// 20 orders, one after the other.

@@ -3,18 +3,19 @@
 use std::fmt::Display;
 
 use measure::times::{Times, short};
+use serde::Serialize;
 use stack::table;
 
 use crate::record::{Drain, Lab, Measured, Orders};
 
 /// A heading, and a cell for each stack.
+#[derive(Serialize)]
 pub struct Row {
     pub heading: String,
     pub cells: Vec<String>,
 }
 
-/// The rows of the table, without its head.
-pub fn rows(lab: &Lab) -> Vec<Row> {
+fn rows(lab: &Lab) -> Vec<Row> {
     let row = |heading: &str, cell: &dyn Fn(&Measured) -> String| Row {
         heading: heading.to_owned(),
         cells: lab.stacks.iter().map(cell).collect(),
@@ -84,11 +85,16 @@ fn listed(items: impl IntoIterator<Item = String>) -> String {
     items.into_iter().collect::<Vec<_>>().join(", ")
 }
 
+/// The names of the stacks, and the rows.
+pub fn parts(lab: &Lab) -> (Vec<String>, Vec<Row>) {
+    (lab.stacks.iter().map(|stack| stack.stack.clone()).collect(), rows(lab))
+}
+
 /// For a terminal.
 pub fn text(lab: &Lab) -> String {
-    let heads = [String::new()].into_iter().chain(lab.stacks.iter().map(|stack| stack.stack.clone()));
-    let mut table = table::plain(heads.collect::<Vec<_>>());
-    for Row { heading, cells } in rows(lab) {
+    let (stacks, rows) = parts(lab);
+    let mut table = table::plain([String::new()].into_iter().chain(stacks).collect::<Vec<_>>());
+    for Row { heading, cells } in rows {
         table.add_row([heading].into_iter().chain(cells).collect::<Vec<_>>());
     }
     table::text(&mut table, 3, |_| false)

@@ -41,6 +41,8 @@ pub struct View {
     rates: Vec<Rates>,
     grid: Option<GridView>,
     stall: Option<Stall>,
+    /// The stacks of the campus lab, and what each row says of them.
+    campus: Option<(Vec<String>, Vec<campus_lab::table::Row>)>,
     stacks: Vec<StackRow>,
     checks: Vec<checks::Kind>,
     little: Vec<LittleRow>,
@@ -131,6 +133,7 @@ pub fn view(results: &Results, analysis: &Analysis, judged: &[Judged]) -> Result
         classic: summary_charts::classic(results, analysis)?,
         rates: rates::rates(results)?,
         grid,
+        campus: results.beside.campus.as_ref().map(campus_lab::table::parts),
         stall: results.beside.omission.as_ref().map(stall::stall).transpose()?,
         stacks: plan
             .arms
