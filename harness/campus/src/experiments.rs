@@ -201,8 +201,8 @@ impl Experiments {
         self.running.stop_service(self.inventory(), STOP_LIMIT)?;
         let begin = self.journal.poll()?;
         // More than the stock: most of them fail, which is a decision like any other.
-        let item = self.client.stack.seed()[0].0;
-        let placed = self.place(&vec![item; BACKLOG], CLIENTS)?;
+        let items = self.client.stack.seed().iter().map(|(item, _)| *item).cycle();
+        let placed = self.place(&items.take(BACKLOG).collect::<Vec<_>>(), CLIENTS)?;
         // The first on the contract's port; only the queue knows the others.
         let elsewhere = [("LISTEN_ADDR".to_owned(), "127.0.0.1:0".to_owned())];
         for consumer in 0..consumers {
