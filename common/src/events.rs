@@ -49,8 +49,7 @@ pub trait Event: Serialize + DeserializeOwned + Validate<Context = ()> + Send + 
     }
 
     /// The body under which a message that cannot be applied is kept: unchanged, unless the event's contract adds the reason.
-    fn dead_letter(body: &[u8], reason: &str) -> Vec<u8> {
-        let _ = reason;
+    fn dead_letter(body: &[u8], _reason: &str) -> Vec<u8> {
         body.to_vec()
     }
 }

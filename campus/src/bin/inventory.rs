@@ -1,11 +1,9 @@
-//! campus-inventory as a process.
+//! campus-inventory as a process: settings, then the stack's wiring, then serve.
 
 use std::process::ExitCode;
 
-use common::Service;
-use common::config::NoSettings;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    common::service::main(campus::INVENTORY, |_, _, NoSettings {}| Service::new(Default::default())).await
+    common::service::main(campus::INVENTORY, |mode, deps, settings| campus::inventory(mode, &deps, &settings))
+        .await
 }

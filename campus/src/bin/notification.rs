@@ -1,11 +1,11 @@
-//! campus-notification as a process.
+//! campus-notification as a process: settings, then the stack's wiring, then serve.
 
 use std::process::ExitCode;
 
-use common::Service;
-use common::config::NoSettings;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    common::service::main(campus::NOTIFICATION, |_, _, NoSettings {}| Service::new(Default::default())).await
+    common::service::main(campus::NOTIFICATION, |mode, deps, settings| {
+        campus::notification(mode, &deps, &settings)
+    })
+    .await
 }

@@ -1,11 +1,8 @@
-//! campus-order as a process.
+//! campus-order as a process: settings, then the stack's wiring, then serve.
 
 use std::process::ExitCode;
 
-use common::Service;
-use common::config::NoSettings;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    common::service::main(campus::ORDER, |_, _, NoSettings {}| Service::new(Default::default())).await
+    common::service::main(campus::ORDER, |mode, deps, settings| campus::order(mode, &deps, &settings)).await
 }

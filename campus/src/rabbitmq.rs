@@ -1,0 +1,200 @@
+//! The stack `rabbitmq`: campus-order answers at once; inventory, then notification and the order react to events.
+//! Twin: `rest.rs` calls one service after the other.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
+use common::context::now_us;
+use common::error::Problems;
+use common::events::{Event, Queue};
+use common::outbox::Outbox;
+use common::rules::no_nul;
+use common::web::{Json, StoredResponse};
+use common::{ApiError, Db, Deps, Service, Tx};
+use contract::campus::effects::{NOTIFICATION, ORDER};
+use contract::campus::{INVENTORY_QUEUE, NOTIFICATION_QUEUE, ORDER_STATUS_QUEUE, Stack, topics};
+use contract::events::Destination;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::orders::{self, NewOrder, Order, Status};
+use crate::stock::{Reservation, Stock};
+use crate::{MAX_QUANTITY, MAX_TEXT, notifications};
+
+/// Characters of the id of a message.
+pub(crate) const MAX_MESSAGE_ID: usize = 255;
+
+/// An order was placed.
+#[derive(Clone, Debug, Serialize, Deserialize, Validate)]
+pub struct OrderPlaced {
+    #[garde(length(chars, min = 1, max = MAX_TEXT), custom(no_nul))]
+    pub order_id: String,
+    #[garde(length(chars, min = 1, max = MAX_MESSAGE_ID), custom(no_nul))]
+    pub message_id: String,
+    #[garde(length(chars, min = 1, max = MAX_TEXT), custom(no_nul))]
+    pub item: String,
+    #[garde(range(min = 1, max = MAX_QUANTITY))]
+    pub quantity: i64,
+    /// Seconds since 1970.
+    #[garde(skip)]
+    pub timestamp: Option<f64>,
+}
+
+impl Event for OrderPlaced {
+    const NAME: &'static str = topics::PLACED.key;
+    const DESTINATION: Destination = Destination::Topic(&topics::PLACED);
+    const STAMPED: bool = false;
+
+    fn id(&self) -> Option<&str> {
+        Some(&self.message_id)
+    }
+}
+
+/// Inventory has reserved stock for an order, or could not.
+#[derive(Clone, Debug, Serialize, Deserialize, Validate)]
+pub struct StockDecided {
+    #[garde(length(chars, min = 1, max = MAX_TEXT), custom(no_nul))]
+    pub order_id: String,
+    #[garde(length(chars, min = 1, max = MAX_TEXT), custom(no_nul))]
+    pub item: String,
+    #[garde(range(min = 1, max = MAX_QUANTITY))]
+    pub quantity: i64,
+    #[garde(skip)]
+    pub status: Decision,
+    /// Seconds since 1970.
+    #[garde(skip)]
+    pub timestamp: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    Reserved,
+    Failed,
+}
+
+impl Event for StockDecided {
+    const NAME: &'static str = topics::RESERVED.key;
+    const DESTINATION: Destination = Destination::Topic(&topics::RESERVED);
+    const STAMPED: bool = false;
+}
+
+/// [`StockDecided`] by the routing key of a failure.
+#[derive(Clone, Debug, Serialize, Deserialize, Validate)]
+#[serde(transparent)]
+#[garde(transparent)]
+pub struct StockFailed(#[garde(dive)] pub StockDecided);
+
+impl Event for StockFailed {
+    const NAME: &'static str = topics::FAILED.key;
+    const DESTINATION: Destination = Destination::Topic(&topics::FAILED);
+    const STAMPED: bool = false;
+}
+
+#[derive(Clone)]
+struct Orders {
+    db: Db,
+    outbox: Outbox,
+}
+
+#[derive(Clone)]
+struct Inventory {
+    stock: Stock,
+    outbox: Outbox,
+}
+
+pub fn order(deps: &Deps) -> Service {
+    let app = Orders { db: deps.db(), outbox: deps.outbox() };
+    let routes = OpenApiRouter::new().routes(routes!(place_order)).with_state(app);
+    let ended = transaction(&deps.db(), Queue::named(ORDER_STATUS_QUEUE), end_order);
+    Service::new(routes.merge(orders::routes(deps.db())).merge(orders::reset(deps.db())))
+        .publishes::<OrderPlaced>()
+        .consumes(Consumers::of(()).with(ended))
+}
+
+pub fn inventory(deps: &Deps) -> Service {
+    let app = Inventory { stock: Stock::new(deps.db(), Stack::Rabbitmq), outbox: deps.outbox() };
+    let placed = transaction(&deps.db(), Queue::named(INVENTORY_QUEUE), reserve).first(faults);
+    Service::new(app.stock.routes())
+        .publishes::<StockDecided>()
+        .publishes::<StockFailed>()
+        .consumes(Consumers::of(app).with(placed))
+}
+
+pub fn notification(deps: &Deps) -> Service {
+    let reserved = transaction(&deps.db(), Queue::named(NOTIFICATION_QUEUE), notify);
+    Service::new(notifications::routes(deps.db())).consumes(Consumers::of(()).with(reserved))
+}
+
+/// Order an item; inventory decides later
+#[utoipa::path(post, path = "/order", request_body = NewOrder,
+    responses((status = 202, description = "Accepted; see `Location`", body = Order), Problems))]
+async fn place_order(
+    State(app): State<Orders>,
+    Json(new): Json<NewOrder>,
+) -> Result<StoredResponse, ApiError> {
+    let mut tx = app.db.begin().await?;
+    let order = orders::place(&mut tx, &new.item, new.quantity, None).await?;
+    let placed = OrderPlaced {
+        order_id: order.order_id.to_string(),
+        message_id: Uuid::now_v7().to_string(),
+        item: new.item,
+        quantity: new.quantity,
+        timestamp: Some(order.timestamp),
+    };
+    app.outbox.add(&mut tx, &placed)?;
+    tx.commit().await?;
+    let location = format!("/order/{}", order.order_id);
+    Ok(StoredResponse::new(StatusCode::ACCEPTED, order)?.at(location))
+}
+
+/// What a student switched on for each reservation. Events wait side by side.
+async fn faults(app: Inventory, _: Incoming<OrderPlaced>) -> Result<Option<Outcome>, HandlerError> {
+    app.stock.faults.pass().await.map_err(HandlerError::retry)?;
+    Ok(None)
+}
+
+/// Keyed by the order: another message about it changes nothing.
+async fn reserve(
+    app: Inventory,
+    tx: &mut Tx,
+    placed: Incoming<OrderPlaced>,
+) -> Result<Outcome, HandlerError> {
+    let OrderPlaced { order_id, item, quantity, .. } = placed.event;
+    let Reservation { refusal, first } = app.stock.reserve(tx, &order_id, &item, quantity).await?;
+    if !first {
+        return Ok(Outcome::Duplicate);
+    }
+    let timestamp = Some(now_us() as f64 / 1e6);
+    let status = if refusal.is_none() { Decision::Reserved } else { Decision::Failed };
+    let decided = StockDecided { order_id, item, quantity, status, timestamp };
+    match status {
+        Decision::Reserved => app.outbox.add(tx, &decided)?,
+        Decision::Failed => app.outbox.add(tx, &StockFailed(decided))?,
+    }
+    Ok(Outcome::Applied)
+}
+
+/// Keyed by the order: only a placed one ends. Orders that are not known here came from another publisher.
+async fn end_order((): (), tx: &mut Tx, decided: Incoming<StockDecided>) -> Result<Outcome, HandlerError> {
+    let Ok(order_id) = decided.order_id.parse() else { return Ok(Outcome::Duplicate) };
+    let to = match decided.status {
+        Decision::Reserved => Status::Reserved,
+        Decision::Failed => Status::Failed,
+    };
+    let ended = orders::advance(tx, order_id, Status::Placed, to).await?;
+    Ok(if ended.is_some() { Outcome::Completed(ORDER, to.as_str()) } else { Outcome::Duplicate })
+}
+
+/// Keyed by the order: one notification each.
+async fn notify((): (), tx: &mut Tx, reserved: Incoming<StockDecided>) -> Result<Outcome, HandlerError> {
+    if reserved.status != Decision::Reserved {
+        return Err(HandlerError::reject(anyhow::anyhow!("its status is not that of its routing key")));
+    }
+    let StockDecided { order_id, item, quantity, .. } = &reserved.event;
+    let first = notifications::send(tx, order_id, "reserved", item, Some(*quantity)).await?;
+    Ok(if first { Outcome::Completed(NOTIFICATION, "sent") } else { Outcome::Duplicate })
+}
