@@ -1,5 +1,5 @@
 # The image of one service in one mode: docker build --build-arg SERVICE=userservice --build-arg MODE=sync .
-# The first stage does not depend on SERVICE, so all ten services of a mode share one build of the workspace.
+# SERVICE is the name of a binary. The first stage does not depend on it, so all services of a mode share one build.
 FROM rust:1.95-slim-bookworm AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends rsync && rm -rf /var/lib/apt/lists/*
@@ -14,9 +14,9 @@ RUN --mount=type=cache,id=study-registry,target=/usr/local/cargo/registry,sharin
     rsync --recursive --links --perms --checksum --delete --exclude /target ./ /build/ \
     && host=$(rustc --print host-tuple) \
     && RUSTFLAGS="-C target-feature=+crt-static" cargo build --manifest-path /build/Cargo.toml --release --locked --target "$host" \
-        --package '*service' --no-default-features --features "${MODE:?is sync or async}" \
+        --package '*service' --package campus --no-default-features --features "${MODE:?is sync or async}" \
     && mkdir /services \
-    && for manifest in *service/Cargo.toml; do cp "/build/target/$host/release/${manifest%/*}" /services/ || exit 1; done
+    && find "/build/target/$host/release" -maxdepth 1 -type f -executable -exec cp {} /services/ \;
 
 FROM gcr.io/distroless/static-debian12:nonroot
 ARG SERVICE
@@ -24,7 +24,7 @@ ARG MODE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="${SERVICE} (${MODE})" \
-      org.opencontainers.image.description="One of ten services of a comparison of synchronous and event-driven microservices" \
+      org.opencontainers.image.description="A service of a comparison of synchronous and event-driven microservices" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"

@@ -16,6 +16,8 @@ SHAPES = [
     (r"(pay|job|txn)_[0-9a-f]{12,}", r"\1_ID"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
     (r"\b[0-9a-f]{64}\b", "HASH"),
+    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
+    (r'"timestamp":\d+(\.\d+)?', '"timestamp":T'),
     (r'"((?:user_|order_)?id|count|iterations|version)":\d+', r'"\1":N'),
     (r'"(\w+_seconds)":\d+(\.\d+)?(e-?\d+)?', r'"\1":S'),
 ]

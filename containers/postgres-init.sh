@@ -3,14 +3,15 @@
 set -eu
 
 # contract: services (written by ./study contract --write)
-services="user payment product report order analytics email search cache inventory"
+logins="userservice paymentservice productservice reportservice orderservice analyticsservice emailservice searchservice cacheservice inventoryservice"
 # contract: end
 
 sql() { psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set password="${SERVICE_DB_PASSWORD:?}" "$@"; }
 
 echo "REVOKE ALL ON SCHEMA public FROM PUBLIC;
     REVOKE CREATE, TEMPORARY ON DATABASE $POSTGRES_DB FROM PUBLIC;" | sql --username "$POSTGRES_USER" --dbname "$POSTGRES_DB"
-for service in $services; do
-    echo "CREATE ROLE ${service}service LOGIN PASSWORD :'password';
-        CREATE SCHEMA ${service}service AUTHORIZATION ${service}service;"
+# LOGINS: those of another stack than the study's.
+for login in ${LOGINS:-$logins}; do
+    echo "CREATE ROLE ${login} LOGIN PASSWORD :'password';
+        CREATE SCHEMA ${login} AUTHORIZATION ${login};"
 done | sql --username "$POSTGRES_USER" --dbname "$POSTGRES_DB"

@@ -125,8 +125,7 @@ fn service_table() -> String {
 
 /// Of the script that prepares the database container.
 fn logins() -> String {
-    let names: Vec<&str> = Service::ALL.iter().map(|service| service.short_name()).collect();
-    format!("services=\"{}\"\n", names.join(" "))
+    format!("logins=\"{}\"\n", Service::ALL.map(Service::name).join(" "))
 }
 
 /// Of Prometheus' configuration: a DNS name for each service.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use contract::{Mode, Monitoring, Service};
+use contract::{Mode, Monitoring, Service, campus};
 
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
@@ -48,5 +48,52 @@ fn the_compose_files_publish_the_ports_of_the_contract() {
                 assert_contains(&file, &text, &format!(":-{port}}}:{port}"));
             }
         }
+    }
+}
+
+#[test]
+fn the_compose_files_of_the_campus_lab_are_those_of_the_contract() {
+    for stack in campus::Stack::ALL {
+        let file = format!("{}/docker-compose.yml", stack.folder());
+        let (text, ports, lab, mode) = (read(&file), stack.ports(), stack.lab_ports(), stack.mode());
+        assert_contains(&file, &text, &format!("\nname: campus-{stack}\n"));
+        let mut lab_env = String::new();
+        let mut published = |variable: &str, port: u16, lab_port: u16, container_port: u16| {
+            let line = format!(
+                "\"${{{}:-127.0.0.1}}:${{{variable}:-{port}}}:{container_port}\"",
+                campus::BIND_ADDRESS
+            );
+            assert_contains(&file, &text, &line);
+            lab_env += &format!("{variable}={lab_port}\n");
+        };
+        for service in campus::Service::ALL {
+            let (program, schema) = (service.program(), service.schema());
+            let name = stack.container(service);
+            assert_contains(&file, &text, &format!("\n  {name}:\n    <<: *service\n"));
+            assert_contains(&file, &text, &format!("SERVICE: {program}, MODE: {mode},"));
+            assert_contains(&file, &text, &format!("POSTGRES_USER: {schema}\n"));
+            let (port, lab_port) = (ports.service(service), lab.service(service));
+            published(&service.port_variable(), port, lab_port, Service::CONTAINER_PORT);
+            if let (Mode::Sync, Some(variable)) = (mode, service.url_variable()) {
+                assert_contains(
+                    &file,
+                    &text,
+                    &format!("{variable}: http://{name}:{}\n", Service::CONTAINER_PORT),
+                );
+            }
+        }
+        if let (Some(own), Some(lab)) = (ports.broker, lab.broker) {
+            published(campus::AMQP_PORT, own.amqp, lab.amqp, 5672);
+            published(campus::MANAGEMENT_PORT, own.management, lab.management, 15672);
+        }
+        let logins = campus::Service::ALL.map(campus::Service::schema).join(" ");
+        assert_contains(&file, &text, &format!("LOGINS: {logins}\n"));
+        let profile =
+            stack.profile().map(|profile| format!("{}: \"{}\"\n", campus::PROFILE, profile.as_str()));
+        assert_contains(&file, &text, &profile.unwrap_or_default());
+        assert!(!text.contains(":5432\""), "{file} publishes PostgreSQL");
+        let file = format!("{}/lab.env", stack.folder());
+        let settings: String = read(&file).lines().skip(1).map(|line| format!("{line}\n")).collect();
+        assert_eq!(settings, lab_env, "{file}");
     }
 }

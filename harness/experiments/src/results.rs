@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use campus_lab::record::Lab;
 use contract::Scenario;
 
 use crate::breakeven::grid::Grid;
@@ -27,6 +28,8 @@ pub struct Beside {
     pub grid: Option<Grid>,
     /// `omission.json`.
     pub omission: Option<Omission>,
+    /// `campus.json`.
+    pub campus: Option<Lab>,
 }
 
 impl Beside {
@@ -37,7 +40,8 @@ impl Beside {
         for scenario in Scenario::ALL {
             curves.extend(Curve::read_all(dir, scenario)?);
         }
-        Ok(Self { curves, grid: read(&Grid::path(dir))?, omission: read(&Omission::path(dir))? })
+        let (grid, omission) = (read(&Grid::path(dir))?, read(&Omission::path(dir))?);
+        Ok(Self { curves, grid, omission, campus: read(&Lab::path(dir))? })
     }
 }
 

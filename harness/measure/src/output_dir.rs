@@ -10,8 +10,7 @@ use time::macros::format_description;
 
 use super::load::K6;
 use super::load_profile::Delays;
-use stack::ports::Ports;
-use stack::{Mode, project_root, state_folder};
+use stack::{Layout, Mode, project_root, state_folder};
 
 /// What all stacks of a study have in common.
 pub struct Environment {
@@ -51,8 +50,14 @@ impl OutputDir {
 
     /// Finds busy ports and full disks before anything is measured.
     pub fn check(&self, modes: &[Mode], port_offset: u16) -> Result<()> {
-        for mode in modes {
-            Ports::contract(*mode, port_offset)?.check(*mode)?;
+        let layouts: Vec<Layout> = modes.iter().copied().map(Layout::study).collect();
+        self.check_layouts(&layouts, port_offset)
+    }
+
+    /// The same for any layouts.
+    pub fn check_layouts(&self, layouts: &[Layout], port_offset: u16) -> Result<()> {
+        for layout in layouts {
+            layout.ports.moved(port_offset)?.check(layout)?;
         }
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot create {}", self.dir.display()))?;
         check_room(&self.dir)

@@ -1,7 +1,7 @@
 //! `down` and `status`: from another terminal, by the state files.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -39,8 +39,13 @@ fn folders() -> Result<Vec<PathBuf>> {
 }
 
 pub fn down() -> Result<()> {
+    down_in(&state_folder()?)
+}
+
+/// Ends the stacks whose folders are `parent` or in it.
+pub fn down_in(parent: &Path) -> Result<()> {
     let (mut found, mut damaged) = (Vec::new(), Vec::new());
-    for folder in folders()? {
+    for folder in folders()?.into_iter().filter(|folder| folder.starts_with(parent)) {
         match State::read(&folder) {
             Ok(state) => found.extend(state.map(|state| (folder, state))),
             Err(error) => {
@@ -133,7 +138,7 @@ pub fn status() -> Result<ExitCode> {
             }
             table.add_row([
                 entry.name.clone(),
-                state.mode.to_string(),
+                state.name.clone(),
                 entry.identity.pid.to_string(),
                 entry.port.to_string(),
                 condition(&agent, entry),
@@ -148,9 +153,9 @@ pub fn status() -> Result<ExitCode> {
         }
         let [resident, once] = total;
         say(&format!(
-            "{table}\nThe ten {} services together: {resident:.1} MiB resident, {once:.1} MiB with shared pages counted \
+            "{table}\nThe services of {} together: {resident:.1} MiB resident, {once:.1} MiB with shared pages counted \
              once; the last was ready after {slowest} ms.\n",
-            state.mode
+            state.name
         ))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -197,32 +202,32 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-/// Addresses of all servers and services, and requests to try.
+/// Addresses of all servers and services.
 pub fn overview(states: &[State]) -> String {
-    let mut ports: Vec<(&str, HashMap<Mode, u16>)> = Vec::new();
+    let mut ports: Vec<(&str, HashMap<&str, u16>)> = Vec::new();
     for state in states {
         for (service, port) in state.services() {
             match ports.iter_mut().find(|(name, _)| *name == service) {
-                Some((_, known)) => _ = known.insert(state.mode, port),
-                None => ports.push((service, HashMap::from([(state.mode, port)]))),
+                Some((_, known)) => _ = known.insert(&state.name, port),
+                None => ports.push((service, HashMap::from([(state.name.as_str(), port)]))),
             }
         }
     }
     let mut header = vec!["service".to_owned()];
-    header.extend(states.iter().map(|state| state.mode.to_string()));
+    header.extend(states.iter().map(|state| state.name.clone()));
     let mut table = Table::new();
     table.load_style(STYLE).set_header(header);
     for (name, known) in &ports {
         let mut row = vec![(*name).to_owned()];
         row.extend(states.iter().map(|state| {
-            known.get(&state.mode).map_or(String::new(), |port| format!("http://127.0.0.1:{port}"))
+            known.get(state.name.as_str()).map_or(String::new(), |port| format!("http://127.0.0.1:{port}"))
         }));
         table.add_row(row);
     }
     let mut text = format!("{table}\nEach has /docs, /health, /ready, /metrics.\n");
     let mut boards_are_missing = false;
     for state in states {
-        text += &format!("PostgreSQL ({}): {}\n", state.mode, state.database_url);
+        text += &format!("PostgreSQL ({}): {}\n", state.name, state.database_url);
         if let (Some(server), Some(address), Some(metrics)) =
             (modes::broker(state.mode), &state.broker, state.broker_metrics_port)
         {
@@ -240,14 +245,19 @@ pub fn overview(states: &[State]) -> String {
             .map(|(name, port)| format!("{name} http://127.0.0.1:{port}"))
             .collect();
         if !monitoring.is_empty() {
-            text += &format!("Monitoring ({}): {}\n", state.mode, monitoring.join(", "));
+            text += &format!("Monitoring ({}): {}\n", state.name, monitoring.join(", "));
         }
         boards_are_missing |= monitoring.len() == 1;
     }
     if boards_are_missing {
         text += "Grafana is not installed here: for its boards, ./study up --docker\n";
     }
-    text += "\nTry:\n";
+    text
+}
+
+/// Requests to try on the study's services.
+pub fn examples(states: &[State]) -> String {
+    let mut text = "\nTry:\n".to_owned();
     for state in states {
         let services = state.services();
         let port =

@@ -1,4 +1,4 @@
-//! The local stack of one mode: its PostgreSQL, its broker and its ten services, as child processes on loopback or in
+//! A local stack: its PostgreSQL, its broker and the services of its [`Layout`], as child processes on loopback or in
 //! containers (`compose`); callers need not know which. `broker` is what the tools ask of any broker, `rabbitmq` the one module
 //! that knows RabbitMQ. The crate also owns what every command shares: messages on standard error, signals, paths of the project,
 //! builds of the services. It does not know loads, measurements or faults.
@@ -17,6 +17,7 @@ pub mod compose;
 pub mod database;
 pub mod environment;
 pub mod http;
+pub mod layout;
 pub mod log_format;
 pub mod logs;
 pub mod metrics;
@@ -29,6 +30,7 @@ pub mod postgres;
 pub mod process;
 pub mod progress;
 pub mod rabbitmq;
+pub mod request;
 pub mod restart;
 pub mod run_as;
 pub mod services;
@@ -44,6 +46,7 @@ use anyhow::{Context, Result};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 pub use contract::Mode;
 pub use database::Database;
+pub use layout::Layout;
 pub use options::{Given, StackOptions};
 pub use stack::{Stack, start_all};
 

@@ -10,13 +10,13 @@ use anyhow::{Context, Result, bail};
 use contract::{Monitoring, Service};
 
 use super::broker::{BrokerPorts, Server};
-use super::{Mode, modes};
+use super::{Layout, Mode, modes};
 
 #[derive(Clone, Debug)]
 pub struct Ports {
     pub postgres: u16,
     pub broker: Option<BrokerPorts>,
-    /// In the order of [`Service::ALL`].
+    /// In the order of the layout's members.
     pub services: Vec<u16>,
     /// In the order of [`Monitoring::ALL`], as far as there is any.
     pub monitoring: Vec<u16>,
@@ -25,34 +25,55 @@ pub struct Ports {
 impl Ports {
     /// Those of the contract, and the internal ones of the broker.
     pub fn contract(mode: Mode, offset: u16) -> Result<Self> {
-        let at = |port| moved(port, offset);
+        Self::unmoved(mode).moved(offset)
+    }
+
+    pub(super) fn unmoved(mode: Mode) -> Self {
         let ports = mode.ports();
-        let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| {
-            let [first, second] = server.internal_ports();
+        let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| BrokerPorts {
+            server,
+            client: ports.amqp,
+            management: ports.management,
+            metrics: ports.metrics,
+            internal: server.internal_ports(),
+        };
+        Self {
+            postgres: ports.postgres,
+            broker: modes::broker(mode).zip(ports.broker).map(broker),
+            services: Service::ALL.map(|service| ports.service(service)).into(),
+            monitoring: Vec::new(),
+        }
+    }
+
+    pub fn moved(&self, offset: u16) -> Result<Self> {
+        let at = |port: u16| {
+            port.checked_add(offset).with_context(|| {
+                format!("--port-offset {offset} moves port {port} past 65535: use at most 39861")
+            })
+        };
+        let all = |ports: &[u16]| ports.iter().map(|port| at(*port)).collect::<Result<_>>();
+        let broker = |ports: &BrokerPorts| {
+            let [first, second] = ports.internal;
             anyhow::Ok(BrokerPorts {
-                server,
-                client: at(ports.amqp)?,
+                server: ports.server,
+                client: at(ports.client)?,
                 management: at(ports.management)?,
                 metrics: at(ports.metrics)?,
                 internal: [at(first)?, at(second)?],
             })
         };
         Ok(Self {
-            postgres: at(ports.postgres)?,
-            broker: modes::broker(mode).zip(ports.broker).map(broker).transpose()?,
-            services: Service::ALL
-                .into_iter()
-                .map(|service| at(ports.service(service)))
-                .collect::<Result<_>>()?,
-            monitoring: Vec::new(),
+            postgres: at(self.postgres)?,
+            broker: self.broker.as_ref().map(broker).transpose()?,
+            services: all(&self.services)?,
+            monitoring: all(&self.monitoring)?,
         })
     }
 
     /// With those of the first `count` of [`Monitoring::ALL`], too.
     pub fn with_monitoring(mode: Mode, offset: u16, count: usize) -> Result<Self> {
-        let ports = mode.ports().monitoring.into_iter().take(count);
-        let monitoring = ports.map(|port| moved(port, offset)).collect::<Result<_>>()?;
-        Ok(Self { monitoring, ..Self::contract(mode, offset)? })
+        let monitoring = mode.ports().monitoring.into_iter().take(count).collect();
+        Self { monitoring, ..Self::unmoved(mode) }.moved(offset)
     }
 
     /// Unused ports, for tests, which run beside other stacks.
@@ -70,26 +91,25 @@ impl Ports {
     }
 
     /// Each port with the name of what listens there.
-    fn named(&self) -> Vec<(u16, String)> {
+    fn named(&self, layout: &Layout) -> Vec<(u16, String)> {
         let mut named = vec![(self.postgres, "PostgreSQL".to_owned())];
         if let Some(broker) = &self.broker {
             let title = |purpose| format!("{} ({purpose})", broker.server.title());
             named.extend(broker.all().into_iter().zip(broker.server.port_names().map(title)));
         }
-        named
-            .extend(self.services.iter().copied().zip(Service::ALL.map(|service| service.name().to_owned())));
+        named.extend(self.services.iter().copied().zip(layout.names().into_iter().map(ToOwned::to_owned)));
         let monitoring = Monitoring::ALL.map(|server| server.name().to_owned());
         named.extend(self.monitoring.iter().copied().zip(monitoring));
         named
     }
 
     /// Fails with a line for each port on which another process listens, on either loopback address: `localhost` means both.
-    pub fn check(&self, mode: Mode) -> Result<()> {
-        let mut busy = Vec::new();
-        for (port, needed_by) in self.named() {
+    pub fn check(&self, layout: &Layout) -> Result<()> {
+        let (mut busy, stack) = (Vec::new(), &layout.name);
+        for (port, needed_by) in self.named(layout) {
             if let Some(error) = taken(port) {
                 let holder = holder(port).unwrap_or_else(|| format!("a process of another user ({error})"));
-                busy.push(format!("port {port}, needed by {needed_by} ({mode}), is held by {holder}"));
+                busy.push(format!("port {port}, needed by {needed_by} ({stack}), is held by {holder}"));
             }
         }
         if busy.is_empty() {
@@ -124,11 +144,6 @@ fn unused(count: usize) -> Result<Vec<u16>> {
         bail!("there are no {count} free ports between {first} and {end}");
     }
     Ok(free)
-}
-
-fn moved(port: u16, offset: u16) -> Result<u16> {
-    port.checked_add(offset)
-        .with_context(|| format!("--port-offset {offset} moves port {port} past 65535: use at most 39861"))
 }
 
 /// `pid 42 (nginx -g ...)`, as far as this user may see it.
@@ -203,10 +218,10 @@ mod tests {
         // A machine may have no IPv6.
         let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
         let mut ports = Ports::free(Mode::Sync).unwrap();
-        ports.check(Mode::Sync).unwrap();
+        ports.check(&Layout::study(Mode::Sync)).unwrap();
         for listener in [Ok(v4), v6].into_iter().flatten() {
             ports.postgres = listener.local_addr().unwrap().port();
-            let error = ports.check(Mode::Sync).unwrap_err().to_string();
+            let error = ports.check(&Layout::study(Mode::Sync)).unwrap_err().to_string();
             let holder = format!("needed by PostgreSQL (sync), is held by pid {}", std::process::id());
             assert!(error.contains(&holder), "{error}");
         }

@@ -135,12 +135,12 @@ pub fn wait(process: &mut Process, limit: Duration) -> Result<()> {
 
 /// Creates the database, and for each service its login and the schema it owns, where they are missing.
 /// `server` is the URL of a superuser without the database.
-pub fn prepare(server: &str, database: &str) -> Result<()> {
+pub fn prepare(server: &str, database: &str, logins: &[&str]) -> Result<()> {
     let make = || -> Result<()> {
         let mut all = Database::connect(&format!("{server}/postgres"))?;
         // Logins belong to the server, not to the database: two stacks on one server must not create them at the same time.
         all.execute("SELECT pg_advisory_lock(20260101)")?;
-        for service in Service::ALL.map(Service::name) {
+        for service in logins {
             let known: Vec<(i32,)> =
                 all.rows(&format!("SELECT 1 FROM pg_roles WHERE rolname = '{service}'"))?;
             // In a container they exist, with other passwords.
@@ -157,8 +157,8 @@ pub fn prepare(server: &str, database: &str) -> Result<()> {
         let mut sql = format!(
             "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE CREATE, TEMPORARY ON DATABASE {database} FROM PUBLIC;"
         );
-        for service in Service::ALL {
-            sql += &format!("CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0};", service.name());
+        for service in logins {
+            sql += &format!("CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION {service};");
         }
         let mut own = Database::connect(&format!("{server}/{database}"))?;
         own.execute(&sql)?;

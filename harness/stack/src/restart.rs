@@ -10,7 +10,6 @@ use rustix::process::Signal;
 
 use super::broker::{Alarm, BrokerPorts};
 use super::process::{self, Process};
-use super::services;
 use super::stack::{SERVER_LIMIT, Stack};
 use super::state::{self, Identity};
 use super::{postgres, signals};
@@ -58,7 +57,7 @@ impl Stack {
 
     /// Starts a service that does not run, with `more` environment; does not wait for it.
     pub fn start_again(&mut self, name: &str, more: &[(String, String)]) -> Result<()> {
-        let started = self.start_service(services::find(name)?, more)?;
+        let started = self.start_service(name, more)?;
         self.services.push(started);
         self.save()
     }

@@ -1,4 +1,4 @@
-//! The ten services: their names, their environment, and when they are ready.
+//! The services of a stack: their environment, and when they are ready.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,13 +8,14 @@ use anyhow::{Context, Result, bail};
 use contract::Service;
 use rustix::process::Signal;
 
+use super::layout::{Layout, Member};
 use super::process::{self, Process};
 use super::run_as::Account;
-use super::{Mode, http, signals};
+use super::{http, signals};
 
-/// What is the same for all ten.
+/// The same for all services of a stack.
 pub struct Setting<'a> {
-    pub mode: Mode,
+    pub layout: &'a Layout,
     pub programs: &'a Path,
     pub logs: &'a Path,
     /// `host:port/database` of PostgreSQL.
@@ -28,8 +29,9 @@ pub struct Setting<'a> {
 }
 
 /// Settings of the caller's shell that would point a service elsewhere; delays and the like may come from there.
-const NOT_INHERITED: [&str; 15] = [
+const NOT_INHERITED: [&str; 16] = [
     "COMM_MODE",
+    "PROFILE",
     "LISTEN_ADDR",
     "DB_SCHEMA",
     "DATABASE_URL",
@@ -48,12 +50,12 @@ const NOT_INHERITED: [&str; 15] = [
 
 /// `more` is environment for this start alone; it overrides all other.
 pub fn start(
-    service: Service,
+    service: &Member,
     port: u16,
     setting: &Setting<'_>,
     more: &[(String, String)],
 ) -> Result<Process> {
-    let program = setting.programs.join(service.name());
+    let program = setting.programs.join(service.program);
     if !program.is_file() {
         bail!("{} is not built: run `cargo build --workspace`", program.display());
     }
@@ -61,38 +63,41 @@ pub fn start(
     set_environment(&mut command, service, port, setting);
     command.envs(more.iter().map(|(name, value)| (name, value)));
     Process::spawn(
-        service.name(),
+        service.name,
         port,
-        setting.logs.join(format!("{}.log", service.name())),
+        setting.logs.join(format!("{}.log", service.name)),
         Signal::TERM,
         &mut command,
     )
 }
 
-fn set_environment(command: &mut Command, service: Service, port: u16, setting: &Setting<'_>) {
+fn set_environment(command: &mut Command, service: &Member, port: u16, setting: &Setting<'_>) {
+    let layout = setting.layout;
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
-    for service in Service::ALL {
-        command.env_remove(service.url_variable());
+    for variable in layout.members.iter().flat_map(|member| &member.url_variable) {
+        command.env_remove(variable);
     }
     command
-        .env("COMM_MODE", setting.mode.to_string())
+        .env("COMM_MODE", layout.mode.to_string())
         .env("LISTEN_ADDR", format!("127.0.0.1:{port}"))
-        .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service, setting.database))
+        .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service.login, setting.database))
         // A log file needs no colour codes.
         .env("NO_COLOR", "1");
     match setting.broker {
         Some((name, url)) => _ = command.env(name, url),
         None => {
-            for (peer, port) in Service::ALL.into_iter().zip(setting.ports) {
-                command.env(peer.url_variable(), format!("http://127.0.0.1:{port}"));
+            for (peer, port) in layout.members.iter().zip(setting.ports) {
+                let url = || format!("http://127.0.0.1:{port}");
+                command.envs(peer.url_variable.iter().map(|variable| (variable, url())));
             }
         }
     }
+    command.envs(layout.env.iter().map(|(name, value)| (name, value)));
     command.envs(setting.journal.map(|dir| ("JOURNAL_DIR", dir)));
     command.envs(setting.env.iter().map(|(name, value)| (name, value)));
-    let own = setting.env_of.iter().filter(|(of, ..)| *of == service.name());
+    let own = setting.env_of.iter().filter(|(of, ..)| *of == service.name);
     command.envs(own.map(|(_, name, value)| (name, value)));
 }
 

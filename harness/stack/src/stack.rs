@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use contract::Service;
 
-use super::broker::{Address, Broker, BrokerPorts, Server};
+use super::broker::{Address, Broker, BrokerPorts};
 use super::compose::{Compose, Containers, Login};
 use super::http::without_path;
 use super::options::{StackOptions, empty_logs, remove_data};
@@ -17,7 +16,7 @@ use super::process::Process;
 use super::progress::Step;
 use super::services;
 use super::state::{self, Entry, Identity, State};
-use super::{Mode, modes, monitoring, not_ours, postgres, state_folder};
+use super::{Layout, Mode, monitoring, not_ours, postgres, state_folder};
 
 pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(90);
 /// For processes of an earlier run that was killed.
@@ -27,7 +26,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 static STACKS: AtomicUsize = AtomicUsize::new(0);
 
 pub struct Stack {
-    mode: Mode,
+    layout: Layout,
     pub(super) dir: PathBuf,
     pub(super) options: StackOptions,
     pub(super) ports: Ports,
@@ -47,20 +46,26 @@ pub struct Stack {
 impl Stack {
     /// Own servers and ten services, all ready. Reports its progress on stderr.
     pub fn start(mode: Mode, options: &StackOptions) -> Result<Self> {
-        let mut stacks = start_all(&[mode], options)?;
+        Self::of(Layout::study(mode), options)
+    }
+
+    /// The same for any layout.
+    pub fn of(layout: Layout, options: &StackOptions) -> Result<Self> {
+        let mut stacks = start_layouts(vec![layout], options)?;
         stacks.pop().context("nothing was started")
     }
 
     /// Claims folder and ports; nothing runs yet.
-    fn claim(mode: Mode, options: &StackOptions) -> Result<Self> {
+    fn claim(layout: Layout, options: &StackOptions) -> Result<Self> {
+        let (name, mode) = (&layout.name, layout.mode);
         let dir = match &options.dir {
             Some(dir) => dir.clone(),
-            None => state_folder()?.join(mode.to_string()),
+            None => state_folder()?.join(name),
         };
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let lock = File::create(dir.join(state::LOCK)).with_context(|| not_ours(&dir))?;
         if lock.try_lock().is_err() {
-            bail!("{mode} is running already: see `./study status`, end it with `./study down`");
+            bail!("{name} is running already: see `./study status`, end it with `./study down`");
         }
         if let Some(state) = State::read(&dir)?.filter(State::alive) {
             // A process ends after its supervisor, when its running work is done; a container does not end.
@@ -72,7 +77,7 @@ impl Stack {
             if !done {
                 bail!(
                     "{left} of an earlier {} run are still there: end them with `./study down`",
-                    state.mode
+                    state.name
                 );
             }
         }
@@ -82,7 +87,7 @@ impl Stack {
         }
         fs::create_dir_all(dir.join("logs"))?;
         empty_logs(&dir.join("logs"))?;
-        let (mut containers, mut database) = (None, postgres::DATABASE.to_owned());
+        let (mut containers, mut database) = (None, layout.database.to_owned());
         let ports = match &options.docker {
             Some(project) => {
                 let (claimed, ports) = Containers::claim(project, mode, options, &dir)?;
@@ -94,7 +99,7 @@ impl Stack {
             None if options.monitoring => {
                 Ports::with_monitoring(mode, options.port_offset, 1 + usize::from(monitoring::has_grafana()))?
             }
-            None => Ports::contract(mode, options.port_offset)?,
+            None => layout.ports.moved(options.port_offset)?,
         };
         let programs = match &options.programs {
             Some(programs) => programs.clone(),
@@ -102,7 +107,7 @@ impl Stack {
         };
         if options.given.is_some() {
             let count = STACKS.fetch_add(1, Ordering::Relaxed);
-            database = format!("study_{mode}_{}_{count}", std::process::id());
+            database = format!("study_{}_{}_{count}", name.replace('/', "_"), std::process::id());
         }
         let broker = ports.broker.as_ref().filter(|_| options.given.is_none()).map(|ports| {
             let login = containers.as_ref().and_then(|containers| containers.broker.as_ref());
@@ -112,7 +117,7 @@ impl Stack {
         let options = options.clone();
         let (servers, services) = (Vec::new(), Vec::new());
         Ok(Self {
-            mode,
+            layout,
             dir,
             options,
             ports,
@@ -135,7 +140,7 @@ impl Stack {
         let step = Step::beside(format!("containers of {}", containers.compose.project));
         containers.up()?;
         if self.options.servers_only {
-            postgres::prepare(&server, &self.database)?;
+            postgres::prepare(&server, &self.database, &self.layout.logins())?;
         } else {
             containers.wait(&self.ports.services)?;
         }
@@ -180,11 +185,11 @@ impl Stack {
                 _ => process.check()?,
             }
         }
-        postgres::prepare(&self.database_server(), &self.database)
+        postgres::prepare(&self.database_server(), &self.database, &self.layout.logins())
     }
 
     fn start_services(&mut self) -> Result<()> {
-        for service in Service::ALL {
+        for service in self.layout.names() {
             let started = self.start_service(service, &[])?;
             self.services.push(started);
         }
@@ -192,13 +197,17 @@ impl Stack {
     }
 
     /// Starts a service with `more` environment. The caller adds it to the stack.
-    pub(super) fn start_service(&self, service: Service, more: &[(String, String)]) -> Result<Process> {
+    pub(super) fn start_service(&self, service: &str, more: &[(String, String)]) -> Result<Process> {
+        let (place, member) = self
+            .layout
+            .find(service)
+            .with_context(|| format!("there is no service {service}: {}", self.layout.names().join(", ")))?;
         let server = self.database_server();
         let host = server.rsplit_once('@').context("the database URL names no user")?.1;
         let (logs, database) = (self.logs(), format!("{host}/{}", self.database));
         let broker_url = self.amqp_url();
         let setting = services::Setting {
-            mode: self.mode,
+            layout: &self.layout,
             programs: &self.programs,
             logs: &logs,
             database: &database,
@@ -208,30 +217,31 @@ impl Stack {
             env_of: &self.options.env_of,
             ports: &self.ports.services,
         };
-        let port =
-            self.ports.services.get(service as usize).with_context(|| format!("no port for {service}"))?;
-        services::start(service, *port, &setting, more)
+        let port = self.ports.services.get(place).with_context(|| format!("no port for {service}"))?;
+        services::start(member, *port, &setting, more)
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Waits until each service that was started answers.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
         services::wait(&mut self.services, READY_LIMIT)?;
         self.save()
     }
 
     fn start_monitoring(&mut self) -> Result<()> {
         let logs = self.logs();
-        let place = monitoring::Place { mode: self.mode, dir: &self.dir, logs: &logs, ports: &self.ports };
+        let place =
+            monitoring::Place { mode: self.layout.mode, dir: &self.dir, logs: &logs, ports: &self.ports };
         self.servers.extend(monitoring::start(&place)?);
         self.save()
     }
 
     pub fn mode(&self) -> Mode {
-        self.mode
+        self.layout.mode
     }
 
     /// `http://127.0.0.1:PORT` of a service by its full name.
     pub fn url(&self, service: &str) -> String {
-        let port = Service::find(service).and_then(|service| self.ports.services.get(service as usize));
+        let port = self.layout.find(service).and_then(|(place, _)| self.ports.services.get(place));
         format!("http://127.0.0.1:{}", port.copied().unwrap_or(0))
     }
 
@@ -282,8 +292,7 @@ impl Stack {
 
     /// Name and port of the ten services, the database and the broker.
     pub fn server_ports(&self) -> Vec<(&'static str, u16)> {
-        let services =
-            Service::ALL.iter().map(|service| service.name()).zip(self.ports.services.iter().copied());
+        let services = self.layout.names().into_iter().zip(self.ports.services.iter().copied());
         let broker = self.ports.broker.as_ref().map(|ports| (ports.server.name(), ports.client));
         services.chain([("postgresql", self.ports.postgres)]).chain(broker).collect()
     }
@@ -309,7 +318,8 @@ impl Stack {
         let servers = self.servers.iter().filter_map(|process| entry(process, false));
         let services = self.services.iter().filter_map(|process| entry(process, true));
         Ok(State {
-            mode: self.mode,
+            name: self.layout.name.clone(),
+            mode: self.layout.mode,
             supervisor: Identity::of(std::process::id()).context("/proc is not readable")?,
             ready: match &self.containers {
                 Some(containers) => containers.ready,
@@ -384,11 +394,16 @@ impl Drop for Stack {
 
 /// Starts several modes together: each step for all of them before the next step, so that their waits overlap.
 pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
+    start_layouts(modes.iter().copied().map(Layout::study).collect(), options)
+}
+
+/// The same for any layouts.
+pub fn start_layouts(layouts: Vec<Layout>, options: &StackOptions) -> Result<Vec<Stack>> {
     let mut stacks: Vec<Stack> =
-        modes.iter().map(|mode| Stack::claim(*mode, options)).collect::<Result<_>>()?;
+        layouts.into_iter().map(|layout| Stack::claim(layout, options)).collect::<Result<_>>()?;
     if options.given.is_none() && !options.servers_only {
         for stack in &stacks {
-            stack.ports.check(stack.mode)?;
+            stack.ports.check(&stack.layout)?;
         }
     }
     if options.docker.is_some() {
@@ -396,7 +411,10 @@ pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
         return Ok(stacks);
     }
     let mut servers = vec!["PostgreSQL"];
-    servers.extend(modes.iter().filter_map(|mode| modes::broker(*mode)).map(Server::title));
+    servers.extend(
+        stacks.iter().filter_map(|stack| stack.ports.broker.as_ref()).map(|ports| ports.server.title()),
+    );
+    servers.dedup();
     let step = Step::start(servers.join(" and "));
     stacks.iter_mut().try_for_each(Stack::start_servers)?;
     stacks.iter_mut().try_for_each(Stack::wait_for_servers)?;
@@ -411,8 +429,8 @@ pub fn start_all(modes: &[Mode], options: &StackOptions) -> Result<Vec<Stack>> {
         stacks.iter_mut().try_for_each(Stack::start_monitoring)?;
         step.done();
     }
-    let names: Vec<String> = modes.iter().map(Mode::to_string).collect();
-    let step = Step::start(format!("ten services, {}", names.join(" and ")));
+    let names: Vec<&str> = stacks.iter().map(|stack| stack.layout.name.as_str()).collect();
+    let step = Step::start(format!("services of {}", names.join(" and ")));
     stacks.iter_mut().try_for_each(Stack::start_services)?;
     stacks.iter_mut().try_for_each(Stack::wait_until_ready)?;
     step.done();

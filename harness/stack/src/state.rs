@@ -20,6 +20,8 @@ pub(super) const LOCK: &str = "lock";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
+    /// Of the stack.
+    pub name: String,
     pub mode: Mode,
     /// The process that started the stack and ends it when it is signalled.
     pub supervisor: Identity,

@@ -15,7 +15,9 @@ use rustix::process::Signal;
 use super::output::say;
 use super::progress::Step;
 use super::state::State;
-use super::{Mode, Stack, StackOptions, commands, not_ours, process, signals, stack, state_folder};
+use super::{
+    Layout, Mode, Stack, StackOptions, commands, not_ours, process, request, signals, stack, state_folder,
+};
 
 const IN_BACKGROUND: &str = "\nIt runs in the background: ./study status, ./study logs, ./study down.\n";
 
@@ -55,31 +57,107 @@ fn modes() -> impl TypedValueParser<Value = Modes> {
 }
 
 pub fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
-    let modes = &args.modes[..];
-    // Containers run on without a supervisor.
-    if args.detach && !args.docker {
-        return detach(args, port_offset);
-    }
-    if args.supervisor {
-        // A session of its own: Ctrl-C and the end of the terminal no longer reach it.
-        rustix::process::setsid().context("cannot leave the terminal")?;
-    }
     let docker = args.docker.then(|| "microservices".to_owned());
-    let options =
-        StackOptions { port_offset, docker, monitoring: args.monitoring, ..StackOptions::default() };
-    let stacks = stack::start_all(modes, &options)?;
-    if !args.supervisor {
-        let states: Vec<State> = stacks.iter().map(Stack::state).collect::<Result<_>>()?;
-        say(&commands::overview(&states))?;
+    let name = if let [mode] = args.modes[..] { mode.as_str() } else { BOTH };
+    let mut command = vec!["up".to_owned(), name.to_owned()];
+    command.extend(args.monitoring.then(|| "--monitoring".to_owned()));
+    let launch = Launch {
+        layouts: args.modes.iter().copied().map(Layout::study).collect(),
+        options: StackOptions { port_offset, docker, monitoring: args.monitoring, ..StackOptions::default() },
+        command,
+        detach: args.detach,
+        supervisor: args.supervisor,
+        examples: commands::examples,
+    };
+    launch.run()
+}
+
+/// Stacks to start, and to stay with.
+pub struct Launch {
+    pub layouts: Vec<Layout>,
+    pub options: StackOptions,
+    /// The arguments of this program that mean the same, without `--detach`, `--supervisor` and `--port-offset`.
+    pub command: Vec<String>,
+    /// Return as soon as everything is ready.
+    pub detach: bool,
+    /// Be the process that `detach` leaves behind.
+    pub supervisor: bool,
+    /// What to try, for people.
+    pub examples: fn(&[State]) -> String,
+}
+
+impl Launch {
+    pub fn run(self) -> Result<()> {
+        // Containers run on without a supervisor.
+        if self.detach && self.options.docker.is_none() {
+            return self.in_background();
+        }
+        if self.supervisor {
+            // A session of its own: Ctrl-C and the end of the terminal no longer reach it.
+            rustix::process::setsid().context("cannot leave the terminal")?;
+        }
+        let stacks = stack::start_layouts(self.layouts.clone(), &self.options)?;
+        if !self.supervisor {
+            let states: Vec<State> = stacks.iter().map(Stack::state).collect::<Result<_>>()?;
+            self.show(&states)?;
+        }
+        if self.detach {
+            stacks.into_iter().for_each(Stack::leave);
+            return say(IN_BACKGROUND);
+        }
+        if !self.supervisor {
+            say("\nCtrl-C ends everything.\n")?;
+        }
+        stay(stacks)
     }
-    if args.detach {
-        stacks.into_iter().for_each(Stack::leave);
-        return say(IN_BACKGROUND);
+
+    fn show(&self, states: &[State]) -> Result<()> {
+        say(&(commands::overview(states) + &(self.examples)(states)))
     }
-    if !args.supervisor {
-        say("\nCtrl-C ends everything.\n")?;
+
+    fn in_background(&self) -> Result<()> {
+        let folder = state_folder()?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let log = folder.join(format!("supervisor-{}.log", self.command[1..].join("-")));
+        let output =
+            OpenOptions::new().create(true).append(true).open(&log).with_context(|| not_ours(&log))?;
+        let mut from = output.metadata()?.len();
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(&self.command)
+            .args(["--supervisor", "--port-offset", &self.options.port_offset.to_string()])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("cannot start the supervisor")?;
+        loop {
+            let ended = child.try_wait()?;
+            from = copy_news(&log, from)?;
+            if let Some(status) = ended {
+                bail!("it did not start ({status}): see above, or {}", log.display());
+            }
+            let states = self.ready(&folder, child.id())?;
+            if states.len() == self.layouts.len() {
+                self.show(&states)?;
+                return say(IN_BACKGROUND);
+            }
+            if let Err(interrupted) = signals::pause(Duration::from_millis(50)) {
+                process::signal(child.id(), Signal::TERM);
+                child.wait()?;
+                return Err(interrupted);
+            }
+        }
     }
-    stay(stacks)
+
+    /// The states that this supervisor has brought to ready.
+    fn ready(&self, folder: &Path, supervisor: u32) -> Result<Vec<State>> {
+        let mut ready = Vec::new();
+        for layout in &self.layouts {
+            ready.extend(State::read(&folder.join(&layout.name))?);
+        }
+        ready.retain(|state| state.ready && state.supervisor.pid == supervisor);
+        Ok(ready)
+    }
 }
 
 /// Until a signal arrives (success) or a child ends (an error, and the others are ended too).
@@ -87,6 +165,7 @@ fn stay(mut stacks: Vec<Stack>) -> Result<()> {
     let mut end = Ok(());
     while end.is_ok() && !signals::interrupted() {
         signals::rest(Duration::from_millis(200));
+        stacks.iter_mut().for_each(request::carry_out);
         end = stacks.iter_mut().try_for_each(Stack::check);
     }
     if let Err(error) = &end {
@@ -98,50 +177,6 @@ fn stay(mut stacks: Vec<Stack>) -> Result<()> {
     }
     step.done();
     end.map_err(|_| anyhow::anyhow!("ended everything because one process ended by itself (see above)"))
-}
-
-fn detach(args: &UpArgs, port_offset: u16) -> Result<()> {
-    let folder = state_folder()?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let name = if let [mode] = args.modes[..] { mode.as_str() } else { BOTH };
-    let log = folder.join(format!("supervisor-{name}.log"));
-    let output = OpenOptions::new().create(true).append(true).open(&log).with_context(|| not_ours(&log))?;
-    let mut from = output.metadata()?.len();
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["up", name, "--supervisor", "--port-offset", &port_offset.to_string()])
-        .args(args.monitoring.then_some("--monitoring"))
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .spawn()
-        .context("cannot start the supervisor")?;
-    loop {
-        let ended = child.try_wait()?;
-        from = copy_news(&log, from)?;
-        if let Some(status) = ended {
-            bail!("it did not start ({status}): see above, or {}", log.display());
-        }
-        let states = ready(&args.modes, &folder, child.id())?;
-        if states.len() == args.modes.len() {
-            say(&commands::overview(&states))?;
-            return say(IN_BACKGROUND);
-        }
-        if let Err(interrupted) = signals::pause(Duration::from_millis(50)) {
-            process::signal(child.id(), Signal::TERM);
-            child.wait()?;
-            return Err(interrupted);
-        }
-    }
-}
-
-/// The states that this supervisor has brought to ready.
-fn ready(modes: &[Mode], folder: &Path, supervisor: u32) -> Result<Vec<State>> {
-    let mut ready = Vec::new();
-    for mode in modes {
-        ready.extend(State::read(&folder.join(mode.to_string()))?);
-    }
-    ready.retain(|state| state.ready && state.supervisor.pid == supervisor);
-    Ok(ready)
 }
 
 /// Copies what the supervisor has written since to stderr.

@@ -9,6 +9,7 @@ use crate::contract_command::{self, ContractArgs};
 use crate::dlq::{self, DlqArgs};
 use crate::trace::{self, TraceArgs};
 use crate::{check, test};
+use campus_lab::{self, CampusArgs};
 use experiments::bench::{self, BenchArgs};
 use experiments::breakeven::{self, BreakevenArgs};
 use experiments::compare::{self, CompareArgs};
@@ -61,6 +62,8 @@ enum Command {
     Faults(FaultsArgs),
     /// Run every test of the project against servers started for it.
     Test(test::TestArgs),
+    /// The campus lab: food orders over REST and over RabbitMQ.
+    Campus(CampusArgs),
     /// What consumers have set aside: list, show, redrive, purge.
     Dlq(DlqArgs),
     /// What the system is: every service, port, call, event, queue and effect.
@@ -86,6 +89,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Report(args) => command::run(&args)?,
         Command::Faults(args) => return faults::run(args, &root, cli.port_offset),
         Command::Test(args) => return test::run(&root, &args),
+        Command::Campus(args) => return campus_lab::run(args, cli.port_offset),
         Command::Dlq(args) => return dlq::run(&args),
         Command::Contract(args) => contract_command::run(&args)?,
         Command::Check => return check::run(&root),

@@ -1,3 +1,4 @@
+use campus_lab::record::{Lab, Measured};
 use contract::Scenario;
 
 use super::super::example;
@@ -95,4 +96,20 @@ fn an_invalid_run_is_named_and_its_figures_are_left_out() {
     // Only the curves and the stall are left.
     let (page, _) = of(&results);
     assert!(charts(&page) == 3 + 1 && page.contains("2 problems: the figures must not be used"));
+}
+
+#[test]
+fn the_campus_lab_has_a_section_where_it_was_measured() {
+    let mut results = example::results();
+    let (page, text) = of(&results);
+    assert!(!page.contains("id=\"campus\"") && !text.contains("## The campus lab"));
+    let stack = |name: &str| Measured { stack: name.to_owned(), lost: 3, ..Measured::default() };
+    results.beside.campus = Some(Lab { version: 1, stacks: vec![stack("rest"), stack("rabbitmq")] });
+    let (page, text) = of(&results);
+    assert!(page.contains("<tr><td>lost, applied twice</td><td>3, 0</td><td>3, 0</td></tr>"), "{page}");
+    assert!(
+        text.contains("\n## The campus lab\n\n| | rest | rabbitmq |\n|---|---|---|\n| 20 orders"),
+        "{text}"
+    );
+    assert!(text.contains("\n| lost, applied twice | 3, 0 | 3, 0 |\n\n## Cross-checks\n"), "{text}");
 }

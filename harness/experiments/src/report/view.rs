@@ -32,6 +32,8 @@ pub struct View<'a> {
     rates: Vec<Rates>,
     grid: Option<GridView>,
     stall: Option<Stall>,
+    /// The stacks of the campus lab, and the cells of each row.
+    campus: Option<(Vec<String>, Vec<campus_lab::table::Row>)>,
     runs: Vec<RunRow>,
     conditions: Vec<(&'static str, String)>,
 }
@@ -100,6 +102,7 @@ impl<'a> View<'a> {
             classic: summary_charts::classic(model)?,
             rates: rates::rates(&beside.curves)?,
             grid,
+            campus: beside.campus.as_ref().map(campus_lab::table::parts),
             stall: beside.omission.as_ref().map(stall::stall).transpose()?,
             runs: results.runs.iter().map(run_row).collect(),
             conditions: conditions::conditions(&results.plan),

@@ -1,0 +1,103 @@
+//! What a stack is made of: its services with their programs, logins and addresses, and its ports.
+
+use contract::{Service, campus};
+
+use super::broker::{BrokerPorts, Server};
+use super::ports::Ports;
+use super::{Mode, modes, postgres};
+
+#[derive(Clone)]
+pub struct Layout {
+    /// Of its folder, and for people.
+    pub name: String,
+    pub mode: Mode,
+    /// In the order of the ports of the services.
+    pub members: Vec<Member>,
+    /// Without an offset.
+    pub ports: Ports,
+    pub database: &'static str,
+    /// Environment of all its services, beside what every stack has.
+    pub env: Vec<(String, String)>,
+}
+
+/// A service of a stack.
+#[derive(Clone)]
+pub struct Member {
+    /// Of the process and its log.
+    pub name: &'static str,
+    /// The binary.
+    pub program: &'static str,
+    /// Login and schema in the database.
+    pub login: String,
+    /// By which its callers know its address in sync mode.
+    pub url_variable: Option<String>,
+}
+
+impl Layout {
+    /// One mode of the study.
+    pub fn study(mode: Mode) -> Self {
+        let members = Service::ALL.map(|service| Member {
+            name: service.name(),
+            program: service.name(),
+            login: service.name().to_owned(),
+            url_variable: Some(service.url_variable()),
+        });
+        Self {
+            name: mode.to_string(),
+            mode,
+            members: members.into(),
+            ports: Ports::unmoved(mode),
+            database: postgres::DATABASE,
+            env: Vec::new(),
+        }
+    }
+
+    /// A stack of the campus lab, with its own ports or those of the public labs.
+    pub fn campus(stack: campus::Stack, lab_ports: bool) -> Self {
+        let members = campus::Service::ALL.map(|service| Member {
+            name: stack.container(service),
+            program: service.program(),
+            login: service.schema(),
+            url_variable: service.url_variable().map(ToOwned::to_owned),
+        });
+        let ports = if lab_ports { stack.lab_ports() } else { stack.ports() };
+        // The servers' other ports follow those of the services.
+        let more = stack.ports().first_service + 5;
+        let broker = |(server, ports): (&'static dyn Server, campus::BrokerPorts)| BrokerPorts {
+            server,
+            client: ports.amqp,
+            management: ports.management,
+            metrics: more + 1,
+            internal: [more + 2, more + 3],
+        };
+        let ports = Ports {
+            postgres: more,
+            broker: modes::broker(stack.mode()).zip(ports.broker).map(broker),
+            services: campus::Service::ALL.map(|service| ports.service(service)).into(),
+            monitoring: Vec::new(),
+        };
+        let profile =
+            stack.profile().map(|profile| (campus::PROFILE.to_owned(), profile.as_str().to_owned()));
+        Self {
+            name: format!("campus/{stack}"),
+            mode: stack.mode(),
+            members: members.into(),
+            ports,
+            database: "campus",
+            env: profile.into_iter().collect(),
+        }
+    }
+
+    /// The member called `name`, and its place.
+    pub fn find(&self, name: &str) -> Option<(usize, &Member)> {
+        self.members.iter().enumerate().find(|(_, member)| member.name == name)
+    }
+
+    pub(super) fn logins(&self) -> Vec<&str> {
+        self.members.iter().map(|member| member.login.as_str()).collect()
+    }
+
+    pub fn names(&self) -> Vec<&'static str> {
+        self.members.iter().map(|member| member.name).collect()
+    }
+}
