@@ -15,13 +15,16 @@ pub struct Row {
     pub cells: Vec<String>,
 }
 
+/// One experiment with orders, of those of a stack.
+type OrdersOf = fn(&Measured) -> &Orders;
+
 fn rows(lab: &Lab) -> Vec<Row> {
     let row = |heading: &str, cell: &dyn Fn(&Measured) -> String| Row {
         heading: heading.to_owned(),
         cells: lab.stacks.iter().map(cell).collect(),
     };
     let mut rows = Vec::new();
-    let both: [(&str, fn(&Measured) -> &Orders); 3] = [
+    let both: [(&str, OrdersOf); 3] = [
         ("20 orders, one by one", |stack| &stack.few),
         ("200 orders, ten at once", |stack| &stack.many),
         ("inventory 2 s slower", |stack| &stack.slow),
