@@ -66,9 +66,15 @@ pub struct Order {
     pub timestamp: f64,
     #[serde(skip)]
     pub student_id: Option<String>,
-    #[serde(skip)]
+}
+
+/// An order that the sweeper works on, and its workflow.
+#[cfg(feature = "sync")]
+#[derive(sqlx::FromRow)]
+pub(crate) struct Due {
+    pub(crate) order_id: Uuid,
     #[sqlx(json)]
-    pub context: Context,
+    pub(crate) context: Context,
 }
 
 /// Stores a placed order of the current workflow.
@@ -136,9 +142,10 @@ pub(crate) async fn give_up(
 pub(crate) async fn overdue(
     tx: &mut PgConnection,
     after: std::time::Duration,
-) -> Result<Vec<Order>, sqlx::Error> {
+) -> Result<Vec<Due>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT * FROM orders WHERE (status || '') = 'placed' AND placed_at < extract(epoch FROM now()) - $1
+        "SELECT order_id, context FROM orders
+         WHERE (status || '') = 'placed' AND placed_at < extract(epoch FROM now()) - $1
          ORDER BY placed_at LIMIT 100 FOR UPDATE SKIP LOCKED",
     )
     .bind(after.as_secs_f64())
@@ -151,8 +158,10 @@ pub(crate) async fn overdue(
 /// # Errors
 /// As the database.
 #[cfg(feature = "sync")]
-pub(crate) async fn to_release(tx: &mut PgConnection) -> Result<Vec<Order>, sqlx::Error> {
-    sqlx::query_as("SELECT * FROM orders WHERE release_due ORDER BY seq LIMIT 100").fetch_all(tx).await
+pub(crate) async fn to_release(tx: &mut PgConnection) -> Result<Vec<Due>, sqlx::Error> {
+    sqlx::query_as("SELECT order_id, context FROM orders WHERE release_due ORDER BY seq LIMIT 100")
+        .fetch_all(tx)
+        .await
 }
 
 /// The stock of these orders is released.

@@ -7,10 +7,9 @@ use common::bus::{Consumers, HandlerError, Incoming, Outcome, consumer, transact
 use common::context::now_us;
 use common::error::Problems;
 use common::events::{Event, Queue};
-use common::outbox::Outbox;
 use common::rules::no_nul;
 use common::web::{self, Path, Query};
-use common::{ApiError, Db, Deps, Service, Tx, inbox};
+use common::{ApiError, Deps, Service, Tx, inbox};
 use contract::campus::effects::{NOTIFICATION, ORDER};
 use contract::campus::{INVENTORY_QUEUE, NOTIFICATION_QUEUE, ORDER_STATUS_QUEUE, Stack, topics};
 use contract::events::Destination;
@@ -23,7 +22,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::orders::{self, Status};
-use crate::rabbitmq::MAX_MESSAGE_ID;
+use crate::rabbitmq::{Inventory, MAX_MESSAGE_ID, Orders, faults};
 use crate::stock::{Refusal, Stock};
 use crate::{MAX_QUANTITY, MAX_TEXT, Newest, notifications};
 
@@ -187,18 +186,6 @@ impl Event for StockFailed {
     const STAMPED: bool = false;
 }
 
-#[derive(Clone)]
-struct Orders {
-    db: Db,
-    outbox: Outbox,
-}
-
-#[derive(Clone)]
-struct Inventory {
-    stock: Stock,
-    outbox: Outbox,
-}
-
 pub fn order(deps: &Deps) -> Service {
     let app = Orders { db: deps.db(), outbox: deps.outbox() };
     let routes = OpenApiRouter::new().routes(routes!(place_order)).routes(routes!(list)).routes(routes!(get));
@@ -257,12 +244,6 @@ async fn list(State(app): State<Orders>, Query(newest): Query<Newest>) -> Result
     responses((status = 200, body = Order), Problems))]
 async fn get(State(app): State<Orders>, Path(order_id): Path<String>) -> Result<Json<Order>, ApiError> {
     Ok(Json(orders::find(&mut *app.db.acquire().await?, &order_id).await?.into()))
-}
-
-/// What a student switched on for each reservation. Events wait side by side.
-async fn faults(app: Inventory, _: Incoming<OrderPlaced>) -> Result<Option<Outcome>, HandlerError> {
-    app.stock.faults.pass().await.map_err(HandlerError::retry)?;
-    Ok(None)
 }
 
 /// Keyed by the order, in a transaction of its own, so that each line of the log is true when it is written.

@@ -94,16 +94,18 @@ impl Event for StockFailed {
     const STAMPED: bool = false;
 }
 
+/// What campus-order works on.
 #[derive(Clone)]
-struct Orders {
-    db: Db,
-    outbox: Outbox,
+pub(crate) struct Orders {
+    pub(crate) db: Db,
+    pub(crate) outbox: Outbox,
 }
 
+/// What campus-inventory works on.
 #[derive(Clone)]
-struct Inventory {
-    stock: Stock,
-    outbox: Outbox,
+pub(crate) struct Inventory {
+    pub(crate) stock: Stock,
+    pub(crate) outbox: Outbox,
 }
 
 pub fn order(deps: &Deps) -> Service {
@@ -152,7 +154,7 @@ async fn place_order(
 }
 
 /// What a student switched on for each reservation. Events wait side by side.
-async fn faults(app: Inventory, _: Incoming<OrderPlaced>) -> Result<Option<Outcome>, HandlerError> {
+pub(crate) async fn faults<E>(app: Inventory, _: Incoming<E>) -> Result<Option<Outcome>, HandlerError> {
     app.stock.faults.pass().await.map_err(HandlerError::retry)?;
     Ok(None)
 }

@@ -197,12 +197,16 @@ async fn end(
     reason: Value,
 ) -> Result<StoredResponse, ApiError> {
     let mut tx = app.db.begin().await?;
-    let order = match orders::give_up(&mut tx, order_id, to).await? {
+    let ended = orders::give_up(&mut tx, order_id, to).await?;
+    let first = ended.is_some();
+    let order = match ended {
         Some(order) => order,
         None => orders::find(&mut tx, &order_id.to_string()).await?,
     };
     tx.commit().await?;
-    effects::completed(ORDER, order.status.as_str());
+    if first {
+        effects::completed(ORDER, to.as_str());
+    }
     let detail = Failure { order, reason };
     let failed = FailedOrder { kind: "about:blank", title: "Order failed", status: answer.as_u16(), detail };
     StoredResponse::new(answer, failed)

@@ -131,8 +131,9 @@ async fn an_order_is_accepted_at_once_and_ends_by_events() {
 #[tokio::test]
 async fn a_message_counts_once_and_an_order_is_reserved_once_across_restarts() {
     let mut lab = Lab::start(Stack::Rabbitmq).await;
-    let publish = async |lab: &Lab, order_id: &str, message_id: &str| {
-        let body = placed(order_id, message_id, 2).to_string();
+    tap(&lab.sandbox, EXCHANGE).await;
+    let publish = async |lab: &Lab, order_id: &str, message_id: &str, quantity: i64| {
+        let body = placed(order_id, message_id, quantity).to_string();
         // The properties of a client that sets none.
         lab.sandbox.publish_raw(EXCHANGE, "order.placed", &body, "").await;
     };
@@ -149,20 +150,27 @@ async fn a_message_counts_once_and_an_order_is_reserved_once_across_restarts() {
         .iter()
         .sum();
     for _ in 0..5 {
-        publish(&lab, "order-a", "message-1").await;
+        publish(&lab, "order-a", "message-1", 2).await;
     }
     settled(&lab, before + 5.0).await;
     lab.inventory.stop().await;
     lab.inventory = start(&lab.sandbox, Stack::Rabbitmq, Service::Inventory, &[]).await;
     for _ in 0..5 {
-        publish(&lab, "order-a", "message-1").await;
+        publish(&lab, "order-a", "message-1", 2).await;
     }
-    publish(&lab, "order-b", "message-1").await;
-    publish(&lab, "order-a", "message-2").await;
-    settled(&lab, before + 12.0).await;
+    publish(&lab, "order-b", "message-1", 2).await;
+    publish(&lab, "order-a", "message-2", 2).await;
+    publish(&lab, "order-a", "message-3", 3).await;
+    settled(&lab, before + 13.0).await;
     assert_eq!(lab.stock("pizza").await, 98);
     let sent = async || lab.notification.get("/notifications").await.body.as_array().unwrap().len();
     eventually("the notification is sent", async || sent().await == 1).await;
+    eventually("the event is published", async || {
+        !tapped(&lab.sandbox, "inventory.reserved").await.is_empty()
+    })
+    .await;
+    assert_eq!(tapped(&lab.sandbox, "inventory.reserved").await.len(), 1);
+    assert!(tapped(&lab.sandbox, "inventory.failed").await.is_empty());
     lab.sandbox.close().await;
 }
 
@@ -228,16 +236,12 @@ async fn poison_goes_to_the_dead_letter_queue_unchanged_and_holds_nothing_up() {
 #[tokio::test]
 async fn a_delay_holds_up_the_delayed_order_alone() {
     let lab = Lab::start(Stack::Rabbitmq).await;
-    lab.delay(3.0).await;
+    tap(&lab.sandbox, EXCHANGE).await;
+    lab.delay(6.0).await;
     let slow = lab.order.post("/order", burgers(1)).await.body["order_id"].as_str().unwrap().to_owned();
-    eventually("it waits", async || {
-        let at = format!("queues/{}/inventory_queue", lab.sandbox.vhost);
-        lab.sandbox.manage(Method::GET, &at, Value::Null).await["messages_ready"] == 0
-            && lab.inventory.get("/health").await.status == 200
-    })
-    .await;
-    // The message is with its handler by now.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    eventually("it is published", async || !tapped(&lab.sandbox, "order.placed").await.is_empty()).await;
+    // The broker delivers it at once.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     lab.delay(0.0).await;
     let quick = lab.order.post("/order", burgers(1)).await.body["order_id"].as_str().unwrap().to_owned();
     lab.reaches(&quick, "reserved").await;
@@ -263,7 +267,7 @@ async fn a_reservation_that_fails_is_tried_again() {
 async fn orders_are_accepted_while_inventory_is_away_and_never_more_than_there_is() {
     let mut lab = Lab::start(Stack::Rabbitmq).await;
     lab.inventory.stop().await;
-    let orders = stream::iter(0..120).map(|_| lab.order.post("/order", burgers(1))).buffer_unordered(12);
+    let orders = stream::iter(0..120).map(|_| lab.order.post("/order", burgers(1))).buffer_unordered(4);
     let replies: Vec<Reply> = orders.collect().await;
     assert!(replies.iter().all(|reply| reply.status == 202));
     assert_eq!(lab.order.get("/orders").await.body.as_array().unwrap().len(), 120);
