@@ -16,7 +16,8 @@ pub(crate) fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
     command.extend(args.lab_ports.then(|| "--lab-ports".to_owned()));
     let launch = Launch {
         layouts: vec![Layout::campus(args.which, args.lab_ports)],
-        options: StackOptions { port_offset, ..StackOptions::default() },
+        // As with the containers' anonymous volumes: a new stack has the seed stock.
+        options: StackOptions { port_offset, fresh: true, ..StackOptions::default() },
         command,
         detach: args.detach,
         supervisor: args.supervisor,

@@ -15,26 +15,21 @@ pub struct Row {
     pub cells: Vec<String>,
 }
 
-/// One experiment with orders, of those of a stack.
-type OrdersOf = fn(&Measured) -> &Orders;
-
 fn rows(lab: &Lab) -> Vec<Row> {
     let row = |heading: &str, cell: &dyn Fn(&Measured) -> String| Row {
         heading: heading.to_owned(),
         cells: lab.stacks.iter().map(cell).collect(),
     };
     let mut rows = Vec::new();
-    let both: [(&str, OrdersOf); 3] = [
-        ("20 orders, one by one", |stack| &stack.few),
-        ("200 orders, ten at once", |stack| &stack.many),
-        ("inventory 2 s slower", |stack| &stack.slow),
-    ];
-    for (name, orders) in both {
+    let mut both = |name: &str, orders: fn(&Measured) -> &Orders| {
         rows.push(row(&format!("{name}: acknowledge p50, p95"), &|stack| {
             figures(&orders(stack).acknowledge)
         }));
         rows.push(row(&format!("{name}: complete p50, p95"), &|stack| figures(&orders(stack).complete)));
-    }
+    };
+    both("20 orders, one by one", |stack| &stack.few);
+    both("200 orders, ten at once", |stack| &stack.many);
+    both("inventory 2 s slower", |stack| &stack.slow);
     rows.push(row("reservations fail: answers, then", &|stack| outcome(&stack.failing)));
     rows.push(row("inventory away, 20 orders: answers, then", &|stack| outcome(&stack.away)));
     rows.push(row("after its return the last ended after", &|stack| {

@@ -18,9 +18,9 @@ pub struct TestArgs {
     #[arg(long)]
     docker: bool,
 
-    /// Only those of this package; may be given several times.
+    /// Only the test target of this name, such as `lab`; may be given several times.
     #[arg(long, value_name = "NAME")]
-    package: Vec<String>,
+    test: Vec<String>,
 
     /// Only tests whose name contains one of these; after `--` also options of the test binaries (`--nocapture`).
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILTER")]
@@ -49,19 +49,15 @@ pub fn run(root: &Path, args: &TestArgs) -> Result<ExitCode> {
 fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode> {
     // The scenario tests start the services' binaries, which `cargo test` alone need not build. The same features avoid a second
     // build.
-    let packages = if args.package.is_empty() {
-        vec!["--workspace"]
-    } else {
-        args.package.iter().flat_map(|name| ["--package", name]).collect()
-    };
-    let build = ["build", "--all-features", "--locked"];
-    let status = run_to_end(cargo(root).args(build).args(&packages))?;
+    let build = ["build", "--workspace", "--all-features", "--locked"];
+    let status = run_to_end(cargo(root).args(build))?;
     if !status.success() {
         return Ok(exit_code(status));
     }
     let mut test = cargo(root);
-    test.args(["test", "--all-features", "--locked", "--no-fail-fast"]).args(&packages);
-    test.arg("--").args(&args.filter);
+    test.args(["test", "--workspace", "--all-features", "--locked", "--no-fail-fast"]);
+    // The whole workspace, so that the features, and with them the builds, stay the same.
+    test.args(args.test.iter().flat_map(|name| ["--test", name])).arg("--").args(&args.filter);
     // All features include `otel`: tests must not send spans to a running collector.
     test.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
     test.env("DATABASE_URL", servers.database_url());
