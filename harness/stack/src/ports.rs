@@ -10,13 +10,13 @@ use anyhow::{Context, Result, bail};
 use contract::{Monitoring, Service};
 
 use super::broker::{BrokerPorts, Server};
-use super::{Layout, Mode, modes};
+use super::{Mode, modes};
 
 #[derive(Clone, Debug)]
 pub struct Ports {
     pub postgres: u16,
     pub broker: Option<BrokerPorts>,
-    /// In the order of the layout's members.
+    /// In the order of the services of the stack.
     pub services: Vec<u16>,
     /// In the order of [`Monitoring::ALL`], as far as there is any.
     pub monitoring: Vec<u16>,
@@ -91,22 +91,23 @@ impl Ports {
     }
 
     /// Each port with the name of what listens there.
-    fn named(&self, layout: &Layout) -> Vec<(u16, String)> {
+    fn named(&self, services: &[&str]) -> Vec<(u16, String)> {
         let mut named = vec![(self.postgres, "PostgreSQL".to_owned())];
         if let Some(broker) = &self.broker {
             let title = |purpose| format!("{} ({purpose})", broker.server.title());
             named.extend(broker.all().into_iter().zip(broker.server.port_names().map(title)));
         }
-        named.extend(self.services.iter().copied().zip(layout.names().into_iter().map(ToOwned::to_owned)));
+        named.extend(self.services.iter().copied().zip(services.iter().map(ToString::to_string)));
         let monitoring = Monitoring::ALL.map(|server| server.name().to_owned());
         named.extend(self.monitoring.iter().copied().zip(monitoring));
         named
     }
 
     /// Fails with a line for each port on which another process listens, on either loopback address: `localhost` means both.
-    pub fn check(&self, layout: &Layout) -> Result<()> {
-        let (mut busy, stack) = (Vec::new(), &layout.name);
-        for (port, needed_by) in self.named(layout) {
+    /// `services` are the names of the stack's services.
+    pub fn check(&self, stack: &str, services: &[&str]) -> Result<()> {
+        let mut busy = Vec::new();
+        for (port, needed_by) in self.named(services) {
             if let Some(error) = taken(port) {
                 let holder = holder(port).unwrap_or_else(|| format!("a process of another user ({error})"));
                 busy.push(format!("port {port}, needed by {needed_by} ({stack}), is held by {holder}"));
@@ -218,10 +219,10 @@ mod tests {
         // A machine may have no IPv6.
         let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
         let mut ports = Ports::free(Mode::Sync).unwrap();
-        ports.check(&Layout::study(Mode::Sync)).unwrap();
+        ports.check("sync", &[]).unwrap();
         for listener in [Ok(v4), v6].into_iter().flatten() {
             ports.postgres = listener.local_addr().unwrap().port();
-            let error = ports.check(&Layout::study(Mode::Sync)).unwrap_err().to_string();
+            let error = ports.check("sync", &[]).unwrap_err().to_string();
             let holder = format!("needed by PostgreSQL (sync), is held by pid {}", std::process::id());
             assert!(error.contains(&holder), "{error}");
         }
