@@ -16,6 +16,7 @@ use contract::events::Destination;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,6 +26,9 @@ use crate::orders::{self, Status};
 use crate::rabbitmq::{Inventory, MAX_MESSAGE_ID, Orders, faults};
 use crate::stock::{Refusal, Stock};
 use crate::{MAX_QUANTITY, MAX_TEXT, Newest, notifications};
+
+/// Reservations at work at once in a process. More of them would wait for a connection, or for the row of one item.
+static AT_WORK: Semaphore = Semaphore::const_new(8);
 
 /// What `POST /order` takes.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -252,6 +256,7 @@ async fn reserve(app: Inventory, placed: Incoming<OrderPlaced>) -> Result<Outcom
         tracing::info!("Duplicate detected for order {order_id}, skipping");
         Ok(Outcome::Duplicate)
     };
+    let _permit = AT_WORK.acquire().await.map_err(HandlerError::retry)?;
     let Some(mut tx) = inbox::begin(&app.stock.db, &placed).await? else {
         return duplicate(&placed.order_id);
     };
