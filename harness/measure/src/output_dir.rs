@@ -57,7 +57,7 @@ impl OutputDir {
     /// The same for any layouts.
     pub fn check_layouts(&self, layouts: &[Layout], port_offset: u16) -> Result<()> {
         for layout in layouts {
-            layout.ports.moved(port_offset)?.check(layout)?;
+            layout.check(&layout.ports.moved(port_offset)?)?;
         }
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot create {}", self.dir.display()))?;
         check_room(&self.dir)

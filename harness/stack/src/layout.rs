@@ -1,5 +1,6 @@
 //! What a stack is made of: its services with their programs, logins and addresses, and its ports.
 
+use anyhow::Result;
 use contract::{Service, campus};
 
 use super::broker::{BrokerPorts, Server};
@@ -91,6 +92,11 @@ impl Layout {
     /// The member called `name`, and its place.
     pub fn find(&self, name: &str) -> Option<(usize, &Member)> {
         self.members.iter().enumerate().find(|(_, member)| member.name == name)
+    }
+
+    /// Fails if another process listens on one of these ports of the stack.
+    pub fn check(&self, ports: &Ports) -> Result<()> {
+        ports.check(&self.name, &self.names())
     }
 
     pub(super) fn logins(&self) -> Vec<&str> {

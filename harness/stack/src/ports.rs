@@ -105,7 +105,7 @@ impl Ports {
 
     /// Fails with a line for each port on which another process listens, on either loopback address: `localhost` means both.
     /// `services` are the names of the stack's services.
-    pub fn check(&self, stack: &str, services: &[&str]) -> Result<()> {
+    pub(super) fn check(&self, stack: &str, services: &[&str]) -> Result<()> {
         let mut busy = Vec::new();
         for (port, needed_by) in self.named(services) {
             if let Some(error) = taken(port) {

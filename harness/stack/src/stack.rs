@@ -403,7 +403,7 @@ pub fn start_layouts(layouts: Vec<Layout>, options: &StackOptions) -> Result<Vec
         layouts.into_iter().map(|layout| Stack::claim(layout, options)).collect::<Result<_>>()?;
     if options.given.is_none() && !options.servers_only {
         for stack in &stacks {
-            stack.ports.check(&stack.layout.name, &stack.layout.names())?;
+            stack.layout.check(&stack.ports)?;
         }
     }
     if options.docker.is_some() {
