@@ -29,7 +29,7 @@ struct Switches {
 }
 
 impl Faults {
-    /// Returns after the delay, which holds no connection and nobody else up.
+    /// Returns after the delay, which holds no connection and delays no other request or event.
     ///
     /// # Errors
     /// While reservations fail.

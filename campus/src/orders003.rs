@@ -10,7 +10,7 @@ use common::events::{Event, Queue};
 use common::rules::no_nul;
 use common::web::{self, Path, Query};
 use common::{ApiError, Deps, Service, Tx, inbox};
-use contract::campus::effects::{NOTIFICATION, ORDER};
+use contract::campus::effects::NOTIFICATION;
 use contract::campus::{INVENTORY_QUEUE, NOTIFICATION_QUEUE, ORDER_STATUS_QUEUE, Stack, topics};
 use contract::events::Destination;
 use garde::Validate;
@@ -23,7 +23,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::orders::{self, Status};
-use crate::rabbitmq::{Inventory, MAX_MESSAGE_ID, Orders, faults};
+use crate::rabbitmq::{Inventory, MAX_MESSAGE_ID, Orders, end, faults};
 use crate::stock::{Refusal, Stock};
 use crate::{MAX_QUANTITY, MAX_TEXT, Newest, notifications};
 
@@ -286,15 +286,8 @@ async fn reserve(app: Inventory, placed: Incoming<OrderPlaced>) -> Result<Outcom
     Ok(Outcome::Applied)
 }
 
-/// Keyed by the order: only a placed one ends. Orders that are not known here came from another publisher.
 async fn end_order((): (), tx: &mut Tx, decided: Incoming<StockDecided>) -> Result<Outcome, HandlerError> {
-    let Ok(order_id) = decided.order_id.parse() else { return Ok(Outcome::Duplicate) };
-    let to = match decided.status {
-        Decision::Reserved => Status::Reserved,
-        Decision::Failed => Status::Failed,
-    };
-    let ended = orders::advance(tx, order_id, Status::Placed, to).await?;
-    Ok(if ended.is_some() { Outcome::Completed(ORDER, to.as_str()) } else { Outcome::Duplicate })
+    end(tx, &decided.order_id, decided.status == Decision::Reserved).await
 }
 
 /// Keyed by the order: one notification each.

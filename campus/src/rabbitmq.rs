@@ -153,7 +153,7 @@ async fn place_order(
     Ok(StoredResponse::new(StatusCode::ACCEPTED, order)?.at(location))
 }
 
-/// What a student switched on for each reservation. Events wait side by side.
+/// The faults that are set for each reservation. Events wait side by side.
 pub(crate) async fn faults<E>(app: Inventory, _: Incoming<E>) -> Result<Option<Outcome>, HandlerError> {
     app.stock.faults.pass().await.map_err(HandlerError::retry)?;
     Ok(None)
@@ -180,13 +180,14 @@ async fn reserve(
     Ok(Outcome::Applied)
 }
 
-/// Keyed by the order: only a placed one ends. Orders that are not known here came from another publisher.
 async fn end_order((): (), tx: &mut Tx, decided: Incoming<StockDecided>) -> Result<Outcome, HandlerError> {
-    let Ok(order_id) = decided.order_id.parse() else { return Ok(Outcome::Duplicate) };
-    let to = match decided.status {
-        Decision::Reserved => Status::Reserved,
-        Decision::Failed => Status::Failed,
-    };
+    end(tx, &decided.order_id, decided.status == Decision::Reserved).await
+}
+
+/// Keyed by the order: only a placed one ends. Orders that are not known here came from another publisher.
+pub(crate) async fn end(tx: &mut Tx, order_id: &str, reserved: bool) -> Result<Outcome, HandlerError> {
+    let Ok(order_id) = order_id.parse() else { return Ok(Outcome::Duplicate) };
+    let to = if reserved { Status::Reserved } else { Status::Failed };
     let ended = orders::advance(tx, order_id, Status::Placed, to).await?;
     Ok(if ended.is_some() { Outcome::Completed(ORDER, to.as_str()) } else { Outcome::Duplicate })
 }

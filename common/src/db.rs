@@ -141,7 +141,7 @@ impl Db {
         service: &str,
         migrations: &'static Migrator,
     ) -> Result<(Db, DbMonitor), String> {
-        let schema = settings.db_schema.clone().unwrap_or_else(|| service.replace('-', "_"));
+        let schema = settings.db_schema.clone().unwrap_or_else(|| contract::schema_of(service));
         let (options, setting) = address::options(settings)?;
         let place = format!("{} ({setting})", address::place(&options));
         let options = options.application_name(service).options([

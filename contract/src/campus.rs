@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::Mode;
 use crate::scenario::Effect;
+use crate::service::schema_of;
 
 /// One way to run the lab, in the order of the host ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
@@ -252,6 +253,14 @@ impl Stack {
         }
     }
 
+    /// What requests and events call the quantity of an order.
+    pub const fn quantity_field(self) -> &'static str {
+        match self {
+            Stack::Rest | Stack::Rabbitmq => "quantity",
+            Stack::Orders003 => "qty",
+        }
+    }
+
     /// What the compose file calls a service.
     pub const fn container(self, service: Service) -> &'static str {
         match (self, service) {
@@ -301,9 +310,9 @@ impl Service {
         }
     }
 
-    /// The login and the schema: PostgreSQL's plain names have no hyphen.
+    /// The login and the schema.
     pub fn schema(self) -> String {
-        self.program().replace('-', "_")
+        schema_of(self.program())
     }
 
     /// The environment variable with its host port.

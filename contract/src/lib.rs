@@ -19,4 +19,4 @@ pub use document::{Document, document, scenarios_of};
 pub use faults::{DELIVER_TWICE, DISABLED_PROTECTION, FAILPOINT, Failpoint, Protection};
 pub use mode::{BrokerPorts, Mode, Monitoring, Ports};
 pub use scenario::{Effect, Scenario, effects};
-pub use service::Service;
+pub use service::{Service, schema_of};

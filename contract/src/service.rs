@@ -4,6 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+/// The schema of a program: PostgreSQL's plain names have no hyphen.
+pub fn schema_of(program: &str) -> String {
+    program.replace('-', "_")
+}
+
 /// A service, in the order of the host ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(into = "&'static str")]

@@ -2,7 +2,7 @@
 //! orders. What does not is lost, or was applied twice.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use contract::Mode;
@@ -42,16 +42,12 @@ pub(crate) struct Expected<'a> {
 pub(crate) fn settle(client: &Client, accepted: &[String], foreign: Option<(&str, &str)>) -> Result<Tally> {
     let stack = client.stack;
     let expected = Expected { mode: stack.mode(), seed: stack.seed(), accepted, foreign };
-    let deadline = Instant::now() + LIMIT;
-    loop {
+    let look = || seen(client).map(|seen| expected.tally(&seen));
+    let found = signals::poll(Duration::from_millis(100), LIMIT, || {
         // A service that works off a backlog may refuse to answer for a while.
-        let tally = seen(client).map(|seen| expected.tally(&seen));
-        let holds = tally.as_ref().is_ok_and(|tally| tally.lost + tally.twice == 0);
-        if holds || Instant::now() > deadline {
-            return tally;
-        }
-        signals::pause(Duration::from_millis(100))?;
-    }
+        Ok(look().ok().filter(|tally| tally.lost + tally.twice == 0))
+    })?;
+    found.map_or_else(look, Ok)
 }
 
 fn seen(client: &Client) -> Result<Seen> {
@@ -88,7 +84,7 @@ impl Expected<'_> {
             let count = notifications.remove(order.order_id.as_str()).unwrap_or(0);
             let due = i64::from(order.is_reserved());
             // Over REST a notification is best effort: the status says whether it was sent.
-            if self.mode == Mode::Async || order.status != "reserved" || count > 1 {
+            if self.mode.has_broker() || order.status != "reserved" || count > 1 {
                 tally.add(count - due);
             }
         }

@@ -87,7 +87,7 @@ impl Client {
     }
 
     pub(crate) fn place(&self, item: &str) -> Result<Placed> {
-        let quantity = if self.stack.profile().is_some() { "qty" } else { "quantity" };
+        let quantity = self.stack.quantity_field();
         let started = Instant::now();
         let (status, text) =
             self.post(Service::Order, "/order", &json!({"item": item, quantity: 1}).to_string())?;

@@ -30,12 +30,13 @@ pub(crate) fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
 fn examples(states: &[State]) -> String {
     let mut text = "\nTry:\n".to_owned();
     for state in states {
-        let Some(stack) = Stack::ALL.into_iter().find(|stack| folder_name(*stack) == state.name) else {
+        let Some(stack) = Stack::ALL.into_iter().find(|stack| Layout::campus_name(*stack) == state.name)
+        else {
             continue;
         };
         let order = stack.container(Service::Order);
         let port = state.services().into_iter().find(|(name, _)| *name == order).map_or(0, |(_, port)| port);
-        let quantity = if stack.profile().is_some() { "qty" } else { "quantity" };
+        let quantity = stack.quantity_field();
         text += &format!(
             "  curl -i http://127.0.0.1:{port}/order -H 'content-type: application/json' \
              -d '{{\"item\":\"burger\",\"{quantity}\":2}}'   # {}\n",
@@ -56,7 +57,7 @@ fn running(stack: Option<Stack>) -> Result<(PathBuf, State)> {
     let candidates = stack.map_or_else(|| Stack::ALL.to_vec(), |stack| vec![stack]);
     let mut found = Vec::new();
     for stack in candidates {
-        let dir = state_folder()?.join(folder_name(stack));
+        let dir = state_folder()?.join(Layout::campus_name(stack));
         found.extend(State::read(&dir)?.filter(|state| state.supervisor.alive()).map(|state| (dir, state)));
     }
     if found.len() > 1 {
@@ -67,9 +68,4 @@ fn running(stack: Option<Stack>) -> Result<(PathBuf, State)> {
 
 pub(crate) fn down() -> Result<()> {
     commands::down_in(&state_folder()?.join("campus"))
-}
-
-/// Below `.study`, and what the state of a running stack is called.
-fn folder_name(stack: Stack) -> String {
-    Layout::campus(stack, false).name
 }

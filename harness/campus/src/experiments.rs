@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use contract::campus::{self, Service};
@@ -213,11 +213,10 @@ impl Experiments {
         let ended = |entries: &[Entry]| -> Vec<i64> {
             entries.iter().filter(|entry| entry.effect == ORDER).map(|entry| entry.done_us).collect()
         };
-        let deadline = Instant::now() + DRAIN_LIMIT;
-        while ended(&self.journal.entries[begin..]).len() < placed.len() && Instant::now() < deadline {
-            signals::pause(Duration::from_millis(50))?;
+        signals::poll(Duration::from_millis(50), DRAIN_LIMIT, || {
             self.journal.poll()?;
-        }
+            Ok((ended(&self.journal.entries[begin..]).len() >= placed.len()).then_some(()))
+        })?;
         let mut times = ended(&self.journal.entries[begin..]);
         times.sort_unstable();
         let accepted: Vec<String> = placed.into_iter().filter_map(|placed| placed.order_id).collect();
@@ -267,8 +266,7 @@ impl Experiments {
 
     /// The body of a placed order, or of a reservation.
     fn message(&self, order: &str, message: &str, item: &str) -> String {
-        let quantity = if self.client.stack.profile().is_some() { "qty" } else { "quantity" };
-        let mut body = json!({"order_id": order, "item": item, quantity: 1});
+        let mut body = json!({"order_id": order, "item": item, self.client.stack.quantity_field(): 1});
         if self.client.stack.topology().is_some() {
             body["message_id"] = json!(message);
             body["timestamp"] = json!(1_800_000_000.5);
@@ -296,11 +294,10 @@ impl Experiments {
         self.settle(&good, None)?;
         let sent = bodies.len() as u64;
         if topology.is_some() {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while refused < sent && Instant::now() < deadline {
-                signals::pause(Duration::from_millis(100))?;
+            signals::poll(Duration::from_millis(100), Duration::from_secs(30), || {
                 refused = self.client.dead_letters()? - before;
-            }
+                Ok((refused >= sent).then_some(()))
+            })?;
         }
         self.lost += sent.saturating_sub(refused);
         self.twice += refused.saturating_sub(sent);
@@ -309,7 +306,7 @@ impl Experiments {
 
     fn poisonous(&self) -> Vec<String> {
         let item = self.client.stack.seed()[0].0;
-        let quantity = if self.client.stack.profile().is_some() { "qty" } else { "quantity" };
+        let quantity = self.client.stack.quantity_field();
         let with = |field: &str, value: serde_json::Value| {
             let order = "00000000-0000-4000-8000-00000000000f";
             let text = self.message(order, "00000000-0000-4000-8000-0000000000ff", item);

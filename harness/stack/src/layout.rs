@@ -80,13 +80,18 @@ impl Layout {
         let profile =
             stack.profile().map(|profile| (campus::PROFILE.to_owned(), profile.as_str().to_owned()));
         Self {
-            name: format!("campus/{stack}"),
+            name: Self::campus_name(stack),
             mode: stack.mode(),
             members: members.into(),
             ports,
             database: "campus",
             env: profile.into_iter().collect(),
         }
+    }
+
+    /// The name of a stack of the campus lab, which is also its folder below `.study`.
+    pub fn campus_name(stack: campus::Stack) -> String {
+        format!("campus/{stack}")
     }
 
     /// The member called `name`, and its place.

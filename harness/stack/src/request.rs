@@ -3,9 +3,9 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::atomic_file::write_whole;
@@ -47,20 +47,16 @@ pub fn send(dir: &Path, supervisor: Identity, action: Action, service: &str) -> 
     fs::remove_file(dir.join(ANSWER)).ok();
     let request = Request { action, service: service.to_owned() };
     write_whole(&dir.join(REQUEST), &serde_json::to_string(&request)?)?;
-    let deadline = Instant::now() + LIMIT;
-    loop {
+    let answer = signals::poll(Duration::from_millis(20), LIMIT, || {
         if let Ok(text) = fs::read_to_string(dir.join(ANSWER)) {
-            let answer: Answer = serde_json::from_str(&text)?;
-            return answer.error.map_or(Ok(()), |error| Err(anyhow!(error)));
+            return Ok(Some(serde_json::from_str::<Answer>(&text)?));
         }
-        if !supervisor.alive() {
-            bail!("the stack ended meanwhile");
-        }
-        if Instant::now() > deadline {
-            bail!("pid {}, which runs the stack, does not answer", supervisor.pid);
-        }
-        signals::pause(Duration::from_millis(20))?;
-    }
+        ensure!(supervisor.alive(), "the stack ended meanwhile");
+        Ok(None)
+    })?;
+    let answer =
+        answer.with_context(|| format!("pid {}, which runs the stack, does not answer", supervisor.pid))?;
+    answer.error.map_or(Ok(()), |error| Err(anyhow!(error)))
 }
 
 /// Carries out the command that waits for this stack, if there is one.
@@ -83,7 +79,7 @@ fn done(stack: &mut Stack, request: &Request) -> Result<()> {
         Action::Stop => stack.stop_service(service, stack.options.service_limit()).map(drop),
         Action::Kill => stack.kill_service(service),
         Action::Start if stack.pid(service).is_ok() => bail!("{service} runs already"),
-        Action::Start if service == "rabbitmq" => stack.start_broker(),
+        Action::Start if Some(service.as_str()) == stack.broker_name() => stack.start_broker(),
         Action::Start if service == "postgresql" => stack.start_database(),
         Action::Start => {
             stack.start_again(service, &[])?;

@@ -290,10 +290,15 @@ impl Stack {
             .collect()
     }
 
-    /// Name and port of the ten services, the database and the broker.
+    /// The name of the broker's process.
+    pub(super) fn broker_name(&self) -> Option<&'static str> {
+        self.ports.broker.as_ref().map(|ports| ports.server.name())
+    }
+
+    /// Name and port of the services, the database and the broker.
     pub fn server_ports(&self) -> Vec<(&'static str, u16)> {
         let services = self.layout.names().into_iter().zip(self.ports.services.iter().copied());
-        let broker = self.ports.broker.as_ref().map(|ports| (ports.server.name(), ports.client));
+        let broker = self.broker_name().zip(self.ports.broker.as_ref().map(|ports| ports.client));
         services.chain([("postgresql", self.ports.postgres)]).chain(broker).collect()
     }
 

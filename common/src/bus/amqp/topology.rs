@@ -73,7 +73,7 @@ pub(super) async fn declare(
     Ok(())
 }
 
-/// A topic exchange with its queues. Their arguments are given: clients that nobody here wrote declare the same.
+/// A topic exchange with its queues. Their arguments are given, because other clients of the lab declare the same.
 async fn topics(channel: &Channel, topology: &Topology) -> anyhow::Result<()> {
     exchange(channel, topology.exchange, ExchangeKind::Topic, None).await?;
     classic_queue(channel, topology.dead_letter_queue, None).await?;
