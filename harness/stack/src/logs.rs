@@ -1,5 +1,6 @@
 //! `./study logs`: of processes from their files, of containers from compose.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,28 +10,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use contract::Monitoring;
+use contract::{Monitoring, campus};
 
 use super::compose::{Compose, plain};
 use super::log_format::readable;
 use super::output::say;
 use super::process::KillOnDrop;
 use super::state::State;
-use super::{Mode, modes, services, signals, state_folder};
+use super::{Layout, Mode, modes, signals, state_folder};
 
 #[derive(Args)]
 pub struct LogsArgs {
-    /// A service (`user` or `userservice`), `postgresql` or `rabbitmq`, of containers also `gateway`, `prometheus`,
-    /// `grafana` or `cadvisor`; all services by default.
+    /// A service (`user` or `userservice`; of the campus lab as its compose file calls it), `postgresql` or `rabbitmq`, of containers
+    /// also `gateway`, `prometheus`, `grafana` or `cadvisor`; all services by default.
     service: Option<String>,
 
     /// Go on with what comes, until Ctrl-C.
     #[arg(short, long)]
     follow: bool,
 
-    /// Of one architecture only.
-    #[arg(long, value_enum)]
-    mode: Option<Mode>,
+    #[command(flatten)]
+    of: Which,
 
     /// Begin with the last N lines of each.
     #[arg(short = 'n', long, default_value_t = 40, value_name = "N")]
@@ -41,30 +41,89 @@ pub struct LogsArgs {
     json: bool,
 }
 
+/// Whose logs are wanted.
+#[derive(Args)]
+pub struct Which {
+    /// Of one architecture only.
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+
+    /// Of one stack of the campus lab only.
+    #[arg(long, value_enum, conflicts_with = "mode")]
+    campus: Option<campus::Stack>,
+}
+
+impl Which {
+    /// All stacks if none is named.
+    fn layouts(&self) -> Vec<Layout> {
+        let lab = |stack| Layout::campus(stack, false);
+        match (self.mode, self.campus) {
+            (Some(mode), _) => vec![Layout::study(mode)],
+            (_, Some(stack)) => vec![lab(stack)],
+            _ => Mode::ALL.map(Layout::study).into_iter().chain(campus::Stack::ALL.map(lab)).collect(),
+        }
+    }
+}
+
+/// The logs of a stack.
+pub struct Logs {
+    /// Of the stack.
+    pub name: String,
+    pub mode: Mode,
+    pub source: Source,
+}
+
 /// Where logs are.
-#[derive(Default)]
-pub struct Sources {
-    /// Of processes: mode, name, file.
-    pub files: Vec<(Mode, String, PathBuf)>,
-    pub containers: Vec<(Mode, Compose)>,
+pub enum Source {
+    /// Of processes: name and file.
+    Files(Vec<(String, PathBuf)>),
+    Containers(Box<Compose>),
+}
+
+impl Logs {
+    /// Of those of these processes that have a log in the folder `logs` of a stack.
+    pub fn of_processes(layout: &Layout, logs: &Path, names: &[&str]) -> Self {
+        let file = |name: &&str| ((*name).to_owned(), logs.join(format!("{name}.log")));
+        let files = names.iter().map(file).filter(|(_, file)| file.is_file()).collect();
+        Self { name: layout.name.clone(), mode: layout.mode, source: Source::Files(files) }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(&self.source, Source::Files(files) if files.is_empty())
+    }
 }
 
 pub fn logs(args: &LogsArgs) -> Result<()> {
-    let names = names(args.service.as_deref())?;
-    let Sources { files, containers } = sources(args.mode, &names)?;
-    let mut files: Vec<(String, PathBuf)> =
-        files.into_iter().map(|(mode, name, file)| (format!("{mode} {name}"), file)).collect();
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    let mut containers = Vec::new();
+    let layouts = args.of.layouts();
+    if let Some(service) = &args.service
+        && layouts.iter().all(|layout| names(layout, Some(service)).is_none())
+    {
+        let all: BTreeSet<_> = layouts.iter().flat_map(Layout::names).collect();
+        bail!("there is no service {service}: {}", Vec::from_iter(all).join(", "));
+    }
+    let found = of_stacks(&args.of, |layout| names(layout, args.service.as_deref()))?;
+    for (Logs { name, source, .. }, names) in found {
+        match source {
+            Source::Files(of) => {
+                files.extend(of.into_iter().map(|(log, file)| (format!("{name} {log}"), file)));
+            }
+            Source::Containers(compose) => containers.push((name, compose, names)),
+        }
+    }
     let several = containers.len() > 1 || !files.is_empty();
     let mut shown = Vec::new();
-    for (mode, compose) in containers {
-        let label = if several { format!("{mode} ") } else { String::new() };
+    for (name, compose, names) in containers {
+        let label = if several { format!("{name} ") } else { String::new() };
         let log = Shown::start(label, of_containers(&compose, &names, args), args.json)?;
         if args.follow { shown.push(log) } else { log.finish()? }
     }
+    let width = files.iter().map(|(label, _)| label.len()).max().unwrap_or_default();
     // One file needs no names before its lines.
     let mut files: Vec<(String, PathBuf, u64)> = match &mut files[..] {
         [(_, file)] if shown.is_empty() => vec![(String::new(), file.clone(), 0)],
-        _ => files.into_iter().map(|(label, file)| (format!("{label:<22} | "), file, 0)).collect(),
+        _ => files.into_iter().map(|(label, file)| (format!("{label:<width$} | "), file, 0)).collect(),
     };
     for (label, file, at) in &mut files {
         let text = read_from(file, 0)?;
@@ -90,34 +149,53 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
     Ok(())
 }
 
-/// The logs of the processes or containers with these names, of all modes if none is given.
-pub fn sources(mode: Option<Mode>, names: &[&str]) -> Result<Sources> {
+/// The logs of the services of the wanted stacks.
+///
+/// # Errors
+/// When there are none, or a state file cannot be read.
+pub fn of_services(which: &Which) -> Result<Vec<Logs>> {
+    let found = of_stacks(which, |layout| Some(layout.names()))?;
+    Ok(found.into_iter().map(|(logs, _)| logs).collect())
+}
+
+/// The logs with the wanted names in each stack, and these names; `wanted` is `None` for a stack that has no such name.
+fn of_stacks<'a>(
+    which: &Which,
+    wanted: impl Fn(&Layout) -> Option<Vec<&'a str>>,
+) -> Result<Vec<(Logs, Vec<&'a str>)>> {
     let root = state_folder()?;
-    let mut found = Sources::default();
-    for mode in Mode::ALL.into_iter().filter(|of| mode.is_none_or(|wanted| wanted == *of)) {
-        let folder = root.join(mode.to_string());
-        if let Some(compose) = State::read(&folder)?.and_then(|state| state.compose) {
-            found.containers.push((mode, compose));
-            continue;
+    let mut found = Vec::new();
+    for layout in which.layouts() {
+        let Some(names) = wanted(&layout) else { continue };
+        let folder = root.join(&layout.name);
+        let logs = match State::read(&folder)?.and_then(|state| state.compose) {
+            Some(compose) => {
+                Logs { name: layout.name, mode: layout.mode, source: Source::Containers(Box::new(compose)) }
+            }
+            None => Logs::of_processes(&layout, &folder.join("logs"), &names),
+        };
+        if !logs.is_empty() {
+            found.push((logs, names));
         }
-        let file = |name: &&str| (mode, (*name).to_owned(), folder.join(format!("logs/{name}.log")));
-        found.files.extend(names.iter().map(file).filter(|(.., file)| file.is_file()));
     }
-    if found.files.is_empty() && found.containers.is_empty() {
-        bail!("no logs yet: `./study up` writes them");
+    if found.is_empty() {
+        bail!("no logs yet: `./study up` and `./study campus up` write them");
     }
     Ok(found)
 }
 
-/// The names of the log files.
-fn names(service: Option<&str>) -> Result<Vec<&str>> {
-    Ok(match service {
-        Some("postgres" | "postgresql") => vec!["postgresql"],
-        Some("gateway") => vec!["gateway"],
-        Some(name) if is_server(name) => vec![name],
-        Some(service) => vec![services::find(service)?.name()],
-        None => contract::Service::ALL.map(contract::Service::name).to_vec(),
-    })
+/// The names of the log files of a stack; `None` if it has no such service or server.
+fn names<'a>(layout: &Layout, service: Option<&'a str>) -> Option<Vec<&'a str>> {
+    let Some(service) = service else { return Some(layout.names()) };
+    match service {
+        "postgres" | "postgresql" => Some(vec!["postgresql"]),
+        "gateway" => Some(vec!["gateway"]),
+        name if is_server(name) => Some(vec![name]),
+        name => {
+            let of_study = || layout.find(contract::Service::find(name)?.name());
+            Some(vec![layout.find(name).or_else(of_study)?.1.name])
+        }
+    }
 }
 
 fn is_server(name: &str) -> bool {

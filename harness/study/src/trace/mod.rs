@@ -7,21 +7,20 @@ mod timeline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use comfy_table::Table;
-use contract::Service;
 use rustix::process::Signal;
+use uuid::Uuid;
 
 pub use timeline::{Hop, Line, Timeline, What};
 
-use stack::Mode;
 use stack::compose::{Compose, plain};
-use stack::logs::{self, Sources};
+use stack::logs::{self, Logs, Source, Which};
 use stack::output::say;
 use stack::process::signal_group;
 use stack::signals::{self, Interrupted};
@@ -34,12 +33,11 @@ const WORKFLOW: &str = r#""target":"workflow""#;
 
 #[derive(Args)]
 pub struct TraceArgs {
-    /// An order (17), a payment (pay_...), a report's job (job_...), or the `x-request-id` of any request.
+    /// An order (17; of the campus lab its UUID), a payment (pay_...), a report's job (job_...), or the `x-request-id` of any request.
     id: String,
 
-    /// In one architecture only.
-    #[arg(long, value_enum)]
-    mode: Option<Mode>,
+    #[command(flatten)]
+    of: Which,
 
     /// One JSON object for each workflow, on a line of its own.
     #[arg(long)]
@@ -49,11 +47,14 @@ pub struct TraceArgs {
 pub fn run(args: &TraceArgs) -> Result<ExitCode> {
     let (mut timelines, mut looked, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     let mut any_workflow = false;
-    for logs in logs(args.mode)? {
-        let found = logs.look(&args.id)?;
-        looked.push(logs.place());
+    let mut all = logs::of_services(&args.of)?;
+    // Those without a broker first.
+    all.sort_by_key(|logs| logs.mode.has_broker());
+    for logs in all {
+        let found = look(&logs, &args.id)?;
+        looked.push(place(&logs));
         any_workflow |= found.any_workflow;
-        unreadable.extend(found.unreadable.iter().map(|service| format!("{} {service}", logs.mode)));
+        unreadable.extend(found.unreadable.iter().map(|service| format!("{} {service}", logs.name)));
         timelines.extend(found.timelines);
     }
     let mut caution = String::new();
@@ -87,39 +88,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The logs of the services of each mode.
-fn logs(mode: Option<Mode>) -> Result<Vec<Logs>> {
-    let names = Service::ALL.map(Service::name);
-    let Sources { files, containers } = logs::sources(mode, &names)?;
-    let mut of: Vec<Logs> = Vec::new();
-    for (mode, name, file) in files {
-        match of.iter_mut().find(|logs| logs.mode == mode) {
-            Some(Logs { source: Source::Files(known), .. }) => known.push((name, file)),
-            _ => of.push(Logs { mode, source: Source::Files(vec![(name, file)]) }),
-        }
-    }
-    of.extend(
-        containers
-            .into_iter()
-            .map(|(mode, compose)| Logs { mode, source: Source::Containers(Box::new(compose)) }),
-    );
-    of.sort_by_key(|logs| logs.mode.has_broker());
-    Ok(of)
-}
-
-/// The logs of the services of one mode.
-pub struct Logs {
-    mode: Mode,
-    source: Source,
-}
-
-enum Source {
-    /// Service and file.
-    Files(Vec<(String, PathBuf)>),
-    Containers(Box<Compose>),
-}
-
-/// The workflows of an id in one mode.
+/// The workflows of an id in one stack.
 #[derive(Default)]
 pub struct Found {
     /// More than one if the id names both an order and a request.
@@ -140,108 +109,109 @@ struct Hits {
     any_workflow: bool,
 }
 
-impl Logs {
-    /// Of processes with their logs in `folder`.
-    pub fn of_processes(mode: Mode, folder: &Path) -> Self {
-        let file = |name: &str| (name.to_owned(), folder.join(format!("{name}.log")));
-        let files =
-            Service::ALL.iter().map(|service| file(service.name())).filter(|(_, file)| file.is_file());
-        Self { mode, source: Source::Files(files.collect()) }
-    }
-
-    fn place(&self) -> String {
-        match &self.source {
-            Source::Files(files) => {
-                let folder = files.first().and_then(|(_, file)| file.parent());
-                let folder = folder.unwrap_or(Path::new("?"));
-                let here = std::env::current_dir().unwrap_or_default();
-                format!("{}/*service.log", folder.strip_prefix(here).unwrap_or(folder).display())
-            }
-            Source::Containers(compose) => format!("docker compose logs of {}", compose.project),
+fn place(logs: &Logs) -> String {
+    match &logs.source {
+        Source::Files(files) => {
+            let folder = files.first().and_then(|(_, file)| file.parent());
+            let folder = folder.unwrap_or(Path::new("?"));
+            let here = std::env::current_dir().unwrap_or_default();
+            folder.strip_prefix(here).unwrap_or(folder).display().to_string()
         }
-    }
-
-    pub fn look(&self, id: &str) -> Result<Found> {
-        let Hits { of_subject, is_request, unreadable, any_workflow } = self.find(id)?;
-        let order = id.parse().ok().filter(|_| subject(id).is_some());
-        let newest = of_subject.iter().max_by_key(|(_, at)| **at).map(|(request, _)| request.clone());
-        let mut timelines = Vec::new();
-        if let Some(request) = &newest {
-            let timeline = Timeline::of(self.mode, request, &self.gather(request, order)?);
-            timelines.extend(timeline.map(|found| Timeline { older: of_subject.len() - 1, ..found }));
-        }
-        if is_request && newest.as_deref() != Some(id) {
-            timelines.extend(Timeline::of(self.mode, id, &self.gather(id, None)?));
-        }
-        Ok(Found { timelines, unreadable, any_workflow })
-    }
-
-    fn find(&self, id: &str) -> Result<Hits> {
-        let mut hits = Hits::default();
-        let subject = subject(id);
-        let needles = [Some(quoted(id)), subject.as_deref().map(quoted)];
-        self.each_line(&mut |service, text| {
-            if text.starts_with(|first: char| first.is_ascii_digit()) && !hits.unreadable.contains(service) {
-                hits.unreadable.insert(service.to_owned());
-            }
-            hits.any_workflow = hits.any_workflow || text.contains(WORKFLOW);
-            if !needles.iter().flatten().any(|needle| text.contains(needle)) {
-                return Ok(());
-            }
-            let Some(line) = Line::parse(service, text) else { return Ok(()) };
-            hits.is_request |= line.request_id() == Some(id);
-            if let Some(request) =
-                line.request_id().filter(|_| subject.is_some() && line.subject() == subject.as_deref())
-            {
-                let newest = hits.of_subject.entry(request.to_owned()).or_insert(line.at);
-                *newest = line.at.max(*newest);
-            }
-            Ok(())
-        })?;
-        Ok(hits)
-    }
-
-    /// All lines of a request id. The sweeper's lines have no request id, but name the order.
-    fn gather(&self, request: &str, order: Option<i64>) -> Result<Vec<Line>> {
-        let mut lines = Vec::new();
-        let needle = quoted(request);
-        let of_order = order.map(|order| format!("\"order_id\":{order}"));
-        self.each_line(&mut |service, text| {
-            if !text.contains(&needle) && !of_order.as_ref().is_some_and(|needle| text.contains(needle)) {
-                return Ok(());
-            }
-            let Some(line) = Line::parse(service, text) else { return Ok(()) };
-            let is_of = match line.request_id() {
-                Some(id) => id == request,
-                None => order.is_some() && line.order() == order,
-            };
-            if is_of {
-                lines.push(line);
-            }
-            if lines.len() > MOST {
-                bail!(
-                    "more than {MOST} lines have the request id {}: it names no single workflow",
-                    show::printable(request)
-                );
-            }
-            Ok(())
-        })?;
-        Ok(lines)
-    }
-
-    fn each_line(&self, look: &mut (dyn FnMut(&str, &str) -> Result<()> + Send)) -> Result<()> {
-        match &self.source {
-            Source::Files(files) => {
-                for (service, path) in files {
-                    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-                    each_line_of(file, &mut |text| look(service, text))?;
-                }
-                Ok(())
-            }
-            Source::Containers(compose) => each_line_of_containers(compose, look),
-        }
+        Source::Containers(compose) => format!("docker compose logs of {}", compose.project),
     }
 }
+
+/// The workflows of `id`.
+///
+/// # Errors
+/// When a log cannot be read to its end, or so many lines have the id that it names no workflow.
+pub fn look(logs: &Logs, id: &str) -> Result<Found> {
+    let Hits { of_subject, is_request, unreadable, any_workflow } = find(logs, id)?;
+    let order = subject(id).filter(|subject| subject.starts_with(ORDER)).map(|_| id);
+    let newest = of_subject.iter().max_by_key(|(_, at)| **at).map(|(request, _)| request.clone());
+    let mut timelines = Vec::new();
+    if let Some(request) = &newest {
+        let timeline = Timeline::of(&logs.name, logs.mode, request, &gather(logs, request, order)?);
+        timelines.extend(timeline.map(|found| Timeline { older: of_subject.len() - 1, ..found }));
+    }
+    if is_request && newest.as_deref() != Some(id) {
+        timelines.extend(Timeline::of(&logs.name, logs.mode, id, &gather(logs, id, None)?));
+    }
+    Ok(Found { timelines, unreadable, any_workflow })
+}
+
+fn find(logs: &Logs, id: &str) -> Result<Hits> {
+    let mut hits = Hits::default();
+    let subject = subject(id);
+    let needles = [Some(quoted(id)), subject.as_deref().map(quoted)];
+    each_line(logs, &mut |service, text| {
+        if text.starts_with(|first: char| first.is_ascii_digit()) && !hits.unreadable.contains(service) {
+            hits.unreadable.insert(service.to_owned());
+        }
+        hits.any_workflow = hits.any_workflow || text.contains(WORKFLOW);
+        if !needles.iter().flatten().any(|needle| text.contains(needle)) {
+            return Ok(());
+        }
+        let Some(line) = Line::parse(service, text) else { return Ok(()) };
+        hits.is_request |= line.request_id() == Some(id);
+        if let Some(request) =
+            line.request_id().filter(|_| subject.is_some() && line.subject() == subject.as_deref())
+        {
+            let newest = hits.of_subject.entry(request.to_owned()).or_insert(line.at);
+            *newest = line.at.max(*newest);
+        }
+        Ok(())
+    })?;
+    Ok(hits)
+}
+
+/// All lines of a request id. The sweeper's lines have no request id, but name the order.
+fn gather(logs: &Logs, request: &str, order: Option<&str>) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    let needle = quoted(request);
+    // The study's orders have numbers, the lab's have UUIDs.
+    let of_order = order.map(|order| {
+        let id = if order.parse::<i64>().is_ok() { order.to_owned() } else { quoted(order) };
+        format!("\"order_id\":{id}")
+    });
+    each_line(logs, &mut |service, text| {
+        if !text.contains(&needle) && !of_order.as_ref().is_some_and(|needle| text.contains(needle)) {
+            return Ok(());
+        }
+        let Some(line) = Line::parse(service, text) else { return Ok(()) };
+        let is_of = match line.request_id() {
+            Some(id) => id == request,
+            None => order.is_some() && line.order().as_deref() == order,
+        };
+        if is_of {
+            lines.push(line);
+        }
+        if lines.len() > MOST {
+            bail!(
+                "more than {MOST} lines have the request id {}: it names no single workflow",
+                show::printable(request)
+            );
+        }
+        Ok(())
+    })?;
+    Ok(lines)
+}
+
+fn each_line(logs: &Logs, look: &mut (dyn FnMut(&str, &str) -> Result<()> + Send)) -> Result<()> {
+    match &logs.source {
+        Source::Files(files) => {
+            for (service, path) in files {
+                let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+                each_line_of(file, &mut |text| look(service, text))?;
+            }
+            Ok(())
+        }
+        Source::Containers(compose) => each_line_of_containers(compose, look),
+    }
+}
+
+/// The beginning of the subject of an order.
+const ORDER: &str = "order ";
 
 /// The subject that `id` names in the request that created it, if it can be one.
 fn subject(id: &str) -> Option<String> {
@@ -252,7 +222,7 @@ fn subject(id: &str) -> Option<String> {
         return Some(format!("job {id}"));
     }
     let number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    number.then(|| format!("order {id}"))
+    (number || Uuid::try_parse(id).is_ok()).then(|| format!("{ORDER}{id}"))
 }
 
 /// As it is written in a line.
@@ -280,7 +250,7 @@ fn each_line_of_containers(
     compose: &Compose,
     look: &mut (dyn FnMut(&str, &str) -> Result<()> + Send),
 ) -> Result<()> {
-    let names = Service::ALL.map(Service::name);
+    let names = contract::Service::ALL.map(contract::Service::name);
     let mut command = compose.logs(&names, None, false);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run docker compose logs")?;
     let output = child.stdout.take().context("docker compose logs has no standard output")?;
@@ -316,7 +286,7 @@ fn each_line_of_containers(
 fn of_container(text: &str) -> Option<(&'static str, &str)> {
     let (name, line) = plain(text).split_once("| ")?;
     let name = name.trim_end().rsplit_once('-')?.0;
-    Some((Service::ALL.iter().find(|service| service.name() == name)?.name(), line))
+    Some((contract::Service::find(name)?.name(), line))
 }
 
 #[cfg(test)]

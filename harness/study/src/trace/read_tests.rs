@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use contract::campus;
+use stack::{Layout, Mode};
+
 use super::*;
 
 fn answered(second: u32, request: &str, subject: &str) -> String {
@@ -19,11 +22,16 @@ fn swept(second: u32, order: u32) -> String {
 
 /// Reads the logs with these lines in that of orderservice.
 fn look(name: &str, lines: &[String], id: &str) -> Found {
+    look_in(&Layout::study(Mode::Async), "orderservice", name, lines, id)
+}
+
+/// The same in the log of a service of a stack.
+fn look_in(layout: &Layout, service: &str, name: &str, lines: &[String], id: &str) -> Found {
     let folder = std::env::temp_dir().join(format!("study-trace-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("orderservice.log"), lines.join("\n")).unwrap();
+    fs::write(folder.join(format!("{service}.log")), lines.join("\n")).unwrap();
     fs::write(folder.join("postgresql.log"), "2026-11-21 10:00:00 LOG:  ready\n").unwrap();
-    let found = Logs::of_processes(Mode::Async, &folder).look(id);
+    let found = super::look(&Logs::of_processes(layout, &folder, &layout.names()), id);
     fs::remove_dir_all(&folder).unwrap();
     found.unwrap()
 }
@@ -111,4 +119,25 @@ fn a_table_fits_the_terminal_and_obeys_nobody() {
 fn logs_without_any_workflow_differ_from_logs_without_this_one() {
     assert!(!look("hidden", &[swept(1, 17)], "3").any_workflow);
     assert!(look("seen", &[answered(1, "a", "order 17")], "3").any_workflow);
+}
+
+#[test]
+fn an_order_of_the_lab_is_found_by_its_uuid() {
+    let (id, other) = ("019b0000-0000-7000-8000-000000000001", "019b0000-0000-7000-8000-000000000002");
+    let swept = |order| {
+        format!(
+            r#"{{"timestamp":"2026-11-21T10:00:08.000000Z","level":"WARN","message":"an overdue order is announced again","order_id":"{order}","target":"campus"}}"#
+        )
+    };
+    let order = |second, request, id| {
+        answered(second, request, &format!("order {id}")).replace("/create_order", "/order")
+    };
+    let lines = [order(1, "a", id), order(2, "b", other), swept(id), swept(other)];
+    let layout = Layout::campus(campus::Stack::Rabbitmq, false);
+    let found = look_in(&layout, "order", "lab", &lines, id).timelines;
+    let known: Vec<_> = found.iter().map(|found| (found.workflow.as_str(), found.hops.len())).collect();
+    assert_eq!(known, [("a", 2)]);
+    let text = show::text(&found[0], None);
+    assert!(text.starts_with(&format!("order {id}, campus/rabbitmq\n")), "{text}");
+    assert!(text.contains("No effect order: not ended yet, or its logs are gone."), "{text}");
 }

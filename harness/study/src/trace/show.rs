@@ -35,7 +35,7 @@ fn head(timeline: &Timeline) -> String {
         [] => format!("request {}", printable(&timeline.workflow)),
         subjects => printable(&subjects.join(", ")),
     };
-    let mut text = format!("{about}, {}\n", timeline.mode);
+    let mut text = format!("{about}, {}\n", timeline.stack);
     let mut tell = |name: &str, value: &str| text += &format!("  {name:<12}{value}\n");
     tell("request id", &printable(&timeline.workflow));
     if let Some(trace) = &timeline.trace {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use contract::calls;
+use contract::{calls, campus};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -51,9 +51,10 @@ impl Line {
         self.text("subject")
     }
 
-    /// The order that a background task names, outside any request.
-    pub fn order(&self) -> Option<i64> {
-        self.value.get("order_id")?.as_i64()
+    /// The order that a background task names, outside any request: a number, or a UUID.
+    pub fn order(&self) -> Option<String> {
+        let id = self.value.get("order_id")?;
+        Some(id.as_str().map_or_else(|| id.to_string(), str::to_owned))
     }
 
     /// The request during which it was written.
@@ -139,7 +140,7 @@ impl Hop {
                 !mode.has_broker()
                     && self.service != inner.service
                     // Two concurrent calls do not contain each other.
-                    && calls::ALL.iter().any(|call| call.caller.name() == self.service)
+                    && calls_others(&self.service)
                     && self.took() > inner.took()
                     && self.start - SLACK <= inner.start
                     && inner.end <= self.end + SLACK
@@ -152,9 +153,17 @@ impl Hop {
     }
 }
 
-/// All that is known of one workflow in one mode.
+/// Whether a service, of the study or of the lab, calls others.
+fn calls_others(service: &str) -> bool {
+    calls::ALL.iter().any(|call| call.caller.name() == service)
+        || campus::Stack::ALL.iter().any(|stack| stack.container(campus::Service::Order) == service)
+}
+
+/// All that is known of one workflow in one stack.
 #[derive(Debug)]
 pub struct Timeline {
+    /// The name of the stack.
+    pub stack: String,
     pub mode: Mode,
     /// `x-request-id`.
     pub workflow: String,
@@ -174,7 +183,7 @@ pub struct Timeline {
 
 impl Timeline {
     /// `None` without a usable line.
-    pub fn of(mode: Mode, workflow: &str, lines: &[Line]) -> Option<Self> {
+    pub fn of(stack: &str, mode: Mode, workflow: &str, lines: &[Line]) -> Option<Self> {
         let mut lines: Vec<&Line> = lines.iter().collect();
         lines.sort_by_key(|line| line.at);
         let mut accepted = i64::MAX;
@@ -202,7 +211,8 @@ impl Timeline {
             return None;
         }
         let (workflow, hops) = (workflow.to_owned(), arranged(hops, mode));
-        Some(Self { mode, workflow, subjects, trace, accepted, hops, unanswered, older: 0 })
+        let stack = stack.to_owned();
+        Some(Self { stack, mode, workflow, subjects, trace, accepted, hops, unanswered, older: 0 })
     }
 
     fn any(&self, test: impl Fn(&What) -> bool) -> bool {
@@ -253,11 +263,14 @@ impl Timeline {
             expect(begun("/generate_report", "job ", "GenerateReportJob"), &["report"]);
             expect(begun("/create_order", "order ", "OrderCreated"), &["order"]);
             expect(published("StockReserved"), &["stock"]);
+            expect(about("order ") && answered("/order", &well), &["order"]);
+            expect(published(campus::topics::RESERVED.key), &["notification"]);
         } else {
             // The answer reports every other effect. The sweeper ends an order that its own request left: after 400 (stock not
             // released yet), or because a peer did not answer.
             let stored = |status| well(status) || [400, 502, 504].contains(&status);
             expect(about("order ") && answered("/create_order", &stored), &["order"]);
+            expect(about("order ") && answered("/order", &|status| status != 400), &["order"]);
             expect(answered("/reserve_stock", &well) && about("order "), &["stock"]);
         }
         expected.retain(|name| !self.any(|w| matches!(w, What::Effect { effect, .. } if effect == name)));
@@ -278,6 +291,7 @@ impl Timeline {
     pub fn to_json(&self) -> Value {
         let hops: Vec<Value> = self.hops.iter().map(Hop::to_json).collect();
         json!({
+            "stack": self.stack,
             "mode": self.mode,
             "request_id": self.workflow,
             "trace_id": self.trace,

@@ -52,7 +52,7 @@ fn warning(service: &str, at: f64, message: &str, span: &Value) -> Line {
 }
 
 fn timeline(mode: Mode, lines: &[Line]) -> Timeline {
-    Timeline::of(mode, "w", lines).unwrap()
+    Timeline::of(mode.as_str(), mode, "w", lines).unwrap()
 }
 
 /// Service, depth, and start and gap in milliseconds.
@@ -77,7 +77,7 @@ fn a_line_is_read_as_a_service_wrote_it() {
     let text = r#"{"timestamp":"2026-11-21T17:41:54.768183Z","level":"INFO","message":"answered","status":202,"seconds":0.005044554,"target":"workflow","span":{"handler":"/create_order","method":"POST","request_id":"try-1","subject":"order 43","traceparent":"00-8e829ea3bd8d4997ae1e7d87c877e619-bd83407e674b8b6f-01","name":"request"}}"#;
     let line = Line::parse("orderservice", text).unwrap();
     assert_eq!((line.request_id(), line.subject()), (Some("try-1"), Some("order 43")));
-    let timeline = Timeline::of(Mode::Async, "try-1", &[line]).unwrap();
+    let timeline = Timeline::of("async", Mode::Async, "try-1", &[line]).unwrap();
     assert_eq!(timeline.accepted_at(), "2026-11-21T17:41:54.763138Z");
     assert_eq!(timeline.trace.as_deref(), Some("8e829ea3bd8d4997ae1e7d87c877e619"));
     assert_eq!((timeline.hops[0].start, timeline.hops[0].end), (0, 5_045));
@@ -232,5 +232,7 @@ fn a_request_that_only_said_something_is_not_answered() {
 #[test]
 fn lines_without_a_workflow_make_no_timeline() {
     let chat = json!({"target": "sqlx::query", "level": "DEBUG", "message": "x", "request_id": "w"});
-    assert!(Timeline::of(Mode::Sync, "w", &[line("userservice", 1.0, &chat, &Value::Null)]).is_none());
+    assert!(
+        Timeline::of("sync", Mode::Sync, "w", &[line("userservice", 1.0, &chat, &Value::Null)]).is_none()
+    );
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde_json::json;
-use stack::{Mode, Stack};
-use study::trace::{Hop, Logs, Timeline, What};
+use stack::logs::Logs;
+use stack::{Layout, Mode, Stack};
+use study::trace::{self, Hop, Timeline, What};
 
 use crate::client::{eventually, post};
 use crate::fixture;
@@ -19,8 +20,9 @@ fn order(stack: &Stack, number: usize) -> (Timeline, i64) {
     let body = json!({"product_id": 1, "quantity": 1});
     let (_, answer) = post(stack, "orderservice", "/create_order", &request, &body);
     let order = answer.get("id").unwrap_or(&answer["detail"]["order_id"]).to_string();
-    let logs = Logs::of_processes(stack.mode(), &stack.logs());
-    let look = |id: &str| logs.look(id).unwrap().timelines;
+    let layout = Layout::study(stack.mode());
+    let logs = Logs::of_processes(&layout, &stack.logs(), &layout.names());
+    let look = |id: &str| trace::look(&logs, id).unwrap().timelines;
     let mut found = None;
     eventually("all of it is in the logs", || {
         found = look(&order).pop();
