@@ -11,6 +11,7 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+import campus_board
 import compare_board
 import mode_board
 from panels import Board
@@ -20,7 +21,8 @@ FOLDER = Path(__file__).parent / "dashboards"
 
 
 def boards() -> dict[str, Board]:
-    return {**{mode: mode_board.build(mode) for mode in MODES}, "compare": compare_board.build()}
+    of_modes = {mode: mode_board.build(mode) for mode in MODES}
+    return {**of_modes, "compare": compare_board.build(), "campus": campus_board.build()}
 
 
 def as_json(board: Board) -> str:

@@ -5,6 +5,7 @@ To be run after some load, so that there is something to see:
 
     grafana/check_queries.py --prometheus http://localhost:9090 --board sync
     grafana/check_queries.py --prometheus http://localhost:9091 --board async --without cadvisor,k6
+    grafana/check_queries.py --prometheus http://localhost:9096 --board campus --without k6
 
 Two things must hold for a query: it gives at least one number, and each of its selectors finds series. The second finds the
 misspelt name behind an `or 0`. With both addresses the board `compare` is asked, too:
@@ -130,7 +131,7 @@ def judge(asked: Asked, prometheus: Prometheus) -> str | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prometheus", metavar="URL", help="the server of --board")
-    parser.add_argument("--board", choices=["sync", "async"])
+    parser.add_argument("--board", choices=["sync", "async", "campus"])
     parser.add_argument("--sync", metavar="URL", help="the sync stack's server")
     parser.add_argument("--async", metavar="URL", dest="asynchronous", help="the async stack's server")
     parser.add_argument("--without", default="", metavar="GROUPS", help=f"what does not run, of: {','.join(GROUPS)}")
@@ -146,7 +147,7 @@ def main() -> int:
         parser.error("give --prometheus with --board, or --sync, --async, or both; groups are " + ", ".join(GROUPS))
 
     asked = [query for board in servers for query in asked_by(board, args.boards)]
-    if len(servers) == 2:
+    if {"sync", "async"} <= set(servers):
         asked += asked_by("compare", args.boards)
     skipped = [q for q in asked if any(GROUPS[group] in q.expr for group in absent)]
     wrong = 0

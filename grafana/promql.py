@@ -13,8 +13,13 @@ NOT_THE_STACK = "k6|grafana|prometheus|cadvisor"
 
 
 def select(metric: str, mode: Mode, *matchers: str, **labels: str | tuple[str, ...]) -> str:
-    """`metric{mode="..."}` with more matchers; a tuple means any of these values."""
-    parts = [f'mode="{mode}"', *matchers]
+    """`metric{mode="..."}` with more matchers."""
+    return where(metric, f'mode="{mode}"', *matchers, **labels)
+
+
+def where(metric: str, *matchers: str, **labels: str | tuple[str, ...]) -> str:
+    """`metric{...}` with these matchers; a tuple means any of these values."""
+    parts = list(matchers)
     for label, value in labels.items():
         if isinstance(value, str):
             parts.append(f"{label}={json.dumps(value)}")

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import boards
+import campus_board
 
 FOLDER = Path(__file__).parent / "dashboards"
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
-UIDS = {mode: f"{mode}-microservices-dashboard" for mode in ("sync", "async", "compare")}
+UIDS = {mode: f"{mode}-microservices-dashboard" for mode in ("sync", "async", "compare")} | {"campus": "campus-dashboard"}
 # As the study calls them.
 KNOWN = (
     "Total Request Rate (All Services)",
@@ -96,6 +97,11 @@ def test_known_panels_and_a_row_for_each_scenario():
             assert any(p["type"] == "row" and p["title"].startswith(f"S{number} ") for p in BOARDS[name]["panels"])
 
 
+def test_the_lab_has_a_row_for_each_stack():
+    rows = [panel["title"] for panel in BOARDS["campus"]["panels"] if panel["type"] == "row"]
+    assert rows == [f"Stack {stack['name']}" for stack in campus_board.STACKS] and len(rows) >= 3
+
+
 def test_acknowledge_and_complete_are_in_one_panel():
     for name in ("sync", "async"):
         for panel in panels(BOARDS[name]):
@@ -144,7 +150,14 @@ def test_percentiles_come_from_buckets():
 
 def test_a_board_shows_its_own_stack():
     other = {"sync": "async", "async": "sync"}
+    for panel in with_queries(BOARDS["campus"]):
+        stack = panel["title"].split(":")[0]
+        for target in panel["targets"]:
+            expr = target["expr"]
+            assert set(re.findall(r'stack="(\w+)"', expr)) == {stack}, (panel["title"], expr)
     for name, board in BOARDS.items():
+        if name == "campus":
+            continue
         for panel in with_queries(board):
             for target in panel["targets"]:
                 mode = name if name != "compare" else target["datasource"]["uid"].strip("${}")

@@ -52,12 +52,18 @@ pub struct Ports {
 pub struct BrokerPorts {
     pub amqp: u16,
     pub management: u16,
+    /// Its Prometheus metrics.
+    pub metrics: u16,
 }
 
 /// The environment variable with the host port of AMQP.
 pub const AMQP_PORT: &str = "AMQP_PORT";
 /// The environment variable with the host port of RabbitMQ's management API.
 pub const MANAGEMENT_PORT: &str = "MANAGEMENT_PORT";
+/// The environment variable with the host port of RabbitMQ's metrics.
+pub const METRICS_PORT: &str = "METRICS_PORT";
+/// The host ports of the Prometheus and the Grafana that observe the stacks of the lab, in the order of [`crate::Monitoring::ALL`].
+pub const MONITORING: [u16; 2] = [9096, 3006];
 /// The environment variable with the host address on which all ports are published.
 pub const BIND_ADDRESS: &str = "BIND_ADDRESS";
 /// The environment variable that chooses a [`Profile`].
@@ -216,22 +222,22 @@ impl Stack {
 
     /// The default host ports, which leave room for all stacks and the study beside each other.
     pub const fn ports(self) -> Ports {
+        const fn broker(amqp: u16, management: u16, metrics: u16) -> BrokerPorts {
+            BrokerPorts { amqp, management, metrics }
+        }
         match self {
             Stack::Rest => Ports { first_service: 8200, broker: None },
-            Stack::Rabbitmq => {
-                Ports { first_service: 8210, broker: Some(BrokerPorts { amqp: 5674, management: 15674 }) }
-            }
-            Stack::Orders003 => {
-                Ports { first_service: 8230, broker: Some(BrokerPorts { amqp: 5675, management: 15675 }) }
-            }
+            Stack::Rabbitmq => Ports { first_service: 8210, broker: Some(broker(5674, 15674, 15694)) },
+            Stack::Orders003 => Ports { first_service: 8230, broker: Some(broker(5675, 15675, 15695)) },
         }
     }
 
     /// The host ports of the public labs, whose own tests then run unchanged.
     pub const fn lab_ports(self) -> Ports {
-        let broker = match self {
-            Stack::Rest => None,
-            Stack::Rabbitmq | Stack::Orders003 => Some(BrokerPorts { amqp: 5672, management: 15672 }),
+        let broker = match self.ports().broker {
+            // The public labs have no port for metrics.
+            Some(own) => Some(BrokerPorts { amqp: 5672, management: 15672, ..own }),
+            None => None,
         };
         Ports { first_service: 8000, broker }
     }
@@ -397,12 +403,13 @@ mod tests {
             .into_iter()
             .flat_map(|stack| {
                 let ports = stack.ports();
-                let broker = ports.broker.map(|broker| [broker.amqp, broker.management]);
+                let broker = ports.broker.map(|broker| [broker.amqp, broker.management, broker.metrics]);
                 Service::ALL
                     .map(|service| ports.service(service))
                     .into_iter()
                     .chain(broker.into_iter().flatten())
             })
+            .chain(MONITORING)
             .collect();
         let all = ports.len();
         ports.sort_unstable();

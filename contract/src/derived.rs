@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::{Mode, Monitoring, Scenario, Service, document, scenarios_of};
+use crate::{Mode, Monitoring, Scenario, Service, campus, document, scenarios_of};
 
 /// A file with parts that follow from the contract.
 pub struct DerivedFile {
@@ -54,6 +54,7 @@ pub fn derived_files() -> serde_json::Result<Vec<DerivedFile>> {
             vec![("scenarios", acknowledge_rules()), ("services", expected_services())],
         ),
     ];
+    files.push(campus_prometheus(0, &[]));
     let targets = |mode| DerivedFile::with_parts(prometheus(mode), vec![("services", scrape_targets())]);
     files.extend(Mode::ALL.map(targets));
     Ok(files)
@@ -62,6 +63,32 @@ pub fn derived_files() -> serde_json::Result<Vec<DerivedFile>> {
 /// The configuration of the Prometheus that scrapes this mode's containers.
 fn prometheus(mode: Mode) -> String {
     format!("prometheus/prometheus-{mode}.yml")
+}
+
+/// The configuration of the Prometheus that scrapes the stacks of the campus lab. Each stack has its default ports, but for those
+/// in `elsewhere`; all ports are moved by `offset`.
+pub fn campus_prometheus(offset: u16, elsewhere: &[(campus::Stack, campus::Ports)]) -> DerivedFile {
+    let stacks = campus::Stack::ALL.map(|stack| {
+        let other = elsewhere.iter().find(|(of, _)| *of == stack);
+        (stack, other.map_or_else(|| stack.ports(), |(_, ports)| *ports))
+    });
+    let target = |stack: campus::Stack, service: &str, port: u16| {
+        format!(
+            r#"      - {{ targets: ["127.0.0.1:{}"], labels: {{ service: {service}, stack: {stack} }} }}"#,
+            port + offset
+        )
+    };
+    let services = stacks.iter().flat_map(|(stack, ports)| {
+        campus::Service::ALL.map(|service| target(*stack, stack.container(service), ports.service(service)))
+    });
+    let brokers =
+        stacks.iter().filter_map(|(stack, ports)| Some(target(*stack, "rabbitmq", ports.broker?.metrics)));
+    let own = format!("      - {{ targets: [\"127.0.0.1:{}\"] }}\n", campus::MONITORING[0] + offset);
+    let each = |target: String| target;
+    DerivedFile::with_parts(
+        "prometheus/prometheus-campus.yml",
+        vec![("services", lines(services, each)), ("brokers", lines(brokers, each)), ("prometheus", own)],
+    )
 }
 
 /// `text` with other lines in the part `name`; `None` without its marks.

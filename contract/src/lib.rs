@@ -14,7 +14,7 @@ pub mod campus;
 pub mod events;
 pub mod headers;
 
-pub use derived::{DerivedFile, derived_files};
+pub use derived::{DerivedFile, campus_prometheus, derived_files};
 pub use document::{Document, document, scenarios_of};
 pub use faults::{DELIVER_TWICE, DISABLED_PROTECTION, FAILPOINT, Failpoint, Protection};
 pub use mode::{BrokerPorts, Mode, Monitoring, Ports};

@@ -14,10 +14,16 @@ use crate::UpArgs;
 pub(crate) fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
     let mut command = vec!["campus".to_owned(), "up".to_owned(), args.which.to_string()];
     command.extend(args.lab_ports.then(|| "--lab-ports".to_owned()));
+    command.extend(args.monitoring.then(|| "--monitoring".to_owned()));
     let launch = Launch {
         layouts: vec![Layout::campus(args.which, args.lab_ports)],
         // As with the containers' anonymous volumes: a new stack has the seed stock.
-        options: StackOptions { port_offset, fresh: true, ..StackOptions::default() },
+        options: StackOptions {
+            port_offset,
+            fresh: true,
+            monitoring: args.monitoring,
+            ..StackOptions::default()
+        },
         command,
         detach: args.detach,
         supervisor: args.supervisor,
@@ -43,8 +49,7 @@ fn examples(states: &[State]) -> String {
             state.name
         );
     }
-    let logs = states.iter().flat_map(|state| &state.processes).find_map(|entry| entry.log.parent());
-    text + &logs.map(|logs| format!("Logs: {}\n", logs.display())).unwrap_or_default()
+    text + "Logs: ./study logs --campus STACK; one order: ./study trace ORDER_ID\n"
 }
 
 pub(crate) fn service(action: Action, stack: Option<Stack>, service: &str) -> Result<()> {

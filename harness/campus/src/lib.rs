@@ -71,6 +71,10 @@ struct UpArgs {
     #[arg(long)]
     detach: bool,
 
+    /// With a Prometheus beside the processes, which scrapes all stacks of the lab, and Grafana with their board if it is installed.
+    #[arg(long)]
+    monitoring: bool,
+
     /// Be the process that `--detach` leaves behind.
     #[arg(long, hide = true)]
     supervisor: bool,

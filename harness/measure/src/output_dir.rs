@@ -57,7 +57,7 @@ impl OutputDir {
     /// The same for any layouts.
     pub fn check_layouts(&self, layouts: &[Layout], port_offset: u16) -> Result<()> {
         for layout in layouts {
-            layout.check(&layout.ports.moved(port_offset)?)?;
+            layout.check(&layout.moved(port_offset, 0)?)?;
         }
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot create {}", self.dir.display()))?;
         check_room(&self.dir)

@@ -12,11 +12,15 @@ pub struct Layout {
     /// Of its folder, and for people.
     pub name: String,
     pub mode: Mode,
+    /// The word in the names of the Prometheus configuration and of the board that show it.
+    pub board: String,
     /// In the order of the ports of the services.
     pub members: Vec<Member>,
-    /// Without an offset.
+    /// Without an offset, with those of all servers that may observe it.
     pub ports: Ports,
     pub database: &'static str,
+    /// The stack of the campus lab that it is, with its ports.
+    pub campus: Option<(campus::Stack, campus::Ports)>,
     /// Environment of all its services, beside what every stack has.
     pub env: Vec<(String, String)>,
 }
@@ -46,9 +50,11 @@ impl Layout {
         Self {
             name: mode.to_string(),
             mode,
+            board: mode.to_string(),
             members: members.into(),
-            ports: Ports::unmoved(mode),
+            ports: Ports { monitoring: mode.ports().monitoring.into(), ..Ports::unmoved(mode) },
             database: postgres::DATABASE,
+            campus: None,
             env: Vec::new(),
         }
     }
@@ -61,30 +67,32 @@ impl Layout {
             login: service.schema(),
             url_variable: service.url_variable().map(ToOwned::to_owned),
         });
-        let ports = if lab_ports { stack.lab_ports() } else { stack.ports() };
+        let of_stack = if lab_ports { stack.lab_ports() } else { stack.ports() };
         // The servers' other ports follow those of the services.
         let more = stack.ports().first_service + 5;
         let broker = |(server, ports): (&'static dyn Server, campus::BrokerPorts)| BrokerPorts {
             server,
             client: ports.amqp,
             management: ports.management,
-            metrics: more + 1,
-            internal: [more + 2, more + 3],
+            metrics: ports.metrics,
+            internal: [more + 1, more + 2],
         };
         let ports = Ports {
             postgres: more,
-            broker: modes::broker(stack.mode()).zip(ports.broker).map(broker),
-            services: campus::Service::ALL.map(|service| ports.service(service)).into(),
-            monitoring: Vec::new(),
+            broker: modes::broker(stack.mode()).zip(of_stack.broker).map(broker),
+            services: campus::Service::ALL.map(|service| of_stack.service(service)).into(),
+            monitoring: campus::MONITORING.into(),
         };
         let profile =
             stack.profile().map(|profile| (campus::PROFILE.to_owned(), profile.as_str().to_owned()));
         Self {
             name: Self::campus_name(stack),
             mode: stack.mode(),
+            board: "campus".to_owned(),
             members: members.into(),
             ports,
             database: "campus",
+            campus: Some((stack, of_stack)),
             env: profile.into_iter().collect(),
         }
     }
@@ -97,6 +105,16 @@ impl Layout {
     /// The member called `name`, and its place.
     pub fn find(&self, name: &str) -> Option<(usize, &Member)> {
         self.members.iter().enumerate().find(|(_, member)| member.name == name)
+    }
+
+    /// Its ports, moved by the offset, with those of the first `monitoring` of [`contract::Monitoring::ALL`].
+    ///
+    /// # Errors
+    /// When a port would lie past 65535.
+    pub fn moved(&self, offset: u16, monitoring: usize) -> Result<Ports> {
+        let mut ports = self.ports.moved(offset)?;
+        ports.monitoring.truncate(monitoring);
+        Ok(ports)
     }
 
     /// Fails if another process listens on one of these ports of the stack.

@@ -1,24 +1,24 @@
-//! `./study up --monitoring`: a Prometheus beside the processes, with the configuration and rules of the compose
-//! stack; and Grafana with the boards, where it is installed.
+//! `--monitoring` of `./study up` and `./study campus up`: a Prometheus beside the processes, with the configuration and rules of
+//! the containers; and Grafana with the boards, where it is installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use contract::Service;
+use contract::{Service, campus, campus_prometheus};
 use rustix::process::Signal;
 
 use super::ports::Ports;
 use super::process::{self, Process};
 use super::run_as::Account;
-use super::{Mode, project_root};
+use super::{Layout, Mode, project_root};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The stack's mode, folders and ports.
+/// The stack, its folders and ports.
 pub struct Place<'a> {
-    pub mode: Mode,
+    pub layout: &'a Layout,
     pub dir: &'a Path,
     pub logs: &'a Path,
     pub ports: &'a Ports,
@@ -40,16 +40,16 @@ pub fn start(place: &Place<'_>) -> Result<Vec<Process>> {
 }
 
 fn start_prometheus(place: &Place<'_>, port: u16) -> Result<Process> {
-    let Place { mode, dir, .. } = place;
+    let Place { layout, dir, .. } = place;
     let (from, home) = (project_root()?.join("prometheus"), dir.join("prometheus"));
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     for rules in ["rules.yml", "alerts.yml"] {
         fs::copy(from.join(rules), home.join(rules)).with_context(|| format!("cannot copy {rules}"))?;
     }
-    let committed = from.join(format!("prometheus-{mode}.yml"));
+    let committed = from.join(format!("prometheus-{}.yml", layout.board));
     let committed =
         fs::read_to_string(&committed).with_context(|| format!("cannot read {}", committed.display()))?;
-    fs::write(home.join("prometheus.yml"), configuration(&committed, *mode, place.ports, port)?)?;
+    fs::write(home.join("prometheus.yml"), configuration(&committed, layout, place.ports, port)?)?;
     let program = process::on_path("prometheus")
         .context("Prometheus is not installed (no prometheus on PATH): install the package prometheus")?;
     let mut command = Account::CALLER.server(&program, "TERM");
@@ -65,8 +65,18 @@ fn start_prometheus(place: &Place<'_>, port: u16) -> Result<Process> {
     Ok(process)
 }
 
-/// The committed configuration with the addresses of processes instead of those of containers.
-fn configuration(committed: &str, mode: Mode, ports: &Ports, own: u16) -> Result<String> {
+/// The committed configuration with the addresses of the processes.
+fn configuration(committed: &str, layout: &Layout, ports: &Ports, own: u16) -> Result<String> {
+    let Some((stack, unmoved)) = layout.campus else {
+        return of_containers(committed, layout.mode, ports, own);
+    };
+    // The other stacks of the lab, too, if they have the same offset.
+    let offset = ports.services[0] - layout.ports.services[0];
+    campus_prometheus(offset, &[(stack, unmoved)]).updated(committed).map_err(anyhow::Error::msg)
+}
+
+/// A configuration with the DNS names of containers: all of them are replaced.
+fn of_containers(committed: &str, mode: Mode, ports: &Ports, own: u16) -> Result<String> {
     let mut jobs = committed.split("\n  - job_name: ");
     let mut text = jobs.next().unwrap_or_default().to_owned();
     for job in jobs {
@@ -127,16 +137,16 @@ fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) 
         let committed = fs::read_to_string(from.join("provisioning").join(file))?;
         fs::write(target, replaced(&committed, container, &here)?)?;
     }
-    // All modes have the same offset.
-    let of = |mode: Mode| {
-        let own = place.mode.ports().monitoring[0];
-        let url = format!("http://127.0.0.1:{}", prometheus + mode.ports().monitoring[0] - own);
-        (format!("PROMETHEUS_{}_URL", mode.as_str().to_uppercase()), url)
+    // All stacks have the same offset.
+    let offset = prometheus - place.layout.ports.monitoring[0];
+    let url = |of: &str, port: u16| {
+        (format!("PROMETHEUS_{}_URL", of.to_uppercase()), format!("http://127.0.0.1:{}", port + offset))
     };
     let mut command = Account::CALLER.server(program, "TERM");
-    command.envs(Mode::ALL.map(of));
+    command.envs(Mode::ALL.map(|mode| url(mode.as_str(), mode.ports().monitoring[0])));
+    command.envs([url("campus", campus::MONITORING[0])]);
     command.args(["server", "--homepath", "/usr/share/grafana"]);
-    let board = dashboards.join(format!("{}.json", place.mode));
+    let board = dashboards.join(format!("{}.json", place.layout.board));
     for (name, value) in [
         ("GF_PATHS_DATA", home.display().to_string()),
         ("GF_PATHS_LOGS", home.display().to_string()),
@@ -162,10 +172,28 @@ fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) 
 mod tests {
     use super::*;
 
+    fn of_layout(layout: &Layout) -> String {
+        let file = project_root().unwrap().join(format!("prometheus/prometheus-{}.yml", layout.board));
+        let committed = fs::read_to_string(file).unwrap();
+        configuration(&committed, layout, &layout.moved(100, 1).unwrap(), 9999).unwrap()
+    }
+
     fn of(mode: Mode) -> String {
-        let file = project_root().unwrap().join(format!("prometheus/prometheus-{mode}.yml"));
-        configuration(&fs::read_to_string(file).unwrap(), mode, &Ports::contract(mode, 100).unwrap(), 9999)
-            .unwrap()
+        of_layout(&Layout::study(mode))
+    }
+
+    #[test]
+    fn of_the_lab_the_started_stack_has_its_own_ports_and_the_others_have_theirs() {
+        let layout = Layout::campus(campus::Stack::Rabbitmq, true);
+        let text = of_layout(&layout);
+        for expected in [
+            r#"{ targets: ["127.0.0.1:8101"], labels: { service: inventory, stack: rabbitmq } }"#,
+            r#"{ targets: ["127.0.0.1:8301"], labels: { service: inventory, stack: rest } }"#,
+            r#"{ targets: ["127.0.0.1:15794"], labels: { service: rabbitmq, stack: rabbitmq } }"#,
+            r#"targets: ["127.0.0.1:9196"]"#,
+        ] {
+            assert!(text.contains(expected), "{expected} is missing in\n{text}");
+        }
     }
 
     #[test]

@@ -70,12 +70,6 @@ impl Ports {
         })
     }
 
-    /// With those of the first `count` of [`Monitoring::ALL`], too.
-    pub fn with_monitoring(mode: Mode, offset: u16, count: usize) -> Result<Self> {
-        let monitoring = mode.ports().monitoring.into_iter().take(count).collect();
-        Self { monitoring, ..Self::unmoved(mode) }.moved(offset)
-    }
-
     /// Unused ports, for tests, which run beside other stacks.
     pub fn free(mode: Mode) -> Result<Self> {
         let free = unused(16)?;

@@ -97,9 +97,9 @@ impl Stack {
             }
             None if options.given.is_some() || options.servers_only => Ports::free(mode)?,
             None if options.monitoring => {
-                Ports::with_monitoring(mode, options.port_offset, 1 + usize::from(monitoring::has_grafana()))?
+                layout.moved(options.port_offset, 1 + usize::from(monitoring::has_grafana()))?
             }
-            None => layout.ports.moved(options.port_offset)?,
+            None => layout.moved(options.port_offset, 0)?,
         };
         let programs = match &options.programs {
             Some(programs) => programs.clone(),
@@ -230,7 +230,7 @@ impl Stack {
     fn start_monitoring(&mut self) -> Result<()> {
         let logs = self.logs();
         let place =
-            monitoring::Place { mode: self.layout.mode, dir: &self.dir, logs: &logs, ports: &self.ports };
+            monitoring::Place { layout: &self.layout, dir: &self.dir, logs: &logs, ports: &self.ports };
         self.servers.extend(monitoring::start(&place)?);
         self.save()
     }

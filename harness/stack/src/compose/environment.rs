@@ -4,7 +4,7 @@ use anyhow::Result;
 use contract::{Monitoring, Service};
 
 use crate::ports::Ports;
-use crate::{Mode, StackOptions, modes, postgres};
+use crate::{Layout, Mode, StackOptions, modes, postgres};
 
 /// No ports for `up` without an offset: they come from the user's `.env`.
 pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, String)>> {
@@ -15,7 +15,7 @@ pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, Stri
         // k6 knows the contract's ports.
         env.extend(ports(mode, &Ports::contract(mode, options.port_offset)?));
     } else if options.port_offset > 0 {
-        env.extend(ports(mode, &Ports::with_monitoring(mode, options.port_offset, Monitoring::ALL.len())?));
+        env.extend(ports(mode, &Layout::study(mode).moved(options.port_offset, Monitoring::ALL.len())?));
     }
     if options.fresh {
         // Temporary data: the logins are those of local servers.
