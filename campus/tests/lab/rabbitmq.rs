@@ -1,5 +1,8 @@
 //! The stack `rabbitmq`: an order is accepted whatever is away, and its events count once.
 
+use std::collections::HashSet;
+use std::pin::pin;
+
 use common::Mode;
 use common::testing::{Method, Reply, Sandbox, effects_of, eventually};
 use contract::campus::{RABBITMQ, Service, Stack, Topology};
@@ -307,4 +310,63 @@ async fn an_order_counts_once_wherever_inventory_dies() {
         assert_eq!(program.get("/stock").await.body["burger"], 95, "{point}");
         sandbox.close().await;
     }
+}
+
+#[tokio::test]
+async fn kills_between_commit_and_acknowledgement_change_nothing_under_load() {
+    kill_inventory(20).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn three_hundred_kills_between_commit_and_acknowledgement_change_nothing_under_load() {
+    kill_inventory(300).await;
+}
+
+/// So many times, each time between the commit of a reservation and its acknowledgement, while orders are placed.
+async fn kill_inventory(kills: usize) {
+    let sandbox = Sandbox::new().await;
+    let order = start(&sandbox, Stack::Rabbitmq, Service::Order, &[]).await;
+    let notification = start(&sandbox, Stack::Rabbitmq, Service::Notification, &[]).await;
+    let schema = schema(&sandbox, Service::Inventory);
+    let env = [("DB_SCHEMA", schema.as_str()), ("FAILPOINT", "before_ack")];
+    let mut placed = HashSet::new();
+    {
+        let mut killing = pin!(async {
+            for _ in 0..kills {
+                // It may die before it is ready: events wait.
+                let bin = env!("CARGO_BIN_EXE_campus-inventory");
+                sandbox.spawn_unready(bin, Mode::Async, &env).await.died().await;
+            }
+        });
+        loop {
+            let reply = order.post("/order", burgers(1)).await;
+            assert_eq!(reply.status, 202);
+            assert!(placed.insert(reply.body["order_id"].as_str().expect("an id").to_owned()));
+            tokio::select! {
+                () = &mut killing => break,
+                () = tokio::time::sleep(std::time::Duration::from_millis(20)) => {}
+            }
+        }
+    }
+    let inventory = start(&sandbox, Stack::Rabbitmq, Service::Inventory, &[]).await;
+    let lab = Lab { stack: Stack::Rabbitmq, sandbox, order, inventory, notification };
+    eventually("all have ended", async || lab.count("placed").await == 0).await;
+    let orders = lab.order.get("/orders").await.body;
+    let ids = |wanted: Option<&str>| -> HashSet<String> {
+        let all = orders.as_array().expect("a list").iter();
+        let of = all.filter(|order| wanted.is_none_or(|status| order["status"] == status));
+        of.map(|order| order["order_id"].as_str().expect("an id").to_owned()).collect()
+    };
+    assert_eq!(ids(None), placed);
+    let reserved = ids(Some("reserved"));
+    assert_eq!(lab.stock("burger").await + i64::try_from(reserved.len()).expect("few"), 100);
+    let notified =
+        async || lab.notification.get("/notifications").await.body.as_array().expect("a list").clone();
+    eventually("all are notified", async || notified().await.len() >= reserved.len()).await;
+    let notified: Vec<_> =
+        notified().await.iter().map(|of| of["order_id"].as_str().expect("an id").to_owned()).collect();
+    assert_eq!((notified.len(), notified.into_iter().collect::<HashSet<_>>()), (reserved.len(), reserved));
+    assert!(placed.len() >= kills, "orders lasted as long as the kills");
+    lab.sandbox.close().await;
 }
