@@ -311,20 +311,21 @@ fn proxy_for(mode: Mode, ports: &Ports) -> Result<Proxy> {
 
 /// The settings by which services connect through the proxy: service, variable, value.
 fn through(proxy: &Proxy, mode: Mode, ports: &Ports) -> Vec<(&'static str, String, String)> {
-    let setting = |link: Link| {
+    let settings = |link: Link| {
         let (client, from) = (proxy.port(link)?, link.from);
         if link.to == DATABASE {
             let url = postgres::url(from, from, client, postgres::DATABASE);
-            return Some((from, "DATABASE_URL".to_owned(), url));
+            return Some(vec![(from, "DATABASE_URL".to_owned(), url)]);
         }
         if let Ok(peer) = services::find(link.to) {
-            return Some((from, peer.url_variable(), format!("http://127.0.0.1:{client}")));
+            return Some(vec![(from, peer.url_variable(), format!("http://127.0.0.1:{client}"))]);
         }
         let ports = BrokerPorts { client, ..ports.broker.clone()? };
         let address = ports.server.address(ports.server.local_login(), &ports);
-        Some((from, ports.server.setting().to_owned(), address.client_url))
+        let all = ports.server.settings(&address).into_iter();
+        Some(all.map(|(name, value)| (from, name.to_owned(), value)).collect())
     };
-    topology::links(mode).into_iter().filter_map(setting).collect()
+    topology::links(mode).into_iter().filter_map(settings).flatten().collect()
 }
 
 /// Findings about the processes.

@@ -67,9 +67,9 @@ impl Layout {
         let broker = |(server, ports): (&'static dyn Server, campus::BrokerPorts)| BrokerPorts {
             server,
             client: ports.amqp,
-            management: ports.management,
-            metrics: more + 1,
-            internal: [more + 2, more + 3],
+            management: Some(ports.management),
+            metrics: Some(more + 1),
+            internal: vec![more + 2, more + 3],
         };
         let ports = Ports {
             postgres: more,

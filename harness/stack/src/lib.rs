@@ -1,6 +1,6 @@
 //! A local stack: its PostgreSQL, its broker and the services of its [`Layout`], as child processes on loopback or in
-//! containers (`compose`); callers need not know which. `broker` is what the tools ask of any broker, `rabbitmq` the one module
-//! that knows RabbitMQ. The crate also owns what every command shares: messages on standard error, signals, paths of the project,
+//! containers (`compose`); callers need not know which. `broker` is what the tools ask of any broker; only `rabbitmq` knows
+//! RabbitMQ, and only `kafka` knows Kafka. The crate also owns what every command shares: messages on standard error, signals, paths of the project,
 //! builds of the services. It does not know loads, measurements or faults.
 //!
 //! [`Stack::start`] starts a stack and waits until it is ready; [`Stack::stop`], or dropping it, ends everything.
@@ -17,6 +17,7 @@ pub mod compose;
 pub mod database;
 pub mod environment;
 pub mod http;
+pub mod kafka;
 pub mod layout;
 pub mod log_format;
 pub mod logs;

@@ -78,12 +78,9 @@ fn configuration(committed: &str, mode: Mode, ports: &Ports, own: u16) -> Result
             "prometheus" => replaced(job, "localhost:9090", &format!("127.0.0.1:{own}"))?,
             _ => {
                 let broker = ports.broker.as_ref().with_context(|| format!("no address for {name}"))?;
-                let [.., (metrics, _)] = broker.server.container_ports();
-                replaced(
-                    job,
-                    &format!("{}:{metrics}", broker.server.name()),
-                    &format!("127.0.0.1:{}", broker.metrics),
-                )?
+                let inside = broker.server.container_ports().last().map(|(metrics, _)| metrics);
+                let (inside, outside) = inside.zip(broker.metrics).context("the broker has no metrics")?;
+                replaced(job, &format!("{}:{inside}", broker.server.name()), &format!("127.0.0.1:{outside}"))?
             }
         };
         text += &format!("\n  - job_name: {local}");
