@@ -12,7 +12,6 @@ async fn main() -> ExitCode {
         Mode::Sync => cacheservice::sync::service(&deps, &settings),
         #[cfg(feature = "async")]
         Mode::Async => cacheservice::messaging::service(&deps, &settings),
-        #[cfg(not(all(feature = "sync", feature = "async")))]
         other => unreachable!("built without {other}"),
     })
     .await

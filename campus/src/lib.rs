@@ -106,7 +106,6 @@ macro_rules! in_every_stack {
                     None => rabbitmq::$service(deps),
                     Some(Profile::Orders003) => orders003::$service(deps),
                 },
-                #[cfg(not(all(feature = "sync", feature = "async")))]
                 other => unreachable!("built without {other}"),
             }
         })*

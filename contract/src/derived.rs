@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::{Mode, Monitoring, Scenario, Service, document, scenarios_of};
+use crate::{BrokerPorts, Mode, Monitoring, Scenario, Service, document, scenarios_of};
 
 /// A file with parts that follow from the contract.
 pub struct DerivedFile {
@@ -55,7 +55,7 @@ pub fn derived_files() -> serde_json::Result<Vec<DerivedFile>> {
         ),
     ];
     let targets = |mode| DerivedFile::with_parts(prometheus(mode), vec![("services", scrape_targets())]);
-    files.extend(Mode::ALL.map(targets));
+    files.extend(Mode::COMPARED.map(targets));
     Ok(files)
 }
 
@@ -89,7 +89,7 @@ fn port_settings() -> String {
         let (name, mode) = (name.to_uppercase(), mode.as_str().to_uppercase());
         writeln!(all, "#{name}_{mode}_PORT={port}").ok();
     };
-    for mode in Mode::ALL {
+    for mode in Mode::COMPARED {
         for service in Service::ALL {
             setting(service.name(), mode, mode.ports().service(service));
         }
@@ -115,12 +115,19 @@ fn service_table() -> String {
         format!("| {service} | {ports} | {} | {stores} |", scenarios.join(", "))
     }));
     let databases = Mode::ALL.map(|mode| mode.ports().postgres.to_string()).join(" | ");
-    let brokers = Mode::ALL.map(|mode| {
-        let ports = mode.ports().broker.map(|broker| [broker.amqp, broker.management, broker.metrics]);
-        ports.map_or_else(|| "-".to_owned(), |ports| ports.map(|port| port.to_string()).join(", "))
+    let rabbitmq = Mode::ALL.map(|mode| match mode.ports().broker {
+        Some(BrokerPorts::RabbitMq { amqp, management, metrics }) => {
+            format!("{amqp}, {management}, {metrics}")
+        }
+        _ => "-".to_owned(),
+    });
+    let kafka = Mode::ALL.map(|mode| match mode.ports().broker {
+        Some(BrokerPorts::Kafka { kafka }) => kafka.to_string(),
+        _ => "-".to_owned(),
     });
     all + &format!("| PostgreSQL | {databases} | | `microservices_db`, a schema and a login per service |\n")
-        + &format!("| RabbitMQ: AMQP, management, metrics | {} | | guest, guest |\n", brokers.join(" | "))
+        + &format!("| RabbitMQ: AMQP, management, metrics | {} | | guest, guest |\n", rabbitmq.join(" | "))
+        + &format!("| Kafka | {} | | |\n", kafka.join(" | "))
 }
 
 /// Of the script that prepares the database container.

@@ -12,7 +12,6 @@ async fn main() -> ExitCode {
             Mode::Sync => emailservice::sync::service(&deps, &settings),
             #[cfg(feature = "async")]
             Mode::Async => emailservice::messaging::service(&deps, &settings),
-            #[cfg(not(all(feature = "sync", feature = "async")))]
             other => unreachable!("built without {other}"),
         }
     })

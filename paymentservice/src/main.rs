@@ -13,7 +13,6 @@ async fn main() -> ExitCode {
             Mode::Sync => paymentservice::sync::service(&deps, &settings),
             #[cfg(feature = "async")]
             Mode::Async => paymentservice::messaging::service(&deps, &settings),
-            #[cfg(not(all(feature = "sync", feature = "async")))]
             other => unreachable!("built without {other}"),
         },
     )

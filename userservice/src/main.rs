@@ -12,7 +12,6 @@ async fn main() -> ExitCode {
         Mode::Sync => userservice::sync::service(&deps),
         #[cfg(feature = "async")]
         Mode::Async => userservice::messaging::service(&deps),
-        #[cfg(not(all(feature = "sync", feature = "async")))]
         other => unreachable!("built without {other}"),
     })
     .await

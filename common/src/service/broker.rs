@@ -66,10 +66,8 @@ pub(super) struct Connected {
 impl Broker {
     pub(super) fn new(mode: Mode, db: Option<&Db>, settings: &Settings, spans: Spans) -> Broker {
         let (bus, publisher) = Bus::new(spans);
-        let (outbox, relay) = match (db, mode) {
-            (Some(db), Mode::Async) => Some(Outbox::new(db.clone(), bus.clone(), &settings.broker)).unzip(),
-            _ => (None, None),
-        };
+        let outbox = |db: &Db| Outbox::new(db.clone(), bus.clone(), &settings.broker);
+        let (outbox, relay) = db.filter(|_| mode.has_broker()).map(outbox).unzip();
         Broker { bus, outbox, publisher, relay }
     }
 

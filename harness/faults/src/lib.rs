@@ -45,7 +45,7 @@ use stack::broker::BrokerPorts;
 use stack::build;
 use stack::output::say;
 use stack::ports::Ports;
-use stack::{Mode, Stack, StackOptions, given_path, postgres, services, state_folder};
+use stack::{Mode, Stack, StackOptions, compared_mode, given_path, postgres, services, state_folder};
 use topology::{DATABASE, Link};
 
 /// Short delays for a higher rate; half of the payments of orders fail.
@@ -67,7 +67,7 @@ const ORDERLY: &str = "a service that is asked to end does so in order";
 #[derive(Args)]
 pub struct FaultsArgs {
     /// Which architecture.
-    #[arg(long, value_enum, default_value_t = Mode::Async)]
+    #[arg(long, value_parser = compared_mode(), default_value_t = Mode::Async)]
     mode: Mode,
 
     /// Only this fault (as in --list; failpoint:PLACE for one place); can be given several times.

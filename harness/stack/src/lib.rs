@@ -43,7 +43,8 @@ pub mod table;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::ValueEnum;
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 pub use contract::Mode;
 pub use database::Database;
 pub use layout::Layout;
@@ -64,6 +65,11 @@ pub fn project_root() -> Result<PathBuf> {
 /// For clap: a path made absolute from the current folder, so that it stays valid when the current folder changes.
 pub fn given_path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(std::path::absolute)
+}
+
+/// For clap: one of [`Mode::COMPARED`].
+pub fn compared_mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(Mode::COMPARED.map(Mode::as_str)).try_map(|name| Mode::from_str(&name, false))
 }
 
 /// Holds everything that a run leaves behind; ignored by git.

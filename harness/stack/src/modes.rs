@@ -8,7 +8,7 @@ use super::rabbitmq::RabbitMq;
 /// The broker of a mode; `None` where services call each other.
 pub fn broker(mode: Mode) -> Option<&'static dyn Server> {
     match mode {
-        Mode::Sync => None,
+        Mode::Sync | Mode::Stream => None,
         Mode::Async => Some(&RabbitMq),
     }
 }

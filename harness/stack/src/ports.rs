@@ -30,16 +30,19 @@ impl Ports {
 
     pub(super) fn unmoved(mode: Mode) -> Self {
         let ports = mode.ports();
-        let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| BrokerPorts {
-            server,
-            client: ports.amqp,
-            management: ports.management,
-            metrics: ports.metrics,
-            internal: server.internal_ports(),
+        let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| match ports {
+            contract::BrokerPorts::RabbitMq { amqp, management, metrics } => Some(BrokerPorts {
+                server,
+                client: amqp,
+                management,
+                metrics,
+                internal: server.internal_ports(),
+            }),
+            contract::BrokerPorts::Kafka { .. } => None,
         };
         Self {
             postgres: ports.postgres,
-            broker: modes::broker(mode).zip(ports.broker).map(broker),
+            broker: modes::broker(mode).zip(ports.broker).and_then(broker),
             services: Service::ALL.map(|service| ports.service(service)).into(),
             monitoring: Vec::new(),
         }

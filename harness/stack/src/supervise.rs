@@ -51,9 +51,9 @@ type Modes = Vec<Mode>;
 const BOTH: &str = "both";
 
 fn modes() -> impl TypedValueParser<Value = Modes> {
-    let names = Mode::ALL.map(Mode::as_str).into_iter().chain([BOTH]);
+    let names = Mode::COMPARED.map(Mode::as_str).into_iter().chain([BOTH]);
     PossibleValuesParser::new(names)
-        .map(|name| Mode::ALL.into_iter().filter(|mode| name == BOTH || name == mode.as_str()).collect())
+        .map(|name| Mode::COMPARED.into_iter().filter(|mode| name == BOTH || name == mode.as_str()).collect())
 }
 
 pub fn up(args: &UpArgs, port_offset: u16) -> Result<()> {
