@@ -6,7 +6,7 @@
 //! 4. `policy`: when a failed event is retried, dead-lettered, or waits;
 //! 5. `consumer`: how the deliveries of one queue are handled;
 //! 6. `transport`: what a transport provides, and `headers`: what travels beside the body of a message. Only `amqp` knows RabbitMQ's
-//!    client and its terms.
+//!    client and its terms, only `kafka` those of Kafka.
 
 #[cfg(feature = "amqp")]
 pub(crate) mod amqp;
@@ -15,6 +15,8 @@ mod body;
 mod consumer;
 mod handler;
 mod headers;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod policy;
 mod subscription;
 mod transaction;
