@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use contract::events::{self, Event, holds_dead_letters, of_dead_letters};
+use contract::headers::properties::{CORRELATION_ID, MESSAGE_ID, TYPE};
 use contract::headers::{ATTEMPT, FIRST_FAILED_AT, REASON};
 
 use super::connection::{Connection, End, Topic};
@@ -15,10 +16,6 @@ use crate::signals;
 
 /// Headers that a consumer adds to an event that failed.
 const FAILURE_HEADERS: [&str; 3] = [ATTEMPT, REASON, FIRST_FAILED_AT];
-/// What are properties in AMQP.
-const MESSAGE_ID: &str = "message_id";
-const EVENT: &str = "type";
-const WORKFLOW: &str = "correlation_id";
 
 pub(super) struct Topics {
     address: String,
@@ -213,7 +210,7 @@ impl Broker for Topics {
     fn publish(&self, queue: &str, id: &str, event: &str, body: &str) -> Result<()> {
         let mut server = self.connection()?;
         let topic = self.topic_of(&mut server, queue)?;
-        let headers = [(MESSAGE_ID, id), (EVENT, event)];
+        let headers = [(MESSAGE_ID, id), (TYPE, event)];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let record = Record { value: body.as_bytes().to_vec(), headers: headers.into(), ..Record::default() };
         server.produce(&topic.name, 0, &records::batch(&record, now()?))
@@ -242,8 +239,8 @@ impl From<&Record> for DeadLetter {
         let headers = Self::from_headers(|name| record.header(name));
         Self {
             id: record.header(MESSAGE_ID),
-            event: record.header(EVENT),
-            request_id: headers.request_id.or_else(|| record.header(WORKFLOW)),
+            event: record.header(TYPE),
+            request_id: headers.request_id.or_else(|| record.header(CORRELATION_ID)),
             body: record.value.clone(),
             ..headers
         }
