@@ -55,7 +55,7 @@ pub fn derived_files() -> serde_json::Result<Vec<DerivedFile>> {
         ),
     ];
     let targets = |mode| DerivedFile::with_parts(prometheus(mode), vec![("services", scrape_targets())]);
-    files.extend(Mode::COMPARED.map(targets));
+    files.extend(Mode::ALL.map(targets));
     Ok(files)
 }
 
@@ -82,14 +82,14 @@ fn lines<T>(items: impl IntoIterator<Item = T>, line: impl Fn(T) -> String) -> S
     })
 }
 
-/// Of `.env.example`: every host port of both compose files.
+/// Of `.env.example`: every host port of the compose files.
 fn port_settings() -> String {
     let mut all = String::new();
     let mut setting = |name: &str, mode: Mode, port: u16| {
         let (name, mode) = (name.to_uppercase(), mode.as_str().to_uppercase());
         writeln!(all, "#{name}_{mode}_PORT={port}").ok();
     };
-    for mode in Mode::COMPARED {
+    for mode in Mode::ALL {
         for service in Service::ALL {
             setting(service.name(), mode, mode.ports().service(service));
         }

@@ -30,7 +30,7 @@ fn every_derived_file_is_up_to_date() {
 
 #[test]
 fn the_compose_files_publish_the_ports_of_the_contract() {
-    for mode in Mode::COMPARED {
+    for mode in Mode::ALL {
         let file = format!("docker-compose-{mode}.yml");
         let (text, ports) = (read(&file), mode.ports());
         let suffix = format!("{}_PORT", mode.as_str().to_uppercase());
@@ -43,12 +43,26 @@ fn the_compose_files_publish_the_ports_of_the_contract() {
             let variable = format!("{}_{suffix}", server.name().to_uppercase());
             assert_contains(&file, &text, &format!("${{{variable}:-{port}}}:{}", server.container_port()));
         }
-        if let Some(BrokerPorts::RabbitMq { amqp, management, metrics }) = ports.broker {
-            for port in [amqp, management, metrics] {
-                assert_contains(&file, &text, &format!(":-{port}}}:{port}"));
-            }
+        let of_broker = match ports.broker {
+            None => vec![],
+            Some(BrokerPorts::RabbitMq { amqp, management, metrics }) => vec![amqp, management, metrics],
+            Some(BrokerPorts::Kafka { kafka }) => vec![kafka],
+        };
+        for port in of_broker {
+            assert_contains(&file, &text, &format!(":-{port}}}:{port}"));
         }
     }
+}
+
+#[test]
+fn processes_and_containers_have_the_same_kafka() {
+    let pom = read("harness/stack/kafka/pom.xml");
+    let version = pom
+        .split("<artifactId>kafka_2.13</artifactId>")
+        .nth(1)
+        .and_then(|rest| rest.split(['<', '>']).nth(2));
+    let image = format!("image: apache/kafka:{}\n", version.unwrap());
+    assert_contains("docker-compose-stream.yml", &read("docker-compose-stream.yml"), &image);
 }
 
 #[test]

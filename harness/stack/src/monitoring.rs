@@ -145,9 +145,12 @@ fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) 
         ("GF_LOG_MODE", "console".to_owned()),
         ("GF_ANALYTICS_REPORTING_ENABLED", "false".to_owned()),
         ("GF_ANALYTICS_CHECK_FOR_UPDATES", "false".to_owned()),
-        ("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH", board.display().to_string()),
     ] {
         command.env(name, value);
+    }
+    // Stream mode has no board yet.
+    if board.is_file() {
+        command.env("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH", &board);
     }
     let mut process =
         Process::spawn("grafana", port, place.logs.join("grafana.log"), Signal::TERM, &mut command)?;
