@@ -147,7 +147,7 @@ async fn a_connection_that_leads_into_a_black_hole_is_given_up() {
 
 /// A service behind a proxy, that publishes and consumes and is ready while it consumes; and the bus of another one that is
 /// connected directly.
-async fn behind_proxy(sandbox: &Sandbox, seen: &Seen) -> (TestApp, Ways, TestApp, Bus) {
+pub(crate) async fn behind_proxy(sandbox: &Sandbox, seen: &Seen) -> (TestApp, Ways, TestApp, Bus) {
     let ways = Ways::to_broker(sandbox).await;
     let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note).batch(64));
     let build = |_: Deps, NoSettings {}| Service::new(OpenApiRouter::new()).consumes(consumers);
@@ -157,37 +157,6 @@ async fn behind_proxy(sandbox: &Sandbox, seen: &Seen) -> (TestApp, Ways, TestApp
     publish(&bus, [1]).await;
     eventually("it is handled", async || seen.times(1) == 1).await;
     (app, ways, other, bus)
-}
-
-/// The event is acknowledged when no task reads the connection any more.
-#[tokio::test]
-async fn a_consumer_whose_connection_cannot_be_read_is_not_ready_and_is_built_anew() {
-    let (sandbox, seen) = (sandbox().await, Seen::default());
-    let (app, ways, other, bus) = behind_proxy(&sandbox, &seen).await;
-    ways.proxy.garble();
-    publish(&bus, [2]).await;
-    eventually("it is handled", async || seen.times(2) == 1).await;
-    eventually("it is not ready", async || app.get("/ready").await.status == 503).await;
-    ways.proxy.let_new_ones_through();
-    eventually("it is ready", async || app.get("/ready").await.status == 200).await;
-    publish(&bus, [3]).await;
-    eventually("what was not acknowledged comes again", async || seen.times(2) == 2).await;
-    eventually("new ones are handled", async || seen.times(3) == 1).await;
-    app.stop().await;
-    other.stop().await;
-    sandbox.close().await;
-}
-
-#[tokio::test]
-async fn a_stop_does_not_wait_for_a_connection_that_cannot_be_read() {
-    let (sandbox, seen) = (sandbox().await, Seen::default());
-    let (app, ways, other, bus) = behind_proxy(&sandbox, &seen).await;
-    ways.proxy.garble();
-    publish(&bus, [2]).await;
-    eventually("it is handled", async || seen.times(2) == 1).await;
-    stops_soon(app).await;
-    other.stop().await;
-    sandbox.close().await;
 }
 
 #[tokio::test]
@@ -201,7 +170,7 @@ async fn a_stop_does_not_wait_for_a_broker_that_has_fallen_silent() {
 }
 
 /// Before the heartbeat notices anything, and long before running work is cut off.
-async fn stops_soon(app: TestApp) {
+pub(crate) async fn stops_soon(app: TestApp) {
     let stopped = tokio::time::timeout(Duration::from_secs(12), app.stop()).await;
     assert!(stopped.is_ok(), "the stop waits");
 }

@@ -1,4 +1,4 @@
-//! Kafka's own: members of a group that come, go and die, and what is committed meanwhile.
+//! Kafka's own: members of a group that come, go and die, what is committed meanwhile, and how much is fetched.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
@@ -12,6 +12,7 @@ use common::testing::{Sandbox, TestApp, eventually};
 use tokio::sync::Semaphore;
 
 use super::broker::{MODE, sandbox};
+use super::outages::{behind_proxy, stops_soon};
 use super::process::bound_to_this_thread;
 use super::traffic::Traffic;
 use super::{QUEUE, Seen, note, publish, set_aside, start, start_with, user, waiting, within};
@@ -204,7 +205,7 @@ async fn no_offset_is_committed_before_the_record_is_settled() {
 async fn a_backlog_is_fetched_as_fast_as_it_is_handled() {
     let (sandbox, seen) = (sandbox().await, Seen::default());
     let (app, bus) = start(&sandbox, Consumers::of(())).await;
-    for first in (0..20_000).step_by(2000) {
+    for first in (1..20_000).step_by(2000) {
         publish(&bus, first..first + 2000).await;
     }
     app.stop().await;
@@ -253,5 +254,22 @@ async fn a_message_that_is_too_large_is_refused_alone() {
     assert_eq!(large, Err(PublishError::TooLarge));
     small.expect("its neighbour is stored");
     app.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_read_is_not_ready_and_is_built_anew() {
+    let (sandbox, seen) = (sandbox().await, Seen::default());
+    let (app, ways, other, bus) = behind_proxy(&sandbox, &seen).await;
+    ways.proxy.garble();
+    publish(&bus, [2]).await;
+    eventually("it is not ready", async || app.get("/ready").await.status == 503).await;
+    ways.proxy.let_new_ones_through();
+    eventually("it is ready", async || app.get("/ready").await.status == 200).await;
+    publish(&bus, [3]).await;
+    eventually("all are handled", async || seen.times(2) > 0 && seen.times(3) > 0).await;
+    ways.proxy.garble();
+    stops_soon(app).await;
+    other.stop().await;
     sandbox.close().await;
 }

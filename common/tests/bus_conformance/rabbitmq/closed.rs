@@ -1,4 +1,4 @@
-//! Connections and channels that RabbitMQ closes.
+//! Connections and channels that RabbitMQ closes, or that lapin cannot read.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
 use common::testing::{Sandbox, eventually};
 
 use super::broker::{close_connections, delete_exchange};
-use super::outages::product;
+use super::outages::{behind_proxy, product, stops_soon};
 use super::own_broker::OwnBroker;
 use super::traffic::Traffic;
 use super::{Seen, publish, start, start_with, within};
@@ -64,5 +64,36 @@ async fn a_consuming_channel_that_the_broker_closes_is_built_anew() {
     publish(&bus, [3]).await;
     eventually("new ones are served", async || seen.times(3) == 1).await;
     app.stop().await;
+    sandbox.close().await;
+}
+
+/// The event is acknowledged when no task reads the connection any more.
+#[tokio::test]
+async fn a_consumer_whose_connection_cannot_be_read_is_not_ready_and_is_built_anew() {
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, ways, other, bus) = behind_proxy(&sandbox, &seen).await;
+    ways.proxy.garble();
+    publish(&bus, [2]).await;
+    eventually("it is handled", async || seen.times(2) == 1).await;
+    eventually("it is not ready", async || app.get("/ready").await.status == 503).await;
+    ways.proxy.let_new_ones_through();
+    eventually("it is ready", async || app.get("/ready").await.status == 200).await;
+    publish(&bus, [3]).await;
+    eventually("what was not acknowledged comes again", async || seen.times(2) == 2).await;
+    eventually("new ones are handled", async || seen.times(3) == 1).await;
+    app.stop().await;
+    other.stop().await;
+    sandbox.close().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_connection_that_cannot_be_read() {
+    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (app, ways, other, bus) = behind_proxy(&sandbox, &seen).await;
+    ways.proxy.garble();
+    publish(&bus, [2]).await;
+    eventually("it is handled", async || seen.times(2) == 1).await;
+    stops_soon(app).await;
+    other.stop().await;
     sandbox.close().await;
 }
