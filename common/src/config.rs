@@ -315,4 +315,21 @@ mod tests {
             assert!(line.starts_with(&format!("x: {name}: ")) && !line.contains('\n'), "{line}");
         }
     }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn the_address_of_kafka_is_checked() {
+        let bootstrap = |text: &str| {
+            let kafka_bootstrap = Some(text.to_owned());
+            KafkaSettings { kafka_bootstrap, kafka_prefix: String::new() }.bootstrap()
+        };
+        for (given, taken) in [("kafka:9092", "kafka:9092"), ("a:1, [::1]:2", "a:1,[::1]:2")] {
+            assert_eq!(bootstrap(given).as_deref(), Ok(taken));
+        }
+        assert_eq!(bootstrap(""), Err("KAFKA_BOOTSTRAP is missing".into()));
+        for wrong in ["kafka", "kafka:", "kafka:0", "kafka:port", ":9092", "a:1,", "kafka://h:1", "a b:1"] {
+            assert!(bootstrap(wrong).is_err_and(|error| error.starts_with("KAFKA_BOOTSTRAP: ")), "{wrong}");
+        }
+        assert!(error_of(&["x", "--kafka-prefix=a/b"]).starts_with("x: KAFKA_PREFIX: "));
+    }
 }

@@ -16,7 +16,7 @@ mod consumer;
 mod handler;
 mod headers;
 #[cfg(feature = "kafka")]
-mod kafka;
+pub(crate) mod kafka;
 mod policy;
 mod subscription;
 mod transaction;

@@ -8,6 +8,9 @@ use super::{Bus, Endpoint, PublisherHandle};
 use crate::config::BrokerSettings;
 use crate::{Db, Mode};
 
+#[cfg(not(any(feature = "amqp", feature = "kafka")))]
+compile_error!("enable a transport: `amqp` or `kafka`");
+
 #[derive(Clone)]
 pub(crate) enum Transport {
     #[cfg(feature = "amqp")]

@@ -29,7 +29,7 @@ use crate::context::REQUEST_ID;
 /// Records of a partition that may be unsettled. No more are fetched then.
 const WINDOW: usize = 1000;
 /// The longest wait for a record, and so for anything else that the thread does.
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(100);
 /// [`POLL`] while a partition is paused.
 const POLL_PAUSED: Duration = Duration::from_millis(5);
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
@@ -292,9 +292,7 @@ impl Polling {
         if catch_unwind(AssertUnwindSafe(|| self.poll_until_ending())).is_err() {
             shared.reports.lose("the thread of a consumer panicked");
         }
-        if !shared.reports.is_lost() {
-            self.consumer.context().commit(&self.consumer, CommitMode::Sync);
-        }
+        self.consumer.context().commit(&self.consumer, CommitMode::Sync);
         self.consumer.unsubscribe();
         drop(self.consumer);
         drop(self.ended);
@@ -302,7 +300,7 @@ impl Polling {
 
     fn poll_until_ending(&mut self) {
         let mut committed = Instant::now();
-        while !self.shared.ending.load(Ordering::Relaxed) {
+        while !self.shared.ending.load(Ordering::Relaxed) && !self.shared.reports.is_lost() {
             let longest = if self.paused.is_empty() { POLL } else { POLL_PAUSED };
             let full = match self.consumer.poll(longest) {
                 Some(Ok(record)) => self.receive(&record),
@@ -402,9 +400,10 @@ fn delivery(record: &BorrowedMessage<'_>) -> Delivery {
 struct Group(Arc<Shared>);
 
 impl Group {
+    /// Commits what has changed. Not when the broker is lost: the offsets may be those of a topic that was deleted.
     fn commit(&self, consumer: &BaseConsumer<Group>, mode: CommitMode) {
         let offsets = self.0.offsets().committable();
-        if offsets.is_empty() {
+        if offsets.is_empty() || self.0.reports.is_lost() {
             return;
         }
         let offsets = offsets.into_iter().map(|(partition, offset)| (partition, Offset::Offset(offset)));

@@ -4,6 +4,8 @@
 mod consumer;
 mod offsets;
 mod producer;
+#[cfg(feature = "testing")]
+pub(crate) mod testing;
 mod topics;
 
 use std::fmt;
