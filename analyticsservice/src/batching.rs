@@ -29,7 +29,7 @@ impl<D, T> ClickSink<D, T> {
     }
 }
 
-#[cfg(feature = "async")]
+#[cfg(any(feature = "async", feature = "stream"))]
 pub(crate) mod publishing {
     use common::Context;
     use common::bus::{Bus, Message};

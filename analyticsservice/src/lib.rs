@@ -14,7 +14,7 @@ use sqlx::migrate::Migrator;
 
 pub mod analytics;
 mod batching;
-#[cfg(feature = "async")]
+#[cfg(any(feature = "async", feature = "stream"))]
 pub mod messaging;
 #[cfg(feature = "sync")]
 pub mod sync;

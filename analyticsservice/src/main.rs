@@ -10,9 +10,9 @@ async fn main() -> ExitCode {
     common::service::main(analyticsservice::ABOUT, |mode, deps, settings: Settings| match mode {
         #[cfg(feature = "sync")]
         Mode::Sync => analyticsservice::sync::service(&deps, &settings),
-        #[cfg(feature = "async")]
-        Mode::Async => analyticsservice::messaging::service(&deps, &settings),
-        #[cfg(not(all(feature = "sync", feature = "async")))]
+        #[cfg(any(feature = "async", feature = "stream"))]
+        Mode::Async | Mode::Stream => analyticsservice::messaging::service(&deps, &settings),
+        #[cfg(not(all(feature = "sync", any(feature = "async", feature = "stream"))))]
         other => unreachable!("built without {other}"),
     })
     .await

@@ -22,7 +22,7 @@ const ON: &str = "--click-packing=on";
 fn service(mode: Mode) -> impl FnOnce(Deps, Settings) -> Service {
     move |deps, own| match mode {
         Mode::Sync => sync::service(&deps, &own),
-        Mode::Async => messaging::service(&deps, &own),
+        Mode::Async | Mode::Stream => messaging::service(&deps, &own),
     }
 }
 

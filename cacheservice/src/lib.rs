@@ -9,7 +9,7 @@
 use common::{About, effects};
 
 pub mod cache;
-#[cfg(feature = "async")]
+#[cfg(any(feature = "async", feature = "stream"))]
 pub mod messaging;
 #[cfg(feature = "sync")]
 pub mod sync;

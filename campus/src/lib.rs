@@ -76,7 +76,13 @@ const fn about(
         scenarios: &[],
         effects,
         migrations: Some(migrations),
-        modes: common::modes!(),
+        // The lab over Kafka is not built yet.
+        modes: &[
+            #[cfg(feature = "sync")]
+            Mode::Sync,
+            #[cfg(feature = "async")]
+            Mode::Async,
+        ],
     }
 }
 
@@ -106,7 +112,6 @@ macro_rules! in_every_stack {
                     None => rabbitmq::$service(deps),
                     Some(Profile::Orders003) => orders003::$service(deps),
                 },
-                #[cfg(not(all(feature = "sync", feature = "async")))]
                 other => unreachable!("built without {other}"),
             }
         })*

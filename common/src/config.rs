@@ -1,6 +1,6 @@
 //! Settings that every service has, from the environment or the command line; `--help` lists them with their defaults.
 //! Here: `COMM_MODE`, `LISTEN_ADDR`, `JOURNAL_DIR`, `DATABASE_URL` or `POSTGRES_*`, `DB_*`, `AMQP_URL` or `RABBITMQ_*`,
-//! `*_SERVICE_URL`, `CALL_TIMEOUT_MS`, `CONSUMER_PREFETCH`, `OUTBOX_MAX_*`, `LOG_FORMAT`, `RUST_LOG`,
+//! `KAFKA_BOOTSTRAP`, `KAFKA_PREFIX`, `*_SERVICE_URL`, `CALL_TIMEOUT_MS`, `CONSUMER_PREFETCH`, `OUTBOX_MAX_*`, `LOG_FORMAT`, `RUST_LOG`,
 //! and with the feature `otel` `OTEL_EXPORTER_OTLP_ENDPOINT`.
 
 use std::collections::{BTreeSet, HashMap};
@@ -97,6 +97,8 @@ pub struct DatabaseSettings {
 pub struct BrokerSettings {
     #[command(flatten)]
     pub amqp: AmqpSettings,
+    #[command(flatten)]
+    pub kafka: KafkaSettings,
     /// Events that one queue's consumer works on at once
     #[arg(long, env, global = true, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub consumer_prefetch: u16,
@@ -124,6 +126,48 @@ pub struct AmqpSettings {
     pub rabbitmq_password: String,
     #[arg(long, env, global = true, default_value = "%2f")]
     pub rabbitmq_vhost: String,
+}
+
+/// The address of Kafka.
+#[derive(Args, Clone, Debug)]
+pub struct KafkaSettings {
+    /// Kafka's HOST:PORT; several are separated by commas
+    #[arg(long, env, global = true)]
+    pub kafka_bootstrap: Option<String>,
+    /// Text before the name of every topic and group
+    #[arg(long, env, global = true, default_value = "", value_parser = kafka_prefix)]
+    pub kafka_prefix: String,
+}
+
+impl KafkaSettings {
+    /// The address, checked: librdkafka takes any text and waits for ever.
+    ///
+    /// # Errors
+    /// One line that names the setting.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn bootstrap(&self) -> Result<String, String> {
+        let given = address::given(self.kafka_bootstrap.as_ref()).ok_or("KAFKA_BOOTSTRAP is missing")?;
+        let servers = given.split(',').map(|server| {
+            let server = server.trim();
+            let (host, port) = server.rsplit_once(':').ok_or("an address is HOST:PORT")?;
+            address::host(host)?;
+            match port.parse::<u16>() {
+                Ok(1..) => Ok(server),
+                _ => Err("the port is no number from 1 to 65535".to_owned()),
+            }
+        });
+        let servers: Result<Vec<&str>, String> = servers.collect();
+        Ok(servers.map_err(|error| format!("KAFKA_BOOTSTRAP: {error}"))?.join(","))
+    }
+}
+
+/// What Kafka allows in the name of a topic.
+fn kafka_prefix(prefix: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !prefix.chars().all(legal) || prefix.len() > 100 {
+        return Err("a prefix has up to 100 letters, digits, dots, underscores and hyphens".into());
+    }
+    Ok(prefix.to_owned())
 }
 
 /// Where the other services are, in sync mode: a setting such as `EMAIL_SERVICE_URL` for each service that has callers.
@@ -270,5 +314,22 @@ mod tests {
             let line = error_of(&args);
             assert!(line.starts_with(&format!("x: {name}: ")) && !line.contains('\n'), "{line}");
         }
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn the_address_of_kafka_is_checked() {
+        let bootstrap = |text: &str| {
+            let kafka_bootstrap = Some(text.to_owned());
+            KafkaSettings { kafka_bootstrap, kafka_prefix: String::new() }.bootstrap()
+        };
+        for (given, taken) in [("kafka:9092", "kafka:9092"), ("a:1, [::1]:2", "a:1,[::1]:2")] {
+            assert_eq!(bootstrap(given).as_deref(), Ok(taken));
+        }
+        assert_eq!(bootstrap(""), Err("KAFKA_BOOTSTRAP is missing".into()));
+        for wrong in ["kafka", "kafka:", "kafka:0", "kafka:port", ":9092", "a:1,", "kafka://h:1", "a b:1"] {
+            assert!(bootstrap(wrong).is_err_and(|error| error.starts_with("KAFKA_BOOTSTRAP: ")), "{wrong}");
+        }
+        assert!(error_of(&["x", "--kafka-prefix=a/b"]).starts_with("x: KAFKA_PREFIX: "));
     }
 }

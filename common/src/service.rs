@@ -260,7 +260,7 @@ pub async fn start(
         #[cfg(feature = "messaging")]
         broker: match mode {
             Mode::Sync => broker::Connected::default(),
-            Mode::Async => broker
+            Mode::Async | Mode::Stream => broker
                 .connect(about.name, service.messaging, settings, db.as_ref(), &mut stages)
                 .map_err(anyhow::Error::msg)?,
         },

@@ -1,5 +1,6 @@
 //! For tests: a service started as its `main` starts it, on a free port, with a schema and a virtual host of its own, against
-//! the real PostgreSQL and RabbitMQ of `DATABASE_URL`, `AMQP_URL` and `RABBITMQ_MANAGEMENT_URL` (`./study test` starts them).
+//! the real PostgreSQL and RabbitMQ of `DATABASE_URL`, `AMQP_URL` and `RABBITMQ_MANAGEMENT_URL` (`./study test` starts them). In
+//! mode `stream` the Kafka of `KAFKA_BOOTSTRAP` takes RabbitMQ's place, and a prefix that of the virtual host.
 //! A test fails with a message if one is missing. Waiting is for a condition with a deadline.
 
 mod logs;
@@ -33,11 +34,13 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// The servers that tests run against, with a schema and a virtual host of this test's own.
 pub struct Sandbox {
     pub schema: String,
+    /// The virtual host, or the prefix of topics and groups.
     pub vhost: String,
     database_url: String,
-    amqp_base: String,
-    management: String,
     client: reqwest::Client,
+    /// Instead of RabbitMQ.
+    #[cfg(feature = "kafka")]
+    kafka: Option<crate::bus::kafka::testing::Probe>,
 }
 
 /// An answer, read to its end.
@@ -67,26 +70,51 @@ pub struct TestApp {
 #[expect(clippy::disallowed_methods, reason = "the one place where tests learn of the servers")]
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
-        panic!("{name} is not set: run `./study test`, which starts PostgreSQL and RabbitMQ, or set it to a running one")
+        panic!("{name} is not set: run `./study test`, which starts all servers, or set it to a running one")
     })
 }
 
 impl Sandbox {
     /// A fresh schema name (the service makes the schema) and a fresh virtual host.
     pub async fn new() -> Sandbox {
+        let sandbox = Sandbox::without_broker();
+        sandbox.manage(Method::PUT, &format!("vhosts/{}", sandbox.vhost), Value::Null).await;
+        sandbox
+    }
+
+    /// A fresh schema name, and a fresh prefix on Kafka.
+    #[cfg(feature = "kafka")]
+    pub fn on_kafka() -> Sandbox {
+        let mut sandbox = Sandbox::without_broker();
+        let (bootstrap, prefix) = (variable("KAFKA_BOOTSTRAP"), format!("{}.", sandbox.vhost));
+        sandbox.kafka = Some(crate::bus::kafka::testing::Probe { bootstrap, prefix });
+        sandbox
+    }
+
+    fn without_broker() -> Sandbox {
         let name = format!("t{}", Uuid::now_v7().simple());
-        let amqp = variable("AMQP_URL");
-        let (amqp_base, _) = amqp.rsplit_once('/').expect("AMQP_URL ends with /VHOST");
-        let sandbox = Sandbox {
+        Sandbox {
             schema: name.clone(),
             vhost: name,
             database_url: variable("DATABASE_URL"),
-            amqp_base: amqp_base.to_owned(),
-            management: variable("RABBITMQ_MANAGEMENT_URL"),
             client: client(),
-        };
-        sandbox.manage(Method::PUT, &format!("vhosts/{}", sandbox.vhost), Value::Null).await;
-        sandbox
+            #[cfg(feature = "kafka")]
+            kafka: None,
+        }
+    }
+
+    /// The settings that name the broker.
+    fn broker(&self) -> Vec<(&'static str, String)> {
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            return vec![
+                ("KAFKA_BOOTSTRAP", kafka.bootstrap.clone()),
+                ("KAFKA_PREFIX", kafka.prefix.clone()),
+            ];
+        }
+        let url = variable("AMQP_URL");
+        let (base, _) = url.rsplit_once('/').expect("AMQP_URL ends with /VHOST");
+        vec![("AMQP_URL", format!("{base}/{}", self.vhost))]
     }
 
     pub fn database_url(&self) -> &str {
@@ -101,7 +129,6 @@ impl Sandbox {
             "--listen-addr=127.0.0.1:0".to_owned(),
             format!("--database-url={}", self.database_url),
             format!("--db-schema={}", self.schema),
-            format!("--amqp-url={}/{}", self.amqp_base, self.vhost),
             // What is refused and set aside on purpose would bury the results; give `--rust-log=info` to look closer.
             "--rust-log=off".to_owned(),
             "--log-format=pretty".to_owned(),
@@ -111,7 +138,11 @@ impl Sandbox {
             "--otel-exporter-otlp-endpoint=".to_owned(),
         ];
         let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
-        let own = own.into_iter().filter(|own| !more.iter().any(|more| name(more) == name(own)));
+        let broker = self.broker().into_iter();
+        let broker =
+            broker.map(|(name, value)| format!("--{}={value}", name.to_lowercase().replace('_', "-")));
+        let own =
+            own.into_iter().chain(broker).filter(|own| !more.iter().any(|more| name(more) == name(own)));
         let arguments = own.chain(more.iter().map(|m| (*m).to_owned()));
         let cli: Cli<Own> = clap::Parser::try_parse_from(arguments).expect("settings of the test");
         (cli.base, cli.own)
@@ -176,6 +207,12 @@ impl Sandbox {
 
     /// Publishes any text through the management API; fails if no queue takes it.
     pub async fn publish_raw(&self, exchange: &str, routing_key: &str, payload: &str, message_id: &str) {
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            let queue = if exchange.is_empty() { routing_key } else { exchange }.to_owned();
+            let (payload, message_id) = (payload.to_owned(), message_id.to_owned());
+            return kafka.run(move |kafka| kafka.publish(&queue, &payload, &message_id)).await;
+        }
         let exchange = if exchange.is_empty() { "amq.default" } else { exchange };
         let body = json!({
             "properties": {"delivery_mode": 2, "message_id": message_id, "correlation_id": message_id},
@@ -186,8 +223,13 @@ impl Sandbox {
         assert_eq!(reply["routed"], true, "no queue takes {exchange}/{routing_key}");
     }
 
-    /// The messages of a queue, which stay there. Queues that do not exist are empty.
+    /// The messages of a queue, which stay there. Queues that do not exist are empty. On Kafka also those that a consumer has.
     pub async fn messages(&self, queue: &str) -> Vec<Value> {
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            let queue = queue.to_owned();
+            return kafka.run(move |kafka| kafka.messages(&queue)).await;
+        }
         let body = json!({"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"});
         match self.manage(Method::POST, &format!("queues/{}/{queue}/get", self.vhost), body).await {
             Value::Array(messages) => messages,
@@ -214,7 +256,8 @@ impl Sandbox {
 
     /// Asks the broker's management API.
     pub async fn manage(&self, method: Method, path: &str, body: Value) -> Value {
-        let mut request = self.client.request(method, format!("{}/api/{path}", self.management));
+        let management = variable("RABBITMQ_MANAGEMENT_URL");
+        let mut request = self.client.request(method, format!("{management}/api/{path}"));
         if !body.is_null() {
             request = request.json(&body);
         }
@@ -222,8 +265,22 @@ impl Sandbox {
         reply.json().await.unwrap_or(Value::Null)
     }
 
+    /// Deletes a queue with its messages. On Kafka the topic, and so the queues of all its readers.
+    pub async fn delete_queue(&self, queue: &str) {
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            let queue = queue.to_owned();
+            return kafka.run(move |kafka| kafka.delete(&queue)).await;
+        }
+        self.manage(Method::DELETE, &format!("queues/{}/{queue}", self.vhost), Value::Null).await;
+    }
+
     /// Removes what the test made on the broker.
     pub async fn close(self) {
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            return kafka.run(|kafka| kafka.delete_all()).await;
+        }
         self.manage(Method::DELETE, &format!("vhosts/{}", self.vhost), Value::Null).await;
     }
 }

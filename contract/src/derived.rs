@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::{Mode, Monitoring, Scenario, Service, campus, document, scenarios_of};
+use crate::{BrokerPorts, Mode, Monitoring, Scenario, Service, campus, document, scenarios_of};
 
 /// A file with parts that follow from the contract.
 pub struct DerivedFile {
@@ -109,7 +109,7 @@ fn lines<T>(items: impl IntoIterator<Item = T>, line: impl Fn(T) -> String) -> S
     })
 }
 
-/// Of `.env.example`: every host port of both compose files.
+/// Of `.env.example`: every host port of the compose files.
 fn port_settings() -> String {
     let mut all = String::new();
     let mut setting = |name: &str, mode: Mode, port: u16| {
@@ -142,12 +142,19 @@ fn service_table() -> String {
         format!("| {service} | {ports} | {} | {stores} |", scenarios.join(", "))
     }));
     let databases = Mode::ALL.map(|mode| mode.ports().postgres.to_string()).join(" | ");
-    let brokers = Mode::ALL.map(|mode| {
-        let ports = mode.ports().broker.map(|broker| [broker.amqp, broker.management, broker.metrics]);
-        ports.map_or_else(|| "-".to_owned(), |ports| ports.map(|port| port.to_string()).join(", "))
+    let rabbitmq = Mode::ALL.map(|mode| match mode.ports().broker {
+        Some(BrokerPorts::RabbitMq { amqp, management, metrics }) => {
+            format!("{amqp}, {management}, {metrics}")
+        }
+        _ => "-".to_owned(),
+    });
+    let kafka = Mode::ALL.map(|mode| match mode.ports().broker {
+        Some(BrokerPorts::Kafka { kafka }) => kafka.to_string(),
+        _ => "-".to_owned(),
     });
     all + &format!("| PostgreSQL | {databases} | | `microservices_db`, a schema and a login per service |\n")
-        + &format!("| RabbitMQ: AMQP, management, metrics | {} | | guest, guest |\n", brokers.join(" | "))
+        + &format!("| RabbitMQ: AMQP, management, metrics | {} | | guest, guest |\n", rabbitmq.join(" | "))
+        + &format!("| Kafka | {} | | |\n", kafka.join(" | "))
 }
 
 /// Of the script that prepares the database container.

@@ -36,6 +36,8 @@ struct ServiceFacts {
 #[derive(Serialize)]
 struct ModeFacts {
     name: Mode,
+    /// Whether [`Mode::COMPARED`] has it.
+    compared: bool,
     description: &'static str,
     ports: Ports,
     services: Vec<ServicePort>,
@@ -123,6 +125,7 @@ fn mode(mode: Mode) -> ModeFacts {
     let ports = mode.ports();
     ModeFacts {
         name: mode,
+        compared: Mode::COMPARED.contains(&mode),
         description: mode.description(),
         ports,
         services: Service::ALL.map(|service| ServicePort { service, port: ports.service(service) }).into(),

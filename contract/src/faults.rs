@@ -76,7 +76,7 @@ impl Failpoint {
         match self {
             Failpoint::BeforeCall | Failpoint::AfterCall => matches!(mode, Mode::Sync),
             Failpoint::BeforeCommit | Failpoint::AfterCommit | Failpoint::BeforeReply => true,
-            _ => matches!(mode, Mode::Async),
+            _ => mode.has_broker(),
         }
     }
 }

@@ -31,3 +31,15 @@ pub const ALL: &[&str] = &[
     REASON,
     FIRST_FAILED_AT,
 ];
+
+/// Properties of a message that AMQP has beside the headers. Kafka has headers of the same names.
+pub mod properties {
+    pub const CONTENT_TYPE: &str = "content_type";
+    /// The id of the workflow, as [`REQUEST_ID`](super::REQUEST_ID) in HTTP.
+    pub const CORRELATION_ID: &str = "correlation_id";
+    pub const MESSAGE_ID: &str = "message_id";
+    /// When the message was made, in seconds since the Unix epoch.
+    pub const TIMESTAMP: &str = "timestamp";
+    /// The name of the event.
+    pub const TYPE: &str = "type";
+}

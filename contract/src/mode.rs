@@ -16,6 +16,8 @@ pub enum Mode {
     Sync,
     /// RabbitMQ events.
     Async,
+    /// Kafka events.
+    Stream,
 }
 
 /// Host ports of one mode. Inside its container every service listens on [`Service::CONTAINER_PORT`].
@@ -29,13 +31,19 @@ pub struct Ports {
     pub monitoring: [u16; 3],
 }
 
-/// Host ports of RabbitMQ.
+/// Host ports of a broker.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct BrokerPorts {
-    pub amqp: u16,
-    pub management: u16,
-    /// Its Prometheus metrics.
-    pub metrics: u16,
+#[serde(untagged)]
+pub enum BrokerPorts {
+    RabbitMq {
+        amqp: u16,
+        management: u16,
+        /// Its Prometheus metrics.
+        metrics: u16,
+    },
+    Kafka {
+        kafka: u16,
+    },
 }
 
 /// The servers that can observe a stack.
@@ -69,13 +77,16 @@ impl Monitoring {
 }
 
 impl Mode {
-    pub const ALL: [Mode; 2] = [Mode::Sync, Mode::Async];
+    pub const ALL: [Mode; 3] = [Mode::Sync, Mode::Async, Mode::Stream];
+    /// The modes that experiments, fault runs and boards handle.
+    pub const COMPARED: [Mode; 2] = [Mode::Sync, Mode::Async];
 
     /// The word in `COMM_MODE`, `/health` and `build_info`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Mode::Sync => "sync",
             Mode::Async => "async",
+            Mode::Stream => "stream",
         }
     }
 
@@ -84,6 +95,7 @@ impl Mode {
         match self {
             Mode::Sync => "blocking HTTP calls",
             Mode::Async => "RabbitMQ events",
+            Mode::Stream => "Kafka events",
         }
     }
 
@@ -118,8 +130,14 @@ impl Mode {
             Mode::Async => Ports {
                 first_service: 8101,
                 postgres: 5433,
-                broker: Some(BrokerPorts { amqp: 5672, management: 15672, metrics: 15692 }),
+                broker: Some(BrokerPorts::RabbitMq { amqp: 5672, management: 15672, metrics: 15692 }),
                 monitoring: [9091, 3001, 8081],
+            },
+            Mode::Stream => Ports {
+                first_service: 8301,
+                postgres: 5434,
+                broker: Some(BrokerPorts::Kafka { kafka: 9094 }),
+                monitoring: [9095, 3002, 8082],
             },
         }
     }
@@ -148,9 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_with_both_modes_needs_the_setting() {
+    fn a_binary_with_several_modes_needs_the_setting() {
         let missing = Mode::choose(None, &Mode::ALL);
-        assert!(missing.is_err_and(|e| e == "COMM_MODE is missing: set it to sync or async"));
+        assert!(missing.is_err_and(|e| e == "COMM_MODE is missing: set it to sync or async or stream"));
         assert_eq!(Mode::choose(Some(Mode::Async), &Mode::ALL), Ok(Mode::Async));
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use contract::{Mode, Monitoring, Service, campus};
+use contract::{BrokerPorts, Mode, Monitoring, Service, campus};
 
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
@@ -39,12 +39,26 @@ fn the_compose_files_publish_the_ports_of_the_contract() {
             let variable = format!("{}_{suffix}", server.name().to_uppercase());
             assert_contains(&file, &text, &format!("${{{variable}:-{port}}}:{}", server.container_port()));
         }
-        if let Some(broker) = ports.broker {
-            for port in [broker.amqp, broker.management, broker.metrics] {
-                assert_contains(&file, &text, &format!(":-{port}}}:{port}"));
-            }
+        let of_broker = match ports.broker {
+            None => vec![],
+            Some(BrokerPorts::RabbitMq { amqp, management, metrics }) => vec![amqp, management, metrics],
+            Some(BrokerPorts::Kafka { kafka }) => vec![kafka],
+        };
+        for port in of_broker {
+            assert_contains(&file, &text, &format!(":-{port}}}:{port}"));
         }
     }
+}
+
+#[test]
+fn processes_and_containers_have_the_same_kafka() {
+    let pom = read("harness/stack/kafka/pom.xml");
+    let version = pom
+        .split("<artifactId>kafka_2.13</artifactId>")
+        .nth(1)
+        .and_then(|rest| rest.split(['<', '>']).nth(2));
+    let image = format!("image: apache/kafka:{}\n", version.unwrap());
+    assert_contains("docker-compose-stream.yml", &read("docker-compose-stream.yml"), &image);
 }
 
 #[test]

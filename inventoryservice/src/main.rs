@@ -10,9 +10,9 @@ async fn main() -> ExitCode {
     common::service::main(inventoryservice::ABOUT, |mode, deps, NoSettings {}| match mode {
         #[cfg(feature = "sync")]
         Mode::Sync => inventoryservice::sync::service(&deps),
-        #[cfg(feature = "async")]
-        Mode::Async => inventoryservice::messaging::service(&deps),
-        #[cfg(not(all(feature = "sync", feature = "async")))]
+        #[cfg(any(feature = "async", feature = "stream"))]
+        Mode::Async | Mode::Stream => inventoryservice::messaging::service(&deps),
+        #[cfg(not(all(feature = "sync", any(feature = "async", feature = "stream"))))]
         other => unreachable!("built without {other}"),
     })
     .await

@@ -1,4 +1,4 @@
-// The configuration of a run, read once from the environment: addresses of the services, load and duration. Both scripts read
+// The configuration of a run, read once from the environment: addresses of the services, load and duration. All scripts read
 // the same variables; README.md lists them. An invalid value ends the run before the load, with one line that names the
 // variable, the value and the allowed values.
 
@@ -44,7 +44,7 @@ function oneOf(name, allowed, fallback) {
 // between containers each service has a name, and all have the same port.
 export function addresses(mode) {
   const base = (text('BASE_URL') || 'http://localhost').replace(/\/+$/, '');
-  const offset = number('PORT_OFFSET', 0, [0, 65535 - 8110]);
+  const offset = number('PORT_OFFSET', 0, [0, 65535 - Math.max(...Object.values(firstPort)) - names.length + 1]);
   if (base.includes('{service}')) {
     if (!/^https?:\/\/[^\s/]+(\/\S*)?$/.test(base)) refuse('BASE_URL', 'is not an address such as http://{service}service:8000');
     return Object.fromEntries(names.map((name) => [name, base.replace('{service}', name)]));

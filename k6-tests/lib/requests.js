@@ -1,4 +1,4 @@
-// The six requests that start a workflow, the same bytes in both modes. Each takes the addresses of the
+// The six requests that start a workflow, the same bytes in all modes. Each takes the addresses of the
 // services, a unique id and the k6 parameters, and returns the answer.
 import http from 'k6/http';
 import { config } from './config.js';
@@ -7,7 +7,7 @@ const products = [1, 2, 3]; // there from the start
 // Several words: PostgreSQL does not index a word of several kilobytes.
 const name = config.payload ? { name: 'word '.repeat(config.payload / 5 + 1).slice(0, config.payload) } : {};
 
-// A number below `limit`, derived from seed and id, so that both modes get the same requests.
+// A number below `limit`, derived from seed and id, so that all modes get the same requests.
 function drawn(id, limit) {
   let hash = 2166136261 ^ config.seed;
   // The beginning of an id names the run; only the end identifies the request.

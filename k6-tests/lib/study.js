@@ -1,4 +1,4 @@
-// Shared by both scripts: verify the services, send a request, check and count the answer, pause.
+// Shared by all scripts: verify the services, send a request, check and count the answer, pause.
 // A script adds the part that differs between the modes: the expected answer of each scenario.
 import exec from 'k6/execution';
 import http from 'k6/http';

@@ -11,7 +11,7 @@
 
 use common::{About, effects};
 use sqlx::migrate::Migrator;
-#[cfg(feature = "async")]
+#[cfg(any(feature = "async", feature = "stream"))]
 pub mod messaging;
 pub mod orders;
 #[cfg(feature = "sync")]

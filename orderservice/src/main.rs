@@ -10,9 +10,9 @@ async fn main() -> ExitCode {
         match mode {
             #[cfg(feature = "sync")]
             Mode::Sync => orderservice::sync::service(&deps, &settings),
-            #[cfg(feature = "async")]
-            Mode::Async => orderservice::messaging::service(&deps, &settings),
-            #[cfg(not(all(feature = "sync", feature = "async")))]
+            #[cfg(any(feature = "async", feature = "stream"))]
+            Mode::Async | Mode::Stream => orderservice::messaging::service(&deps, &settings),
+            #[cfg(not(all(feature = "sync", any(feature = "async", feature = "stream"))))]
             other => unreachable!("built without {other}"),
         }
     })

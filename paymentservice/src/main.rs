@@ -11,9 +11,9 @@ async fn main() -> ExitCode {
         |mode, deps, settings: paymentservice::payments::Settings| match mode {
             #[cfg(feature = "sync")]
             Mode::Sync => paymentservice::sync::service(&deps, &settings),
-            #[cfg(feature = "async")]
-            Mode::Async => paymentservice::messaging::service(&deps, &settings),
-            #[cfg(not(all(feature = "sync", feature = "async")))]
+            #[cfg(any(feature = "async", feature = "stream"))]
+            Mode::Async | Mode::Stream => paymentservice::messaging::service(&deps, &settings),
+            #[cfg(not(all(feature = "sync", any(feature = "async", feature = "stream"))))]
             other => unreachable!("built without {other}"),
         },
     )

@@ -9,7 +9,7 @@
 
 use common::About;
 use sqlx::migrate::Migrator;
-#[cfg(feature = "async")]
+#[cfg(any(feature = "async", feature = "stream"))]
 pub mod messaging;
 pub mod products;
 #[cfg(feature = "sync")]

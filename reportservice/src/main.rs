@@ -10,9 +10,9 @@ async fn main() -> ExitCode {
         match mode {
             #[cfg(feature = "sync")]
             Mode::Sync => reportservice::sync::service(&deps, &settings),
-            #[cfg(feature = "async")]
-            Mode::Async => reportservice::messaging::service(&deps, &settings),
-            #[cfg(not(all(feature = "sync", feature = "async")))]
+            #[cfg(any(feature = "async", feature = "stream"))]
+            Mode::Async | Mode::Stream => reportservice::messaging::service(&deps, &settings),
+            #[cfg(not(all(feature = "sync", any(feature = "async", feature = "stream"))))]
             other => unreachable!("built without {other}"),
         }
     })

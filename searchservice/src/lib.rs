@@ -9,7 +9,7 @@
 use common::{About, effects};
 use sqlx::migrate::Migrator;
 pub mod index;
-#[cfg(feature = "async")]
+#[cfg(any(feature = "async", feature = "stream"))]
 pub mod messaging;
 #[cfg(feature = "sync")]
 pub mod sync;

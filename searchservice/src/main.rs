@@ -10,9 +10,9 @@ async fn main() -> ExitCode {
     common::service::main(searchservice::ABOUT, |mode, deps, settings: ReceiverSettings| match mode {
         #[cfg(feature = "sync")]
         Mode::Sync => searchservice::sync::service(&deps, &settings),
-        #[cfg(feature = "async")]
-        Mode::Async => searchservice::messaging::service(&deps, &settings),
-        #[cfg(not(all(feature = "sync", feature = "async")))]
+        #[cfg(any(feature = "async", feature = "stream"))]
+        Mode::Async | Mode::Stream => searchservice::messaging::service(&deps, &settings),
+        #[cfg(not(all(feature = "sync", any(feature = "async", feature = "stream"))))]
         other => unreachable!("built without {other}"),
     })
     .await

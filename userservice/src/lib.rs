@@ -10,7 +10,7 @@
 use common::About;
 use sqlx::migrate::Migrator;
 
-#[cfg(feature = "async")]
+#[cfg(any(feature = "async", feature = "stream"))]
 pub mod messaging;
 #[cfg(feature = "sync")]
 pub mod sync;

@@ -10,9 +10,9 @@ async fn main() -> ExitCode {
     common::service::main(userservice::ABOUT, |mode, deps, NoSettings {}| match mode {
         #[cfg(feature = "sync")]
         Mode::Sync => userservice::sync::service(&deps),
-        #[cfg(feature = "async")]
-        Mode::Async => userservice::messaging::service(&deps),
-        #[cfg(not(all(feature = "sync", feature = "async")))]
+        #[cfg(any(feature = "async", feature = "stream"))]
+        Mode::Async | Mode::Stream => userservice::messaging::service(&deps),
+        #[cfg(not(all(feature = "sync", any(feature = "async", feature = "stream"))))]
         other => unreachable!("built without {other}"),
     })
     .await

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::stream::{Stream, StreamExt};
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::pause;
-use super::policy::{Disposition, Failure};
+use super::policy::{Attempts, Disposition, Failure};
 use super::subscription::{Delivery, Subscription};
 use super::{Address, Bus, Message, PublishError};
 use crate::context::now_us;
@@ -22,7 +23,7 @@ use crate::outage::Outage;
 use crate::throttle::Throttle;
 
 /// Where the deliveries of one queue come from: the part that a transport provides.
-pub(crate) trait Source: Send + Sync + 'static {
+pub(crate) trait Source: Sized + Send + Sync + 'static {
     /// Identifies a delivery to the broker.
     type Receipt: Send + Sync + 'static;
 
@@ -33,6 +34,12 @@ pub(crate) trait Source: Send + Sync + 'static {
         cumulative: bool,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
 
+    /// Delivers this one again after the delay, with its attempts. `Some` gives it back: the broker keeps what is delayed, so a
+    /// copy is published to [`Address::Retry`] instead.
+    fn delay(&self, delivery: Received<Self>, _delay: Duration) -> Option<Received<Self>> {
+        Some(delivery)
+    }
+
     /// Whether deliveries can still be acknowledged.
     fn is_open(&self) -> bool;
 
@@ -42,6 +49,25 @@ pub(crate) trait Source: Send + Sync + 'static {
 
 /// A delivery with what acknowledges it.
 pub(crate) type Received<S> = (Delivery, <S as Source>::Receipt);
+
+/// Runs the consumers of a connection. The first failure ends all: a service with some of its consumers must not look healthy.
+/// When stopping, the others finish first.
+pub(crate) async fn run_all<F>(
+    consumers: impl Iterator<Item = F>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let mut running: JoinSet<_> = consumers.collect();
+    let mut consumed = Ok(());
+    while (consumed.is_ok() || stop.is_cancelled())
+        && let Some(ended) = running.join_next().await
+    {
+        consumed = consumed.and(ended.context("a consumer panicked").flatten());
+    }
+    consumed
+}
 
 /// Handles the deliveries of one subscription.
 pub(crate) struct ConsumerTask<S> {
@@ -211,12 +237,12 @@ impl<S: Source> ConsumerTask<S> {
             if size > 1 && place == size / 2 {
                 failpoint::pass(Failpoint::MidBatch);
             }
-            match self.carry_out(&received.0, disposition).await {
-                Ok(outcome) => {
+            match self.carry_out(received, disposition).await {
+                Ok((outcome, received)) => {
                     if metrics::counting() {
                         consumed.with_label_values(&[queue, outcome]).inc();
                     }
-                    finished.push(received);
+                    finished.extend(received);
                 }
                 Err(cause) if self.stop.is_cancelled() => {
                     tracing::debug!(queue, cause = format!("{cause:#}"), "event will be delivered again");
@@ -232,17 +258,20 @@ impl<S: Source> ConsumerTask<S> {
         self.acknowledge(&finished, cumulative && !self.stop.is_cancelled()).await
     }
 
-    /// Does what was decided; the outcome for the metrics.
-    async fn carry_out(&self, delivery: &Delivery, disposition: Disposition) -> anyhow::Result<&'static str> {
+    /// Does what was decided; the outcome for the metrics, and the delivery if it is to be acknowledged.
+    async fn carry_out(
+        &self,
+        received: Received<S>,
+        disposition: Disposition,
+    ) -> anyhow::Result<(&'static str, Option<Received<S>>)> {
         match disposition {
-            Disposition::Acknowledge(outcome) => Ok(outcome.as_str()),
+            Disposition::Acknowledge(outcome) => Ok((outcome.as_str(), Some(received))),
             Disposition::Retry { after_seconds, failure } => {
-                self.schedule_retry(delivery, after_seconds, failure).await?;
-                Ok("retry")
+                Ok(("retry", self.schedule_retry(received, after_seconds, failure).await?))
             }
             Disposition::DeadLetter(failure) => {
-                self.dead_letter(delivery, failure).await?;
-                Ok("dead")
+                self.dead_letter(&received.0, failure).await?;
+                Ok(("dead", Some(received)))
             }
             Disposition::Wait(reason) => bail!("stopped while waiting: {reason}"),
         }
@@ -256,16 +285,21 @@ impl<S: Source> ConsumerTask<S> {
 
     async fn schedule_retry(
         &self,
-        delivery: &Delivery,
+        (mut delivery, receipt): Received<S>,
         after_seconds: u32,
         failure: Failure,
-    ) -> anyhow::Result<()> {
-        let Failure { attempt, reason, .. } = &failure;
+    ) -> anyhow::Result<Option<Received<S>>> {
+        let Failure { attempt, reason, first_failed_us } = &failure;
         let (queue, request_id) = (self.subscription.queue, &delivery.context.workflow);
         // `./study trace` knows this message and the next.
         tracing::warn!(queue, reason, attempt, request_id, "event will be tried again");
-        let address = Address::Retry { queue, after_seconds };
-        self.store_again(delivery, address, delivery.body.clone(), failure).await
+        delivery.attempts = Attempts { failed: *attempt, first_failed_us: Some(*first_failed_us) };
+        let delayed = self.source.delay((delivery, receipt), Duration::from_secs(after_seconds.into()));
+        if let Some((delivery, _)) = &delayed {
+            let address = Address::Retry { queue, after_seconds };
+            self.store_again(delivery, address, delivery.body.clone(), failure).await?;
+        }
+        Ok(delayed)
     }
 
     async fn dead_letter(&self, delivery: &Delivery, failure: Failure) -> anyhow::Result<()> {
@@ -333,14 +367,13 @@ impl<S: Source> ConsumerTask<S> {
 mod tests {
     use std::collections::HashSet;
     use std::sync::Mutex;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use anyhow::anyhow;
     use futures_util::stream;
     use tokio::sync::watch;
 
     use super::*;
-    use crate::bus::policy::Attempts;
     use crate::bus::{Consumers, HandlerError, Incoming, Outcome, PublisherHandle, consumer};
     use crate::context::Context;
     use crate::events::{USER_REGISTERED_QUEUE, UserRegistered};

@@ -5,7 +5,8 @@
 //! 3. `transaction`: how several events share a transaction;
 //! 4. `policy`: when a failed event is retried, dead-lettered, or waits;
 //! 5. `consumer`: how the deliveries of one queue are handled;
-//! 6. `transport`: what a transport provides. Only `amqp` knows RabbitMQ's client and its terms.
+//! 6. `transport`: what a transport provides, and `headers`: what travels beside the body of a message. Only `amqp` knows RabbitMQ's
+//!    client and its terms, only `kafka` those of Kafka.
 
 #[cfg(feature = "amqp")]
 pub(crate) mod amqp;
@@ -13,6 +14,9 @@ mod backoff;
 mod body;
 mod consumer;
 mod handler;
+mod headers;
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
 mod policy;
 mod subscription;
 mod transaction;

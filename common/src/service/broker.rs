@@ -1,4 +1,4 @@
-//! What async mode adds to a service: its subscriptions and destinations, and the tasks that keep them connected.
+//! What a mode with events adds to a service: its subscriptions and destinations, and the tasks that keep them connected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +54,7 @@ pub(super) struct Broker {
     pub(super) outbox: Option<Outbox>,
     publisher: watch::Sender<PublisherHandle>,
     relay: Option<Relay>,
+    mode: Mode,
 }
 
 /// What `/ready` checks.
@@ -66,11 +67,9 @@ pub(super) struct Connected {
 impl Broker {
     pub(super) fn new(mode: Mode, db: Option<&Db>, settings: &Settings, spans: Spans) -> Broker {
         let (bus, publisher) = Bus::new(spans);
-        let (outbox, relay) = match (db, mode) {
-            (Some(db), Mode::Async) => Some(Outbox::new(db.clone(), bus.clone(), &settings.broker)).unzip(),
-            _ => (None, None),
-        };
-        Broker { bus, outbox, publisher, relay }
+        let outbox = |db: &Db| Outbox::new(db.clone(), bus.clone(), &settings.broker);
+        let (outbox, relay) = db.filter(|_| mode.has_broker()).map(outbox).unzip();
+        Broker { bus, outbox, publisher, relay, mode }
     }
 
     /// Starts the tasks that keep the service connected.
@@ -85,7 +84,7 @@ impl Broker {
         db: Option<&Db>,
         stages: &mut Stages,
     ) -> Result<Connected, String> {
-        let Broker { bus, publisher, relay, .. } = self;
+        let Broker { bus, publisher, relay, mode, .. } = self;
         let consumes = !messaging.subscriptions.is_empty();
         let endpoint = Endpoint {
             service,
@@ -93,7 +92,7 @@ impl Broker {
             subscriptions: messaging.subscriptions.into(),
             prefetch: settings.broker.consumer_prefetch,
         };
-        let transport = Transport::new(&settings.broker, endpoint)?;
+        let transport = Transport::new(mode, &settings.broker, endpoint)?;
         let mut state = Connected { publisher: messaging.needs_broker.then(|| bus.clone()), consuming: None };
         if consumes {
             let (connected, consuming) = watch::channel(false);

@@ -46,7 +46,7 @@ impl Sandbox {
             .env("LISTEN_ADDR", "127.0.0.1:0")
             .env("DATABASE_URL", &self.database_url)
             .env("DB_SCHEMA", &self.schema)
-            .env("AMQP_URL", format!("{}/{}", self.amqp_base, self.vhost))
+            .envs(self.broker())
             .env("LOG_FORMAT", "json")
             .env("JOURNAL_DIR", journal_dir())
             .envs(std::env::vars().filter(|(n, _)| n == contract::DISABLED_PROTECTION))

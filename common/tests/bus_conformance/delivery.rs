@@ -9,14 +9,14 @@ use common::events::{
     ANALYTICS_PRODUCT_UPDATES_QUEUE, CACHE_PRODUCT_UPDATES_QUEUE, Event, ProductUpdated,
     SEARCH_PRODUCT_UPDATES_QUEUE, USER_REGISTERED_QUEUE, UserRegistered,
 };
-use common::testing::{Sandbox, eventually};
+use common::testing::eventually;
 use contract::Service;
 use contract::events::{Destination, Queue};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
-use super::broker::waiting;
-use super::{QUEUE, Seen, note, publish, start, user};
+use super::broker::{SETTLES_EACH, sandbox};
+use super::{QUEUE, Seen, note, publish, start, user, waiting};
 
 #[tokio::test]
 async fn each_queue_of_a_fanout_sees_each_event_once() {
@@ -24,7 +24,7 @@ async fn each_queue_of_a_fanout_sees_each_event_once() {
         seen.note(&product, product.version);
         Ok(Outcome::Applied)
     }
-    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (sandbox, seen) = (sandbox().await, Seen::default());
     let consumers = Consumers::of(seen.clone())
         .with(consumer(SEARCH_PRODUCT_UPDATES_QUEUE, note))
         .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, note))
@@ -50,7 +50,7 @@ async fn each_queue_of_a_fanout_sees_each_event_once() {
 
 #[tokio::test]
 async fn two_instances_share_a_queue() {
-    let (sandbox, one, two) = (Sandbox::new().await, Seen::default(), Seen::default());
+    let (sandbox, one, two) = (sandbox().await, Seen::default(), Seen::default());
     let (first, bus) =
         start(&sandbox, Consumers::of(one.clone()).with(consumer(USER_REGISTERED_QUEUE, note))).await;
     let (second, _) =
@@ -75,15 +75,15 @@ async fn no_more_are_worked_on_at_once_than_was_said() {
         gate.acquire().await.map_err(HandlerError::retry)?.forget();
         Ok(Outcome::Applied)
     }
-    let (sandbox, seen, gate) = (Sandbox::new().await, Seen::default(), Arc::new(Semaphore::new(0)));
+    let (sandbox, seen, gate) = (sandbox().await, Seen::default(), Arc::new(Semaphore::new(0)));
     let consumers = Consumers::of(Work(seen.clone(), Arc::clone(&gate)))
         .with(consumer(USER_REGISTERED_QUEUE, work).concurrency(2));
     let (app, bus) = start(&sandbox, consumers).await;
     publish(&bus, 1..=6).await;
     for done in 0..=4 {
         eventually("two run", async || seen.numbers().len() == done + 2).await;
-        // What is in the queue can be seen there: the two that run cannot.
-        assert_eq!(waiting(&sandbox, QUEUE).await, 4 - done);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(seen.numbers().len(), done + 2, "no third one runs");
         gate.add_permits(1);
     }
     gate.add_permits(1);
@@ -93,7 +93,7 @@ async fn no_more_are_worked_on_at_once_than_was_said() {
 
 #[tokio::test]
 async fn a_confirm_belongs_to_its_message_however_many_publish_at_once() {
-    let sandbox = Sandbox::new().await;
+    let sandbox = sandbox().await;
     let (app, bus) = start(&sandbox, Consumers::of(())).await;
     let send = async |number: i64| {
         let mut message = Message::of(&user(number), Context::fresh()).unwrap();
@@ -154,7 +154,7 @@ async fn an_event_that_waits_at_a_stop_interrupts_no_other_of_any_queue() {
         let number = product.version;
         work(to, product, number).await
     }
-    let (sandbox, begun, finished) = (Sandbox::new().await, Seen::default(), Seen::default());
+    let (sandbox, begun, finished) = (sandbox().await, Seen::default(), Seen::default());
     let consumers = Consumers::of((begun.clone(), finished.clone()))
         .with(consumer(USER_REGISTERED_QUEUE, user_work))
         .with(consumer(CACHE_PRODUCT_UPDATES_QUEUE, product_work));
@@ -170,7 +170,8 @@ async fn an_event_that_waits_at_a_stop_interrupts_no_other_of_any_queue() {
     numbers.sort_unstable();
     assert_eq!(numbers, [2, 3]);
     let left = (waiting(&sandbox, QUEUE).await, waiting(&sandbox, CACHE_PRODUCT_UPDATES_QUEUE.name).await);
-    assert_eq!(left, (1, 0), "only the one that waits is delivered again");
+    let again = if SETTLES_EACH { 1..=1 } else { 1..=2 };
+    assert!(again.contains(&left.0) && left.1 == 0, "only the one that waits is delivered again: {left:?}");
     sandbox.close().await;
 }
 
@@ -183,7 +184,7 @@ async fn a_stop_settles_what_runs_and_leaves_the_rest_to_the_next() {
         gate.acquire().await.map_err(HandlerError::retry)?.forget();
         Ok(Outcome::Applied)
     }
-    let (sandbox, seen, gate) = (Sandbox::new().await, Seen::default(), Arc::new(Semaphore::new(0)));
+    let (sandbox, seen, gate) = (sandbox().await, Seen::default(), Arc::new(Semaphore::new(0)));
     let consumers = Consumers::of(Work(seen.clone(), Arc::clone(&gate)))
         .with(consumer(USER_REGISTERED_QUEUE, work).concurrency(3));
     let (app, bus) = start(&sandbox, consumers).await;

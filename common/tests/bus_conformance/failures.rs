@@ -5,10 +5,10 @@ use std::panic::panic_any;
 use common::Context;
 use common::bus::{Consumers, HandlerError, Incoming, Message, Outcome, consumer};
 use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
-use common::testing::{Sandbox, eventually};
+use common::testing::eventually;
 
-use super::broker::{delayed, put, set_aside, waiting};
-use super::{QUEUE, Seen, note, publish, start, user};
+use super::broker::sandbox;
+use super::{QUEUE, Seen, delayed, note, publish, put, set_aside, start, user, waiting};
 
 async fn note_all(seen: Seen, users: Vec<Incoming<UserRegistered>>) -> Result<Vec<Outcome>, HandlerError> {
     users.iter().for_each(|user| seen.note(user, user.user_id));
@@ -25,7 +25,7 @@ async fn what_fails_once_is_tried_again_in_the_same_workflow() {
             Ok(Outcome::Applied)
         }
     }
-    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (sandbox, seen) = (sandbox().await, Seen::default());
     let (app, bus) =
         start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, fail_first))).await;
     publish(&bus, [1]).await;
@@ -41,7 +41,7 @@ async fn what_fails_once_is_tried_again_in_the_same_workflow() {
 async fn what_does_not_parse_is_set_aside_at_once_and_its_neighbours_are_served() {
     const POISON: [&str; 4] = ["not JSON", "{}", r#"{"user_id":"private"}"#, ""];
     for batch in [1, 50] {
-        let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+        let (sandbox, seen) = (sandbox().await, Seen::default());
         let (app, bus) = start(&sandbox, Consumers::of(())).await;
         for (number, poison) in POISON.iter().enumerate() {
             bus.publish(&user(number as i64 + 1)).await.unwrap();
@@ -88,7 +88,7 @@ async fn what_breaks_a_rule_is_set_aside_at_once_with_the_field_and_its_neighbou
         ("email", r#"{"user_id":7,"email":"ada@example.org\r\nBcc: eve@example.org"}"#),
     ];
     for batch in [1, 50] {
-        let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+        let (sandbox, seen) = (sandbox().await, Seen::default());
         let (app, bus) = start(&sandbox, Consumers::of(())).await;
         for (number, (_, bad)) in BAD.iter().enumerate() {
             bus.publish(&user(number as i64 + 1)).await.unwrap();
@@ -127,7 +127,7 @@ async fn what_is_rejected_is_set_aside_at_once_with_its_reason() {
             Ok(Outcome::Applied)
         }
     }
-    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (sandbox, seen) = (sandbox().await, Seen::default());
     let (app, bus) =
         start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, reject))).await;
     let message = Message::of(&user(1), Context::fresh()).unwrap();
@@ -155,7 +155,7 @@ async fn a_panic_in_a_handler_takes_nothing_else_down() {
         }
         Ok(Outcome::Applied)
     }
-    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (sandbox, seen) = (sandbox().await, Seen::default());
     let (app, bus) =
         start(&sandbox, Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, panic_first))).await;
     publish(&bus, [1, 2, 3]).await;
@@ -176,13 +176,14 @@ async fn while_something_is_away_an_event_waits_at_its_place_and_no_attempt_is_c
             Ok(Outcome::Applied)
         }
     }
-    let (sandbox, seen) = (Sandbox::new().await, Seen::default());
+    let (sandbox, seen) = (sandbox().await, Seen::default());
     let (app, bus) = start(
         &sandbox,
         Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, away_thrice).concurrency(1)),
     )
     .await;
     bus.publish(&user(1)).await.unwrap();
+    eventually("the first is handled", async || seen.times(1) > 0).await;
     bus.publish(&user(2)).await.unwrap();
     eventually("the second", async || seen.times(2) == 1).await;
     app.stop().await;

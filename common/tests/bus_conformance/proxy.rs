@@ -1,19 +1,18 @@
 //! A way to the broker that can turn into a black hole: packets vanish, and neither end learns that the connection is lost. Or it
-//! delivers what is no AMQP.
+//! delivers what is not the broker's protocol, or closes connections.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use common::Mode;
-use common::config::NoSettings;
-use common::testing::Sandbox;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 #[derive(Clone)]
 pub(crate) struct Proxy {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     state: watch::Sender<State>,
+    target: watch::Sender<String>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -21,25 +20,18 @@ enum State {
     Open,
     Dark,
     Garbled,
+    Cut,
 }
 
 impl Proxy {
-    /// A proxy to the sandbox's broker, and the setting that leads through it.
-    pub(crate) async fn to_broker(sandbox: &Sandbox) -> (Proxy, String) {
-        let direct = sandbox.settings::<NoSettings>(Mode::Async, &[]).0.broker.amqp.amqp_url.expect("a URL");
-        let (before, rest) = direct.split_once('@').expect("a login");
-        let (target, vhost) = rest.split_once('/').expect("a virtual host");
-        let proxy = Proxy::to(target.to_owned()).await;
-        let url = format!("--amqp-url={before}@{}/{vhost}", proxy.address);
-        (proxy, url)
-    }
-
-    /// Listens on a free port and forwards to `target`.
-    async fn to(target: String) -> Proxy {
+    /// Listens on a free port. Connections are forwarded after [`Proxy::lead_to`].
+    pub(crate) async fn new() -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (state, watched) = watch::channel(State::Open);
+        let (target, mut known) = watch::channel(String::new());
         let accept = async move {
+            let target = known.wait_for(|target| !target.is_empty()).await.expect("a target").clone();
             loop {
                 let (client, _) = listener.accept().await.expect("a connection");
                 #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
@@ -48,7 +40,18 @@ impl Proxy {
         };
         #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
         tokio::spawn(accept);
-        Proxy { address, state }
+        Proxy { address, state, target }
+    }
+
+    pub(crate) fn lead_to(&self, target: String) {
+        self.target.send_replace(target);
+    }
+
+    /// Closes every connection, to both ends.
+    pub(crate) async fn cut(&self) {
+        self.state.send_replace(State::Cut);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.state.send_replace(State::Open);
     }
 
     /// Nothing comes through any more, neither on connections that are open nor on new ones.
@@ -56,7 +59,7 @@ impl Proxy {
         self.state.send_replace(State::Dark);
     }
 
-    /// What comes next from the broker ends with bytes that are no AMQP; the connections stay open.
+    /// What comes next from the broker ends with bytes that no client understands; the connections stay open.
     pub(crate) fn garble(&self) {
         self.state.send_replace(State::Garbled);
     }
@@ -68,22 +71,25 @@ impl Proxy {
 }
 
 async fn forward(mut client: TcpStream, target: String, mut state: watch::Receiver<State>) {
-    let mut server = TcpStream::connect(target).await.expect("the broker");
+    let Ok(mut server) = TcpStream::connect(target).await else { return };
     let broken = async { state.wait_for(|state| *state != State::Open).await.map(|state| *state) };
     tokio::select! {
         biased;
         broken = broken => {
-            if broken.is_ok_and(|state| state == State::Garbled) {
+            let broken = broken.expect("the proxy is there");
+            if broken == State::Garbled {
                 let mut bytes = vec![0; 64 * 1024];
                 let read = server.read(&mut bytes).await.expect("the broker");
                 // Together, so that the client reads both at once.
-                let garbled = [&bytes[..read], b"no AMQP"].concat();
+                let garbled = [&bytes[..read], b"nonsense"].concat();
                 client.write_all(&garbled).await.ok();
                 // Until the client gives up; then the broker learns of it.
                 tokio::io::copy(&mut client, &mut tokio::io::sink()).await.ok();
                 return;
             }
-            std::future::pending::<()>().await;
+            if broken == State::Dark {
+                std::future::pending::<()>().await;
+            }
         }
         copied = tokio::io::copy_bidirectional(&mut client, &mut server) => drop(copied),
     }

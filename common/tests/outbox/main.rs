@@ -1,8 +1,10 @@
 //! What the outbox does with events that cannot go, and with those behind them, shown on a tiny service with a real database
 //! and a real broker.
 
-#[path = "../bus_conformance/own_broker.rs"]
+#[path = "../bus_conformance/rabbitmq/own_broker.rs"]
 mod own_broker;
+#[path = "../bus_conformance/process.rs"]
+mod process;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

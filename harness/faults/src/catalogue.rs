@@ -162,7 +162,7 @@ fn help(value: impl ValueEnum) -> String {
 }
 
 fn modes(exists_in: impl Fn(Mode) -> bool) -> String {
-    let modes = Mode::ALL.into_iter().filter(|mode| exists_in(*mode));
+    let modes = Mode::COMPARED.into_iter().filter(|mode| exists_in(*mode));
     modes.map(Mode::as_str).collect::<Vec<_>>().join(", ")
 }
 

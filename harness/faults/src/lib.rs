@@ -45,7 +45,7 @@ use stack::broker::BrokerPorts;
 use stack::build;
 use stack::output::say;
 use stack::ports::Ports;
-use stack::{Mode, Stack, StackOptions, given_path, postgres, services, state_folder};
+use stack::{Mode, Stack, StackOptions, compared_mode, given_path, postgres, services, state_folder};
 use topology::{DATABASE, Link};
 
 /// Short delays for a higher rate; half of the payments of orders fail.
@@ -67,7 +67,7 @@ const ORDERLY: &str = "a service that is asked to end does so in order";
 #[derive(Args)]
 pub struct FaultsArgs {
     /// Which architecture.
-    #[arg(long, value_enum, default_value_t = Mode::Async)]
+    #[arg(long, value_parser = compared_mode(), default_value_t = Mode::Async)]
     mode: Mode,
 
     /// Only this fault (as in --list; failpoint:PLACE for one place); can be given several times.
@@ -311,20 +311,21 @@ fn proxy_for(mode: Mode, ports: &Ports) -> Result<Proxy> {
 
 /// The settings by which services connect through the proxy: service, variable, value.
 fn through(proxy: &Proxy, mode: Mode, ports: &Ports) -> Vec<(&'static str, String, String)> {
-    let setting = |link: Link| {
+    let settings = |link: Link| {
         let (client, from) = (proxy.port(link)?, link.from);
         if link.to == DATABASE {
             let url = postgres::url(from, from, client, postgres::DATABASE);
-            return Some((from, "DATABASE_URL".to_owned(), url));
+            return Some(vec![(from, "DATABASE_URL".to_owned(), url)]);
         }
         if let Ok(peer) = services::find(link.to) {
-            return Some((from, peer.url_variable(), format!("http://127.0.0.1:{client}")));
+            return Some(vec![(from, peer.url_variable(), format!("http://127.0.0.1:{client}"))]);
         }
         let ports = BrokerPorts { client, ..ports.broker.clone()? };
         let address = ports.server.address(ports.server.local_login(), &ports);
-        Some((from, ports.server.setting().to_owned(), address.client_url))
+        let all = ports.server.settings(&address).into_iter();
+        Some(all.map(|(name, value)| (from, name.to_owned(), value)).collect())
     };
-    topology::links(mode).into_iter().filter_map(setting).collect()
+    topology::links(mode).into_iter().filter_map(settings).flatten().collect()
 }
 
 /// Findings about the processes.

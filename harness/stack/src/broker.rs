@@ -1,5 +1,5 @@
 //! What the tools ask of a broker, whichever it is. [`Broker`] is a running broker: its queues and dead letters. [`Server`] is
-//! how a stack runs one. Each broker implements both in a module of its own (`rabbitmq`), and `modes` says which mode has which.
+//! how a stack runs one. Each broker implements both in a module of its own (`rabbitmq`, `kafka`), and `modes` says which mode has which.
 //! Callers know queues by their names in the contract, and nothing of APIs, exchanges or vhosts.
 
 use std::fmt::Debug;
@@ -16,11 +16,12 @@ use super::process::Process;
 /// Where a broker answers, and the part of it that belongs to the services.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Address {
-    /// For clients, with the login in it.
+    /// For clients, with the login in it (Kafka: `host:port`, without a login).
     pub client_url: String,
-    /// For administration, with the login in it and without a path.
+    /// For administration, with the login in it and without a path (Kafka: the address for clients).
     pub admin_url: String,
-    /// What separates the services of one stack from other users of the broker, as it stands in a URL (RabbitMQ: the vhost).
+    /// What separates the services of one stack from other users of the broker (RabbitMQ: the vhost, as it stands in a URL; Kafka:
+    /// the prefix of all topics and groups).
     pub namespace: String,
 }
 
@@ -143,16 +144,18 @@ impl DeadLetter {
 pub struct BrokerPorts {
     pub server: &'static dyn Server,
     pub client: u16,
-    pub management: u16,
-    pub metrics: u16,
-    /// For its own processes alone (RabbitMQ: Erlang's port mapper and node). 0 in a container.
-    pub internal: [u16; 2],
+    /// Only of RabbitMQ.
+    pub management: Option<u16>,
+    /// Only of RabbitMQ.
+    pub metrics: Option<u16>,
+    /// For its own processes alone (RabbitMQ: Erlang's port mapper and node; Kafka: the controller). None in a container.
+    pub internal: Vec<u16>,
 }
 
 impl BrokerPorts {
-    pub fn all(&self) -> [u16; 5] {
-        let [first, second] = self.internal;
-        [self.client, self.management, self.metrics, first, second]
+    pub fn all(&self) -> Vec<u16> {
+        let published = [Some(self.client), self.management, self.metrics];
+        published.into_iter().flatten().chain(self.internal.iter().copied()).collect()
     }
 }
 
@@ -167,23 +170,23 @@ pub trait Server: Debug + Sync {
     /// Other processes that it needs, in the order of their start. They end after it.
     fn helpers(&self) -> &'static [&'static str];
 
-    /// The services' setting that holds [`Address::client_url`].
-    fn setting(&self) -> &'static str;
+    /// The services' settings that hold the address.
+    fn settings(&self, address: &Address) -> Vec<(&'static str, String)>;
 
     /// What each of its ports is for, in the order of [`BrokerPorts::all`].
-    fn port_names(&self) -> [&'static str; 5];
+    fn port_names(&self) -> &'static [&'static str];
 
     /// [`BrokerPorts::internal`] without an offset.
-    fn internal_ports(&self) -> [u16; 2];
+    fn internal_ports(&self) -> &'static [u16];
 
     /// Its published ports inside the container, each with the variable of the compose file for the host's port: for clients,
-    /// administration, metrics.
-    fn container_ports(&self) -> [(u16, &'static str); 3];
+    /// administration, metrics, as far as it has them.
+    fn container_ports(&self) -> &'static [(u16, &'static str)];
 
-    /// Variables for user and password: of the container, and of the compose file.
-    fn container_login(&self) -> [(&'static str, &'static str); 2];
+    /// Variables for user and password: of the container, and of the compose file. `None` for a broker without logins.
+    fn container_login(&self) -> Option<[(&'static str, &'static str); 2]>;
 
-    /// User and password of a broker that the stack started as a process.
+    /// User and password of a broker that the stack started as a process; empty for a broker without logins.
     fn local_login(&self) -> &'static str;
 
     /// Of a broker of its own on loopback. `login`: `user:password`, as in a URL.

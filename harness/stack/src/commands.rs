@@ -228,14 +228,17 @@ pub fn overview(states: &[State]) -> String {
     let mut boards_are_missing = false;
     for state in states {
         text += &format!("PostgreSQL ({}): {}\n", state.name, state.database_url);
-        if let (Some(server), Some(address), Some(metrics)) =
-            (modes::broker(state.mode), &state.broker, state.broker_metrics_port)
-        {
-            let (login, page) = split_login(&address.admin_url);
-            text += &format!(
-                "{} management: {page} ({login}); metrics: http://127.0.0.1:{metrics}/metrics\n",
-                server.title()
-            );
+        if let Some((server, address)) = modes::broker(state.mode).zip(state.broker.as_ref()) {
+            text += &match state.broker_metrics_port {
+                Some(metrics) => {
+                    let (login, page) = split_login(&address.admin_url);
+                    format!(
+                        "{} management: {page} ({login}); metrics: http://127.0.0.1:{metrics}/metrics\n",
+                        server.title()
+                    )
+                }
+                None => format!("{}: {}\n", server.title(), address.client_url),
+            };
         }
         let containers = state.compose.iter().flat_map(|compose| &compose.ports);
         let processes = state.processes.iter().map(|entry| (entry.name.as_str(), entry.port));

@@ -244,6 +244,9 @@ mod tests {
         assert!(!compared.services.contains(&"prometheus".to_owned()));
         let servers = of(&StackOptions { fresh: true, servers_only: true, ..StackOptions::default() });
         assert_eq!(servers.services, ["postgres", "rabbitmq"]);
+        let stream = StackOptions { fresh: true, servers_only: true, ..StackOptions::default() };
+        let stream = Compose::new("p", Mode::Stream, &stream, Path::new("/nowhere")).unwrap();
+        assert_eq!(stream.services, ["postgres", "kafka"]);
     }
 
     #[test]

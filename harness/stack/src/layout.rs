@@ -73,9 +73,9 @@ impl Layout {
         let broker = |(server, ports): (&'static dyn Server, campus::BrokerPorts)| BrokerPorts {
             server,
             client: ports.amqp,
-            management: ports.management,
-            metrics: ports.metrics,
-            internal: [more + 1, more + 2],
+            management: Some(ports.management),
+            metrics: Some(ports.metrics),
+            internal: vec![more + 1, more + 2],
         };
         let ports = Ports {
             postgres: more,

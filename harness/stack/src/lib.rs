@@ -1,6 +1,6 @@
 //! A local stack: its PostgreSQL, its broker and the services of its [`Layout`], as child processes on loopback or in
-//! containers (`compose`); callers need not know which. `broker` is what the tools ask of any broker, `rabbitmq` the one module
-//! that knows RabbitMQ. The crate also owns what every command shares: messages on standard error, signals, paths of the project,
+//! containers (`compose`); callers need not know which. `broker` is what the tools ask of any broker; only `rabbitmq` knows
+//! RabbitMQ, and only `kafka` knows Kafka. The crate also owns what every command shares: messages on standard error, signals, paths of the project,
 //! builds of the services. It does not know loads, measurements or faults.
 //!
 //! [`Stack::start`] starts a stack and waits until it is ready; [`Stack::stop`], or dropping it, ends everything.
@@ -17,6 +17,7 @@ pub mod compose;
 pub mod database;
 pub mod environment;
 pub mod http;
+pub mod kafka;
 pub mod layout;
 pub mod log_format;
 pub mod logs;
@@ -43,7 +44,8 @@ pub mod table;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::ValueEnum;
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 pub use contract::Mode;
 pub use database::Database;
 pub use layout::Layout;
@@ -64,6 +66,11 @@ pub fn project_root() -> Result<PathBuf> {
 /// For clap: a path made absolute from the current folder, so that it stays valid when the current folder changes.
 pub fn given_path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(std::path::absolute)
+}
+
+/// For clap: one of [`Mode::COMPARED`].
+pub fn compared_mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(Mode::COMPARED.map(Mode::as_str)).try_map(|name| Mode::from_str(&name, false))
 }
 
 /// Holds everything that a run leaves behind; ignored by git.

@@ -3,6 +3,7 @@
 use contract::Mode;
 
 use super::broker::Server;
+use super::kafka::Kafka;
 use super::rabbitmq::RabbitMq;
 
 /// The broker of a mode; `None` where services call each other.
@@ -10,5 +11,6 @@ pub fn broker(mode: Mode) -> Option<&'static dyn Server> {
     match mode {
         Mode::Sync => None,
         Mode::Async => Some(&RabbitMq),
+        Mode::Stream => Some(&Kafka),
     }
 }

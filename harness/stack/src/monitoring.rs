@@ -88,12 +88,9 @@ fn of_containers(committed: &str, mode: Mode, ports: &Ports, own: u16) -> Result
             "prometheus" => replaced(job, "localhost:9090", &format!("127.0.0.1:{own}"))?,
             _ => {
                 let broker = ports.broker.as_ref().with_context(|| format!("no address for {name}"))?;
-                let [.., (metrics, _)] = broker.server.container_ports();
-                replaced(
-                    job,
-                    &format!("{}:{metrics}", broker.server.name()),
-                    &format!("127.0.0.1:{}", broker.metrics),
-                )?
+                let inside = broker.server.container_ports().last().map(|(metrics, _)| metrics);
+                let (inside, outside) = inside.zip(broker.metrics).context("the broker has no metrics")?;
+                replaced(job, &format!("{}:{inside}", broker.server.name()), &format!("127.0.0.1:{outside}"))?
             }
         };
         text += &format!("\n  - job_name: {local}");
@@ -158,9 +155,12 @@ fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) 
         ("GF_LOG_MODE", "console".to_owned()),
         ("GF_ANALYTICS_REPORTING_ENABLED", "false".to_owned()),
         ("GF_ANALYTICS_CHECK_FOR_UPDATES", "false".to_owned()),
-        ("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH", board.display().to_string()),
     ] {
         command.env(name, value);
+    }
+    // Stream mode has no board yet.
+    if board.is_file() {
+        command.env("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH", &board);
     }
     let mut process =
         Process::spawn("grafana", port, place.logs.join("grafana.log"), Signal::TERM, &mut command)?;

@@ -30,12 +30,14 @@ impl Ports {
 
     pub(super) fn unmoved(mode: Mode) -> Self {
         let ports = mode.ports();
-        let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| BrokerPorts {
-            server,
-            client: ports.amqp,
-            management: ports.management,
-            metrics: ports.metrics,
-            internal: server.internal_ports(),
+        let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| {
+            let (client, management, metrics) = match ports {
+                contract::BrokerPorts::RabbitMq { amqp, management, metrics } => {
+                    (amqp, Some(management), Some(metrics))
+                }
+                contract::BrokerPorts::Kafka { kafka } => (kafka, None, None),
+            };
+            BrokerPorts { server, client, management, metrics, internal: server.internal_ports().into() }
         };
         Self {
             postgres: ports.postgres,
@@ -46,50 +48,38 @@ impl Ports {
     }
 
     pub fn moved(&self, offset: u16) -> Result<Self> {
-        let at = |port: u16| {
+        self.map(|port| {
             port.checked_add(offset).with_context(|| {
                 format!("--port-offset {offset} moves port {port} past 65535: use at most 39861")
             })
-        };
-        let all = |ports: &[u16]| ports.iter().map(|port| at(*port)).collect::<Result<_>>();
-        let broker = |ports: &BrokerPorts| {
-            let [first, second] = ports.internal;
-            anyhow::Ok(BrokerPorts {
-                server: ports.server,
-                client: at(ports.client)?,
-                management: at(ports.management)?,
-                metrics: at(ports.metrics)?,
-                internal: [at(first)?, at(second)?],
-            })
-        };
-        Ok(Self {
-            postgres: at(self.postgres)?,
-            broker: self.broker.as_ref().map(broker).transpose()?,
-            services: all(&self.services)?,
-            monitoring: all(&self.monitoring)?,
         })
+    }
+
+    fn map(&self, mut at: impl FnMut(u16) -> Result<u16>) -> Result<Self> {
+        let postgres = at(self.postgres)?;
+        let mut broker = self.broker.clone();
+        if let Some(ports) = &mut broker {
+            let published = [Some(&mut ports.client), ports.management.as_mut(), ports.metrics.as_mut()];
+            for port in published.into_iter().flatten().chain(&mut ports.internal) {
+                *port = at(*port)?;
+            }
+        }
+        let mut all = |ports: &[u16]| ports.iter().map(|port| at(*port)).collect::<Result<_>>();
+        Ok(Self { postgres, broker, services: all(&self.services)?, monitoring: all(&self.monitoring)? })
     }
 
     /// Unused ports, for tests, which run beside other stacks.
     pub fn free(mode: Mode) -> Result<Self> {
-        let free = unused(16)?;
-        let broker = modes::broker(mode).map(|server| BrokerPorts {
-            server,
-            client: free[1],
-            management: free[2],
-            metrics: free[3],
-            internal: [free[4], free[5]],
-        });
-        let services = free[6..].to_vec();
-        Ok(Self { postgres: free[0], broker, services, monitoring: Vec::new() })
+        let mut free = unused(16)?.into_iter();
+        Self::unmoved(mode).map(|_| free.next().context("a stack has more ports than were looked for"))
     }
 
     /// Each port with the name of what listens there.
     fn named(&self, services: &[&str]) -> Vec<(u16, String)> {
         let mut named = vec![(self.postgres, "PostgreSQL".to_owned())];
         if let Some(broker) = &self.broker {
-            let title = |purpose| format!("{} ({purpose})", broker.server.title());
-            named.extend(broker.all().into_iter().zip(broker.server.port_names().map(title)));
+            let title = |purpose: &&str| format!("{} ({purpose})", broker.server.title());
+            named.extend(broker.all().into_iter().zip(broker.server.port_names().iter().map(title)));
         }
         named.extend(self.services.iter().copied().zip(services.iter().map(ToString::to_string)));
         let monitoring = Monitoring::ALL.map(|server| server.name().to_owned());

@@ -42,24 +42,24 @@ impl Server for RabbitMq {
         &[EPMD]
     }
 
-    fn setting(&self) -> &'static str {
-        "AMQP_URL"
+    fn settings(&self, address: &Address) -> Vec<(&'static str, String)> {
+        vec![("AMQP_URL", address.client_url.clone())]
     }
 
-    fn port_names(&self) -> [&'static str; 5] {
-        ["AMQP", "management", "Prometheus", "Erlang port mapper", "Erlang node"]
+    fn port_names(&self) -> &'static [&'static str] {
+        &["AMQP", "management", "Prometheus", "Erlang port mapper", "Erlang node"]
     }
 
-    fn internal_ports(&self) -> [u16; 2] {
-        [25673, 25674]
+    fn internal_ports(&self) -> &'static [u16] {
+        &[25673, 25674]
     }
 
-    fn container_ports(&self) -> [(u16, &'static str); 3] {
-        [(5672, "RABBITMQ_PORT"), (15672, "RABBITMQ_MANAGEMENT_PORT"), (15692, "RABBITMQ_PROMETHEUS_PORT")]
+    fn container_ports(&self) -> &'static [(u16, &'static str)] {
+        &[(5672, "RABBITMQ_PORT"), (15672, "RABBITMQ_MANAGEMENT_PORT"), (15692, "RABBITMQ_PROMETHEUS_PORT")]
     }
 
-    fn container_login(&self) -> [(&'static str, &'static str); 2] {
-        [("RABBITMQ_DEFAULT_USER", "RABBITMQ_USER"), ("RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD")]
+    fn container_login(&self) -> Option<[(&'static str, &'static str); 2]> {
+        Some([("RABBITMQ_DEFAULT_USER", "RABBITMQ_USER"), ("RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD")])
     }
 
     /// RabbitMQ creates this user and accepts it on loopback only.
@@ -70,7 +70,7 @@ impl Server for RabbitMq {
     fn address(&self, login: &str, ports: &BrokerPorts) -> Address {
         Address {
             client_url: format!("amqp://{login}@127.0.0.1:{}/{DEFAULT_VHOST}", ports.client),
-            admin_url: format!("http://{login}@127.0.0.1:{}", ports.management),
+            admin_url: format!("http://{login}@127.0.0.1:{}", ports.management.unwrap_or(0)),
             namespace: DEFAULT_VHOST.to_owned(),
         }
     }
@@ -103,7 +103,7 @@ impl Server for RabbitMq {
             account.own(&cookie)?;
         }
 
-        let [mapper, _] = ports.internal;
+        let [mapper, _] = own_ports(ports);
         let mut command = account.server(&port_mapper()?, "TERM");
         command.args(["-address", "127.0.0.1", "-port", &mapper.to_string()]).current_dir(&home);
         let epmd = Process::spawn(EPMD, mapper, logs.join("epmd.log"), Signal::TERM, &mut command)?;
@@ -116,7 +116,7 @@ impl Server for RabbitMq {
             // The start script then becomes the broker instead of staying in front of it.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_DIST_PORT", ports.internal[1].to_string())
+            .env("RABBITMQ_DIST_PORT", own_ports(ports)[1].to_string())
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
@@ -180,7 +180,7 @@ fn command(dir: &Path, ports: &BrokerPorts, program: &Path) -> Result<Command> {
     command
         .current_dir(&home)
         .env("HOME", &home)
-        .env("ERL_EPMD_PORT", ports.internal[0].to_string())
+        .env("ERL_EPMD_PORT", own_ports(ports)[0].to_string())
         .env("RABBITMQ_NODENAME", "study@localhost");
     for (name, place) in [
         ("RABBITMQ_CONF_ENV_FILE", "none.conf"),
@@ -196,8 +196,14 @@ fn command(dir: &Path, ports: &BrokerPorts, program: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// Of Erlang's port mapper, and of its node.
+fn own_ports(ports: &BrokerPorts) -> [u16; 2] {
+    ports.internal[..].try_into().unwrap_or_default()
+}
+
 fn configuration(ports: &BrokerPorts) -> String {
-    let BrokerPorts { client, management, metrics, .. } = ports;
+    let [client, management, metrics] =
+        [Some(ports.client), ports.management, ports.metrics].map(Option::unwrap_or_default);
     format!(
         "listeners.tcp.1 = 127.0.0.1:{client}\n\
          management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n\

@@ -20,8 +20,8 @@ pub struct Setting<'a> {
     pub logs: &'a Path,
     /// `host:port/database` of PostgreSQL.
     pub database: &'a str,
-    /// Setting and URL of the broker; without it services call each other.
-    pub broker: Option<(&'a str, &'a str)>,
+    /// Settings with the broker's address; without a broker services call each other.
+    pub broker: Option<Vec<(&'static str, String)>>,
     pub journal: Option<&'a Path>,
     pub env: &'a [(String, String)],
     pub env_of: &'a [(&'static str, String, String)],
@@ -29,7 +29,7 @@ pub struct Setting<'a> {
 }
 
 /// Settings of the caller's shell that would point a service elsewhere; delays and the like may come from there.
-const NOT_INHERITED: [&str; 16] = [
+const NOT_INHERITED: [&str; 18] = [
     "COMM_MODE",
     "PROFILE",
     "LISTEN_ADDR",
@@ -46,6 +46,8 @@ const NOT_INHERITED: [&str; 16] = [
     "RABBITMQ_USER",
     "RABBITMQ_PASSWORD",
     "RABBITMQ_VHOST",
+    "KAFKA_BOOTSTRAP",
+    "KAFKA_PREFIX",
 ];
 
 /// `more` is environment for this start alone; it overrides all other.
@@ -85,8 +87,8 @@ fn set_environment(command: &mut Command, service: &Member, port: u16, setting: 
         .env("DATABASE_URL", format!("postgres://{0}:{0}@{1}", service.login, setting.database))
         // A log file needs no colour codes.
         .env("NO_COLOR", "1");
-    match setting.broker {
-        Some((name, url)) => _ = command.env(name, url),
+    match &setting.broker {
+        Some(settings) => _ = command.envs(settings.iter().map(|(name, value)| (name, value))),
         None => {
             for (peer, port) in layout.members.iter().zip(setting.ports) {
                 let url = || format!("http://127.0.0.1:{port}");

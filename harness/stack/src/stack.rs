@@ -18,7 +18,8 @@ use super::services;
 use super::state::{self, Entry, Identity, State};
 use super::{Layout, Mode, monitoring, not_ours, postgres, state_folder};
 
-pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(90);
+/// To start, and to end.
+pub const SERVER_LIMIT: Duration = Duration::from_secs(90);
 /// For processes of an earlier run that was killed.
 const LEFT_OVER_LIMIT: Duration = Duration::from_secs(20);
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -205,13 +206,13 @@ impl Stack {
         let server = self.database_server();
         let host = server.rsplit_once('@').context("the database URL names no user")?.1;
         let (logs, database) = (self.logs(), format!("{host}/{}", self.database));
-        let broker_url = self.amqp_url();
+        let broker = self.ports.broker.as_ref().zip(self.broker.as_ref());
         let setting = services::Setting {
             layout: &self.layout,
             programs: &self.programs,
             logs: &logs,
             database: &database,
-            broker: self.ports.broker.as_ref().map(|ports| ports.server.setting()).zip(broker_url.as_deref()),
+            broker: broker.map(|(ports, address)| ports.server.settings(address)),
             journal: self.options.journal.as_deref(),
             env: &self.options.env,
             env_of: &self.options.env_of,
@@ -337,7 +338,7 @@ impl Stack {
             compose: self.containers.as_ref().map(|containers| containers.compose.clone()),
             database_url: self.database_url(),
             broker: self.broker.clone(),
-            broker_metrics_port: self.ports.broker.as_ref().map(|ports| ports.metrics),
+            broker_metrics_port: self.ports.broker.as_ref().and_then(|ports| ports.metrics),
         })
     }
 

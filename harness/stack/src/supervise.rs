@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use rustix::process::Signal;
 
 use super::output::say;
@@ -47,13 +47,15 @@ pub struct UpArgs {
 /// An alias, because clap takes a `Vec` for several arguments.
 type Modes = Vec<Mode>;
 
-/// The name of a mode, or this for all.
+/// The name of a mode, or this for sync and async.
 const BOTH: &str = "both";
 
 fn modes() -> impl TypedValueParser<Value = Modes> {
     let names = Mode::ALL.map(Mode::as_str).into_iter().chain([BOTH]);
-    PossibleValuesParser::new(names)
-        .map(|name| Mode::ALL.into_iter().filter(|mode| name == BOTH || name == mode.as_str()).collect())
+    PossibleValuesParser::new(names).map(|name| match Mode::from_str(&name, false) {
+        Ok(mode) => vec![mode],
+        Err(_) => Mode::COMPARED.into(),
+    })
 }
 
 pub fn up(args: &UpArgs, port_offset: u16) -> Result<()> {

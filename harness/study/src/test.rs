@@ -1,5 +1,5 @@
-//! `./study test`: every test of the project, against a PostgreSQL and a RabbitMQ started for this run on free ports. With
-//! `--docker` the two are containers. Output and exit code are those of cargo.
+//! `./study test`: every test of the project, against a PostgreSQL, a RabbitMQ and a Kafka started for this run on free ports.
+//! With `--docker` PostgreSQL and RabbitMQ are containers. Output and exit code are those of cargo.
 
 use std::fs;
 use std::path::Path;
@@ -8,13 +8,17 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use stack::process::{cargo, exit_code, run_to_end};
+use stack::broker::Address;
+use stack::ports::Ports;
+use stack::process::{Process, cargo, exit_code, run_to_end};
+use stack::progress::Step;
+use stack::stack::SERVER_LIMIT;
 use stack::state::State;
-use stack::{Mode, Stack, StackOptions};
+use stack::{Mode, Stack, StackOptions, kafka};
 
 #[derive(Args)]
 pub struct TestArgs {
-    /// Give the tests a PostgreSQL and a RabbitMQ in containers; those that kill their own still start local ones.
+    /// Give the tests a PostgreSQL and a RabbitMQ in containers; Kafka, and servers that tests kill, are local.
     #[arg(long)]
     docker: bool,
 
@@ -39,14 +43,26 @@ pub fn run(root: &Path, args: &TestArgs) -> Result<ExitCode> {
         ..StackOptions::default()
     };
     let servers = Stack::start(Mode::Async, &options)?;
-    let result = cargo_test(root, &servers, args);
+    let result = cargo_test(root, &servers, &dir, args);
     let stopped = servers.stop();
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     stopped?;
     result
 }
 
-fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode> {
+/// Its data are in `dir`.
+fn start_kafka(dir: &Path) -> Result<(Vec<Process>, Address)> {
+    let ports = Ports::free(Mode::Stream)?.broker.context("stream mode has no broker")?;
+    let step = Step::start(ports.server.title());
+    let mut kafka = ports.server.start(dir, &ports, &dir.join("logs"))?;
+    for process in &mut kafka {
+        ports.server.wait(process, &ports, SERVER_LIMIT)?;
+    }
+    step.done();
+    Ok((kafka, ports.server.address(ports.server.local_login(), &ports)))
+}
+
+fn cargo_test(root: &Path, servers: &Stack, dir: &Path, args: &TestArgs) -> Result<ExitCode> {
     // The scenario tests start the services' binaries, which `cargo test` alone need not build. The same features avoid a second
     // build.
     let build = ["build", "--workspace", "--all-features", "--locked"];
@@ -54,6 +70,8 @@ fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode>
     if !status.success() {
         return Ok(exit_code(status));
     }
+    // Dropped, and so killed, when the tests have ended.
+    let (_processes, address) = start_kafka(dir)?;
     let mut test = cargo(root);
     test.args(["test", "--workspace", "--all-features", "--locked", "--no-fail-fast"]);
     // The whole workspace, so that the features, and with them the builds, stay the same.
@@ -64,6 +82,7 @@ fn cargo_test(root: &Path, servers: &Stack, args: &TestArgs) -> Result<ExitCode>
     if let Some(broker) = servers.broker_address() {
         test.env("AMQP_URL", &broker.client_url).env("RABBITMQ_MANAGEMENT_URL", &broker.admin_url);
     }
+    test.env(kafka::BOOTSTRAP, &address.client_url).env(kafka::LIBS, kafka::libs()?);
     Ok(exit_code(run_to_end(&mut test)?))
 }
 

@@ -1,29 +1,22 @@
 //! The consuming end: a channel for each subscription, and deliveries in the terms of the bus.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use contract::headers::{ATTEMPT, FIRST_FAILED_AT, PUBLISHED_AT};
 use futures_util::stream::StreamExt;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Acker, Channel, Connection, message};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::Amqp;
 use super::topology::declare;
 use crate::bus::Bus;
-use crate::bus::consumer::{ConsumerTask, Received, Source};
-use crate::bus::policy::{Attempts, is_plausible};
+use crate::bus::consumer::{ConsumerTask, Received, Source, run_all};
 use crate::bus::subscription::Delivery;
-use crate::context::{ACCEPTED_AT, Context, REQUEST_ID, TRACEPARENT, now_us};
+use crate::context::REQUEST_ID;
 
-/// All headers that are read here.
-pub(super) const HEADERS: [&str; 6] =
-    [TRACEPARENT, REQUEST_ID, ACCEPTED_AT, PUBLISHED_AT, ATTEMPT, FIRST_FAILED_AT];
 /// Until everything is declared and every consumer has its queue.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the broker's answer to a cancel. A later delivery is delivered again.
@@ -44,19 +37,9 @@ impl Amqp {
         };
         connected.send_replace(true);
         tracing::info!(queues = subscribed.len(), "consumers are connected to RabbitMQ");
-        let mut consumers = JoinSet::new();
-        for (consumer, deliveries) in subscribed {
-            consumers.spawn(consumer.run(deliveries.map(|delivery| Ok(received(delivery?)))));
-        }
-        // The first failure ends the connection: a service with some of its consumers must not look healthy. When stopping, the
-        // others finish first.
-        let mut consumed = Ok(());
-        while (consumed.is_ok() || stop.is_cancelled())
-            && let Some(ended) = consumers.join_next().await
-        {
-            consumed = consumed.and(ended.context("a consumer panicked").flatten());
-        }
-        consumed
+        let deliveries = |deliveries: lapin::Consumer| deliveries.map(|delivery| Ok(received(delivery?)));
+        let consumers = subscribed.into_iter().map(|(consumer, consumed)| consumer.run(deliveries(consumed)));
+        run_all(consumers, stop).await
     }
 
     async fn subscribe(
@@ -120,36 +103,13 @@ fn header<'a>(delivery: &'a message::Delivery, name: &str) -> Option<&'a str> {
     }
 }
 
-fn number<T: std::str::FromStr>(delivery: &message::Delivery, name: &str) -> Option<T> {
-    header(delivery, name)?.parse().ok()
-}
-
 fn received(mut delivery: message::Delivery) -> Received<Subscribed> {
     let body = std::mem::take(&mut delivery.data);
     let message_id = delivery.properties.message_id().as_ref().map(ShortString::as_str);
-    let context = Context::received(|name| match name {
-        // The id of the request travels as the correlation id: a header would cost the broker more.
-        REQUEST_ID => delivery
-            .properties
-            .correlation_id()
-            .as_ref()
-            .map(ShortString::as_str)
-            .or_else(|| header(&delivery, name)),
-        name => header(&delivery, name),
+    // The id of the request travels as the correlation id: a header would cost the broker more.
+    let workflow = delivery.properties.correlation_id().as_ref().map(ShortString::as_str);
+    let received = Delivery::with_headers(message_id, body, |name| {
+        workflow.filter(|_| name == REQUEST_ID).or_else(|| header(&delivery, name))
     });
-    let received = Delivery {
-        received: Instant::now(),
-        // Without an id the inbox cannot recognise a redelivery; the natural key of the event still does.
-        message_id: message_id
-            .filter(|id| !id.is_empty())
-            .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
-        context,
-        published_us: number(&delivery, PUBLISHED_AT).filter(|us| is_plausible(*us, now_us())),
-        attempts: Attempts {
-            failed: number(&delivery, ATTEMPT).unwrap_or_default(),
-            first_failed_us: number(&delivery, FIRST_FAILED_AT),
-        },
-        body,
-    };
     (received, delivery.acker)
 }

@@ -20,7 +20,7 @@ use futures_util::Stream;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::consumer::HEADERS;
+use crate::bus::headers::READ as HEADERS;
 
 /// What one `read` takes from the socket at most.
 const READ: usize = 64 * 1024;

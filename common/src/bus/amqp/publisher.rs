@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use contract::headers::{ATTEMPT, FIRST_FAILED_AT, PUBLISHED_AT, REASON};
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -18,8 +17,7 @@ use tokio::time::Instant;
 
 use super::Amqp;
 use super::topology::{declare, route};
-use crate::bus::{CONFIRM_TIMEOUT, Failure, Message, Publish, PublishError, PublisherHandle};
-use crate::context::{ACCEPTED_AT, TRACEPARENT};
+use crate::bus::{CONFIRM_TIMEOUT, Message, Publish, PublishError, PublisherHandle};
 use crate::failpoint::{self, Failpoint, Protection, disabled};
 
 /// Messages that may be unconfirmed at the same time.
@@ -310,18 +308,10 @@ fn returned_id(confirmation: &Confirmation) -> Option<String> {
 }
 
 /// Publishes on first poll; ready when the broker has confirmed.
-async fn confirmed(channel: &Channel, message: Message) -> lapin::Result<Confirmation> {
+async fn confirmed(channel: &Channel, mut message: Message) -> lapin::Result<Confirmation> {
     let mut headers = FieldTable::default();
-    let mut put = |name: &str, value: String| {
+    for (name, value) in message.take_headers() {
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
-    };
-    put(TRACEPARENT, message.context.traceparent);
-    put(ACCEPTED_AT, message.context.accepted_us.to_string());
-    put(PUBLISHED_AT, message.published_us.to_string());
-    if let Some(Failure { attempt, reason, first_failed_us }) = message.failure {
-        put(ATTEMPT, attempt.to_string());
-        put(REASON, reason);
-        put(FIRST_FAILED_AT, first_failed_us.to_string());
     }
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())

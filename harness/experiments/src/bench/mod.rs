@@ -95,7 +95,7 @@ impl BenchArgs {
 
 pub fn run(args: &BenchArgs, root: &Path, port_offset: u16) -> Result<ExitCode> {
     let (plan, paths) = (args.plan(), args.chosen());
-    let modes: Vec<Mode> = [Mode::Sync, Mode::Async]
+    let modes: Vec<Mode> = Mode::COMPARED
         .into_iter()
         .filter(|mode| paths.iter().any(|path| path.modes().contains(mode)))
         .collect();

@@ -56,7 +56,7 @@ pub fn run(args: &BreakevenArgs, port_offset: u16) -> Result<()> {
     // An earlier one is replaced, something else is not.
     read::<Grid>(&path)?;
     let k6 = K6::find()?;
-    output.check(&[Mode::Sync, Mode::Async], port_offset)?;
+    output.check(&Mode::COMPARED, port_offset)?;
     let host = Host::read(&k6.version, None);
     let environment = output.environment(k6, port_offset, args.seed);
     let plan = if args.quick { Plan::quick() } else { Plan::full() };

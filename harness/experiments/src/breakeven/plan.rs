@@ -97,7 +97,7 @@ impl Plan {
     pub fn seconds(&self, planned: &PlannedStack, load: u64) -> u64 {
         let around = match planned.variant.mode {
             Mode::Sync => 9,
-            Mode::Async => 15,
+            Mode::Async | Mode::Stream => 15,
         };
         around + self.conditions(planned).len() as u64 * (load + 1)
     }

@@ -14,7 +14,7 @@ use measure::load_profile::{self, Delays, per_second};
 use measure::output_dir::OutputDir;
 use measure::record::{Plan, Variant};
 use measure::stored::{LARGEST_NUMBER, Stored};
-use stack::{Mode, given_path};
+use stack::{Mode, compared_mode, given_path};
 
 #[derive(Args)]
 pub struct CompareArgs {
@@ -23,7 +23,7 @@ pub struct CompareArgs {
     profile: String,
 
     /// Which modes; one alone is measured without comparison.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Mode::Sync, Mode::Async])]
+    #[arg(long, value_parser = compared_mode(), value_delimiter = ',', default_values_t = Mode::COMPARED)]
     modes: Vec<Mode>,
 
     /// Only these scenarios, such as `s1,s5`.

@@ -32,7 +32,7 @@ pub fn seconds(load: &Load, planned: PlannedRun<'_>) -> u64 {
     // Start, warm-up's and load's last answers, queues counted as empty.
     let around = match planned.variant.mode {
         Mode::Sync => 9,
-        Mode::Async => 21,
+        Mode::Async | Mode::Stream => 21,
     };
     let costs = if load.cost_seconds > 0 { 26 + (load.cost_seconds + 3) * 5 } else { 0 };
     around + load.warm_up_seconds + load.seconds + costs

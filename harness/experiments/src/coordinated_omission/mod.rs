@@ -22,7 +22,7 @@ use measure::session::Session;
 use measure::stored::{LONGEST_SECONDS, Stored, first_version, read, within, write};
 use measure::times::Times;
 use stack::output::say;
-use stack::{Mode, given_path};
+use stack::{Mode, compared_mode, given_path};
 use stall::Stall;
 
 /// It takes the clicks of S6 in both modes.
@@ -37,7 +37,7 @@ const PROBE_SECONDS: u64 = 5;
 #[derive(Args)]
 pub struct OmissionArgs {
     /// Which mode.
-    #[arg(long, value_enum, default_value_t = Mode::Sync)]
+    #[arg(long, value_parser = compared_mode(), default_value_t = Mode::Sync)]
     mode: Mode,
 
     /// Load of each kind; the stall is in the middle.

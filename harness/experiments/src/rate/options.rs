@@ -11,7 +11,7 @@ use super::search::{Range, neat};
 use crate::compare::options::scenario;
 use measure::load_profile::{Delays, per_second};
 use measure::stored::LARGEST_NUMBER;
-use stack::{Mode, given_path};
+use stack::{Mode, compared_mode, given_path};
 
 /// What a workflow may wait, beyond its own work, before a rate counts as too high.
 const PATIENCE_MS: f64 = 250.0;
@@ -26,7 +26,7 @@ pub struct RateArgs {
     pub scenario: Scenario,
 
     /// Which modes, one after the other.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Mode::Sync, Mode::Async])]
+    #[arg(long, value_parser = compared_mode(), value_delimiter = ',', default_values_t = Mode::COMPARED)]
     pub modes: Vec<Mode>,
 
     /// Load at each rate; at least four times what the scenario's work takes. 8 if that is enough.

@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::costs::Span;
 use measure::load_profile::per_second;
 use measure::record::{Plan, Run, Variant, valid};
-use stack::Mode;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Little {
@@ -42,11 +41,8 @@ fn one(plan: &Plan, runs: &[Run], variant: &Variant, scenario: Scenario) -> Opti
     let both: Vec<(f64, f64)> = valid(runs, &variant.name)
         .filter_map(|run| {
             let outcome = run.scenarios.get(&scenario)?;
-            // In async mode a message is in its queue until the work is done.
-            let times = match run.mode {
-                Mode::Sync => &outcome.acknowledge,
-                Mode::Async => &outcome.complete,
-            };
+            // With a broker a message is in its queue until the work is done.
+            let times = if run.mode.has_broker() { &outcome.complete } else { &outcome.acknowledge };
             let accepted = outcome.expected as f64 / outcome.requests as f64;
             let rate = offered(plan, scenario, outcome.requests, 1)? * accepted;
             let by_law = rate * times.mean()? / 1000.0;
@@ -70,6 +66,7 @@ mod tests {
     use super::super::example;
     use super::*;
     use measure::times::Times;
+    use stack::Mode;
 
     #[test]
     fn the_number_in_progress_is_rate_times_time() {

@@ -68,16 +68,17 @@ impl Effective {
         }
         let mut broker = None;
         if let Some(server) = modes::broker(mode) {
-            let [(user, _), (password, _)] = server.container_login();
-            broker = Some(login(server.name(), user, password)?);
-            let [client, management, metrics] =
-                server.container_ports().map(|(target, _)| port(server.name(), target));
+            if let Some([(user, _), (password, _)]) = server.container_login() {
+                broker = Some(login(server.name(), user, password)?);
+            }
+            let mut published =
+                server.container_ports().iter().map(|(target, _)| port(server.name(), *target));
             ports.broker = Some(BrokerPorts {
                 server,
-                client: client?,
-                management: management?,
-                metrics: metrics?,
-                internal: [0, 0],
+                client: published.next().context("the broker publishes no port")??,
+                management: published.next().transpose()?,
+                metrics: published.next().transpose()?,
+                internal: Vec::new(),
             });
         }
         Ok(Self {
@@ -143,7 +144,7 @@ mod tests {
         let effective = Effective::parse(&example().to_string(), Mode::Async, false).unwrap();
         assert_eq!(effective.ports.services, (9101..9111).collect::<Vec<u16>>());
         assert_eq!(effective.ports.postgres, 6433);
-        assert_eq!(effective.ports.broker.unwrap().all(), [1, 2, 3, 0, 0]);
+        assert_eq!(effective.ports.broker.unwrap().all(), [1, 2, 3]);
         assert_eq!(effective.postgres.in_url(), "postgres:a$b%2Fc");
         assert_eq!(effective.broker.unwrap().in_url(), "me:secret");
     }

@@ -20,10 +20,10 @@ pub(super) fn of(mode: Mode, options: &StackOptions) -> Result<Vec<(String, Stri
     if options.fresh {
         // Temporary data: the logins are those of local servers.
         let mut fixed = vec![("BIND_ADDRESS", "127.0.0.1"), ("POSTGRES_PASSWORD", postgres::SUPERUSER)];
-        if let Some((server, (user, password))) =
-            modes::broker(mode).and_then(|server| Some((server, server.local_login().split_once(':')?)))
+        if let Some((server, [(_, name), (_, secret)])) =
+            modes::broker(mode).and_then(|server| Some((server, server.container_login()?)))
+            && let Some((user, password)) = server.local_login().split_once(':')
         {
-            let [(_, name), (_, secret)] = server.container_login();
             fixed.extend([(name, user), (secret, password)]);
         }
         env.extend(fixed.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -42,8 +42,8 @@ fn ports(mode: Mode, ports: &Ports) -> Vec<(String, String)> {
         Monitoring::ALL.iter().zip(&ports.monitoring).map(|(server, port)| (of_mode(server.name()), *port)),
     );
     if let Some(broker) = &ports.broker {
-        let variables = broker.server.container_ports().map(|(_, variable)| variable.to_owned());
-        all.extend(variables.into_iter().zip(broker.all()));
+        let variables = broker.server.container_ports().iter().map(|(_, variable)| (*variable).to_owned());
+        all.extend(variables.zip(broker.all()));
     }
     all.into_iter().map(|(name, port)| (name, port.to_string())).collect()
 }

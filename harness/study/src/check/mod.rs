@@ -53,7 +53,7 @@ fn cargo_steps() -> Vec<(String, Vec<&'static str>)> {
     let all = [["clippy", "--workspace", "--all-features"].as_slice(), &lint].concat();
     steps.push(("lints, all features".to_owned(), all));
     // `otel` with one mode only: code for the other mode must be neither needed nor unused.
-    for features in ["sync", "async", "async,otel"] {
+    for features in ["sync", "async", "async,otel", "stream"] {
         // Only the ten services have these features.
         let mut args = vec!["clippy", "--no-default-features", "--features", features];
         args.extend(Service::ALL.iter().flat_map(|service| ["-p", service.name()]));

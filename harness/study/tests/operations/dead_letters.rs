@@ -51,8 +51,17 @@ fn publish(stack: &Stack, queue: &str, id: &str, payload: &str, encoding: &str) 
 }
 
 #[test]
-fn a_dead_letter_is_described_and_takes_effect_once_when_its_cause_is_fixed() {
-    let (stack, _folder) = fixture::start("messages", Mode::Async, &[]);
+fn a_dead_letter_of_rabbitmq_is_described_and_takes_effect_once_when_its_cause_is_fixed() {
+    a_dead_letter_is_described_and_takes_effect_once_when_its_cause_is_fixed(Mode::Async);
+}
+
+#[test]
+fn a_dead_letter_of_kafka_is_described_and_takes_effect_once_when_its_cause_is_fixed() {
+    a_dead_letter_is_described_and_takes_effect_once_when_its_cause_is_fixed(Mode::Stream);
+}
+
+fn a_dead_letter_is_described_and_takes_effect_once_when_its_cause_is_fixed(mode: Mode) {
+    let (stack, _folder) = fixture::start(&format!("messages-{mode}"), mode, &[]);
     let broker = broker(&stack);
     execute(&stack, BREAK);
     let mut users = Vec::new();
@@ -99,8 +108,9 @@ fn a_dead_letter_is_described_and_takes_effect_once_when_its_cause_is_fixed() {
     assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 0, "it is gone from there");
 
     // As after a crash of a redrive between its copies and the removal of the originals.
-    publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body).unwrap(), "string");
-    publish(&stack, DEAD, id, std::str::from_utf8(&chosen.body).unwrap(), "string");
+    for _ in 0..2 {
+        broker.publish(DEAD, id, "UserRegistered", std::str::from_utf8(&chosen.body).unwrap()).unwrap();
+    }
     assert_eq!(broker.redrive(DEAD, Some(id)).unwrap().moved, 2);
     eventually("both are recognised", || duplicates(&stack) == 2);
 

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use contract::events::queues;
 use serde_json::{Value, json};
+use stack::broker::Broker;
 use stack::{Stack, http, signals};
 use ureq::Agent;
 
@@ -54,6 +56,21 @@ impl<'a> Driver<'a> {
     fn get(&self, service: &str, path: &str) -> (u16, Value) {
         let (status, body) = http::get(&self.agent, &format!("{}{path}", self.stack.url(service))).unwrap();
         (status, serde_json::from_str(&body).unwrap())
+    }
+
+    /// Polls until no queue holds a message, dead letters included.
+    pub(crate) fn nothing_waits(&self, broker: &dyn Broker) {
+        let deadline = Instant::now() + broker.count_lag() + Duration::from_secs(5);
+        loop {
+            let queues = broker.queues().unwrap();
+            assert!(queues.iter().filter(|queue| !queue.is_dead()).count() >= queues::ALL.len());
+            let held: Vec<_> = queues.into_iter().filter(|queue| queue.messages > 0).collect();
+            if held.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} stack: {held:?}", self.stack.mode());
+            signals::rest(Duration::from_millis(100));
+        }
     }
 
     /// Polls until `done`; fails with the last answer.

@@ -1,10 +1,9 @@
 //! Ten services for one test: own database and broker namespace on shared servers, free ports, short delays.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use stack::broker::Address;
-use stack::{Given, Mode, Stack, StackOptions};
+use stack::{Given, Mode, Stack, StackOptions, kafka};
 
 /// Removed with everything in it when the test ends.
 pub(crate) struct Folder(PathBuf);
@@ -39,7 +38,7 @@ pub(crate) fn start(name: &str, mode: Mode, more: &[(&str, &str)]) -> (Stack, Fo
         env: env.collect(),
         journal: Some(folder.path().to_owned()),
         dir: Some(folder.path().join("stack")),
-        given: Some(given()),
+        given: Some(given(mode)),
         // This test lies in target/<profile>/deps, the services one above.
         programs: Some(std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned()),
         ..StackOptions::default()
@@ -47,22 +46,23 @@ pub(crate) fn start(name: &str, mode: Mode, more: &[(&str, &str)]) -> (Stack, Fo
     (Stack::start(mode, &options).unwrap(), folder)
 }
 
-/// The servers of the environment, which `./study test` sets.
-fn given() -> Given {
-    static GIVEN: OnceLock<Given> = OnceLock::new();
+/// The servers of the environment, which `./study test` sets: for a stack of this mode.
+fn given(mode: Mode) -> Given {
     let variable = |name: &str| {
         let value =
             std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: call `./study test`"));
         value.into_string().unwrap()
     };
-    GIVEN
-        .get_or_init(|| Given {
-            database_url: variable("DATABASE_URL"),
-            broker: Address {
-                client_url: variable("AMQP_URL"),
-                admin_url: variable("RABBITMQ_MANAGEMENT_URL"),
-                namespace: "%2F".to_owned(),
-            },
-        })
-        .clone()
+    let (client, admin, namespace) = match mode {
+        Mode::Sync | Mode::Async => ("AMQP_URL", "RABBITMQ_MANAGEMENT_URL", "%2F"),
+        Mode::Stream => (kafka::BOOTSTRAP, kafka::BOOTSTRAP, ""),
+    };
+    Given {
+        database_url: variable("DATABASE_URL"),
+        broker: Address {
+            client_url: variable(client),
+            admin_url: variable(admin),
+            namespace: namespace.to_owned(),
+        },
+    }
 }

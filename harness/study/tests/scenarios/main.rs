@@ -1,5 +1,5 @@
 //! The six scenarios through HTTP against ten real services, once per mode: the answers depend on the mode, the final state must be
-//! the same. Servers from DATABASE_URL, AMQP_URL, RABBITMQ_MANAGEMENT_URL, or own ones.
+//! the same. Servers from DATABASE_URL, AMQP_URL, RABBITMQ_MANAGEMENT_URL, KAFKA_BOOTSTRAP (`./study test`).
 
 #![expect(clippy::unwrap_used, reason = "what is not there fails the test, and the line says where")]
 
@@ -45,6 +45,11 @@ fn every_scenario_of_a_failing_saga_ends_as_promised_in_async_mode() {
 }
 
 #[test]
+fn every_scenario_of_a_failing_saga_ends_as_promised_in_stream_mode() {
+    drive(Mode::Stream, "1.0", &expected(&failing_orders()));
+}
+
+#[test]
 fn every_scenario_of_a_paid_saga_ends_as_promised_in_sync_mode() {
     drive(Mode::Sync, "0.0", &expected(&paid_orders()));
 }
@@ -52,6 +57,11 @@ fn every_scenario_of_a_paid_saga_ends_as_promised_in_sync_mode() {
 #[test]
 fn every_scenario_of_a_paid_saga_ends_as_promised_in_async_mode() {
     drive(Mode::Async, "0.0", &expected(&paid_orders()));
+}
+
+#[test]
+fn every_scenario_of_a_paid_saga_ends_as_promised_in_stream_mode() {
+    drive(Mode::Stream, "0.0", &expected(&paid_orders()));
 }
 
 /// Orders as they end, and the stock of the first product then.
@@ -135,6 +145,9 @@ fn drive(mode: Mode, failure_rate: &str, expected: &EndState) {
     let orders = driver.s5_orders_end(paid);
     let inventory = driver.inventory_at_rest();
     let clicks = driver.s6_clicks_are_counted(30);
+    if let Some(broker) = running.broker() {
+        driver.nothing_waits(&*broker);
+    }
     running.stop().unwrap();
     let effects = journal::effects(journal.path());
     // One assertion per part, so that a failure shows only the part that differs.

@@ -18,9 +18,8 @@ use serde_json::json;
 use sqlx::migrate::Migrator;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::broker::{set_aside, waiting};
 use super::wire::{Properties, Wire, entry, long, short};
-use super::{ABOUT, QUEUE, Seen, note, start, within};
+use super::{ABOUT, QUEUE, Seen, note, set_aside, start, waiting, within};
 
 static NO_MIGRATIONS: Migrator = Migrator::DEFAULT;
 const WITH_DATABASE: About = About { migrations: Some(&NO_MIGRATIONS), ..ABOUT };

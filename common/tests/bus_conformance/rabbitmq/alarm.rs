@@ -32,8 +32,7 @@ async fn assert_refuses(app: &TestApp) {
 #[tokio::test]
 async fn under_an_alarm_every_publish_is_refused_at_once_and_afterwards_all_goes_on() {
     let (sandbox, traffic, broker) = (Sandbox::new().await, Traffic::default(), OwnBroker::start().await);
-    let url = format!("--amqp-url={}", broker.url());
-    let (app, bus) = start_with(&sandbox, &[&url], traffic.consumers()).await;
+    let (app, bus) = start_with(&sandbox, &broker.settings(), traffic.consumers()).await;
     let trouble = async {
         traffic.goes_on().await;
         broker.raise_alarm();
@@ -59,9 +58,8 @@ async fn under_an_alarm_every_publish_is_refused_at_once_and_afterwards_all_goes
 async fn a_service_that_starts_under_an_alarm_refuses_from_the_first_publish_on() {
     let (sandbox, seen, broker) = (Sandbox::new().await, Seen::default(), OwnBroker::start().await);
     broker.raise_alarm();
-    let url = format!("--amqp-url={}", broker.url());
     let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note));
-    let (app, bus) = start_with(&sandbox, &[&url], consumers).await;
+    let (app, bus) = start_with(&sandbox, &broker.settings(), consumers).await;
     assert_eq!(offer(&bus, 1).await, Err(PublishError::Blocked));
     assert_refuses(&app).await;
     broker.clear_alarm();
@@ -92,11 +90,10 @@ async fn what_fails_under_an_alarm_waits_for_its_end_and_is_not_handled_again_an
         Err(HandlerError::Retry(anyhow::anyhow!("not yet")))
     }
     let (sandbox, seen, broker) = (Sandbox::new().await, Seen::default(), OwnBroker::start().await);
-    let url = format!("--amqp-url={}", broker.url());
     let gate = Arc::new(Semaphore::new(0));
     let work = Work(seen.clone(), Arc::clone(&gate));
     let consumers = Consumers::of(work).with(consumer(USER_REGISTERED_QUEUE, fail_first));
-    let (app, bus) = start_with(&sandbox, &[&url], consumers).await;
+    let (app, bus) = start_with(&sandbox, &broker.settings(), consumers).await;
     publish(&bus, [1]).await;
     eventually("it is at work", async || seen.times(1) == 1).await;
     broker.raise_alarm();

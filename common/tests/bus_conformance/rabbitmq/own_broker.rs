@@ -4,13 +4,14 @@
 #![allow(dead_code, reason = "each suite that has a broker for itself uses a part of this")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use crate::process::{bound_to_this_thread, free_port, signal, spawn};
 use crate::within;
 
 /// A slow machine that is busy with the other tests.
@@ -49,10 +50,13 @@ impl OwnBroker {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
+    pub(crate) fn settings(&self) -> Vec<String> {
+        vec![format!("--amqp-url={}", self.url())]
+    }
+
     /// SIGSTOP: it reads and answers nothing, and its connections stay open.
     pub(crate) fn freeze(&self) {
-        let stopped = Command::new("kill").args(["-STOP", &self.broker.id().to_string()]).status();
-        assert!(stopped.expect("kill runs").success());
+        signal("STOP", self.broker.id());
     }
 
     /// SIGKILL: nothing is written any more.
@@ -191,28 +195,4 @@ fn program(name: &str) -> PathBuf {
         .map(|folder| Path::new(folder).join(name))
         .find(|file| file.is_file())
         .unwrap_or_else(|| name.into())
-}
-
-/// Killed by the kernel when the test's thread ends, however it does.
-fn bound_to_this_thread(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-    command
-}
-
-fn spawn(mut command: Command, log: &Path) -> Child {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
-    let errors = log.try_clone().expect("a log");
-    command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().expect("install rabbitmq-server")
-}
-
-/// Below the range from which the kernel takes ports for outgoing connections: no other process gets it while the broker is down.
-fn free_port() -> u16 {
-    let random = || {
-        let bytes = Uuid::new_v4().into_bytes();
-        20_000 + u16::from_le_bytes([bytes[0], bytes[1]]) % 12_000
-    };
-    std::iter::repeat_with(random)
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("an endless supply")
 }
