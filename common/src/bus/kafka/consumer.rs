@@ -453,8 +453,11 @@ impl ConsumerContext for Group {
             Rebalance::Assign(list) => self.0.offsets().assign(partitions(list)),
             Rebalance::Revoke(list) => {
                 let partitions = partitions(list);
-                // If the group has excluded this member, others have its partitions already.
-                if !consumer.assignment_lost() {
+                if consumer.assignment_lost() {
+                    // Others have its partitions already. Heartbeats also stop where each new connection fails at once, which
+                    // librdkafka does not report as the loss of the broker.
+                    self.0.reports.lose(format!("{}: the group has excluded this member", self.0.topic));
+                } else {
                     self.0.offsets().leave(&partitions);
                     self.0.wait_for_handlers();
                     self.commit(consumer, CommitMode::Sync);

@@ -288,7 +288,9 @@ async fn a_connection_that_cannot_be_read_is_not_ready_and_is_built_anew() {
     let (app, ways, other, bus) = behind_proxy(&sandbox, &seen).await;
     ways.proxy.garble();
     publish(&bus, [2]).await;
-    eventually("it is not ready", async || app.get("/ready").await.status == 503).await;
+    // At the latest when the group has excluded the member.
+    let not_ready = async || app.get("/ready").await.status == 503;
+    within(Duration::from_secs(40), "it is not ready", not_ready).await;
     ways.proxy.let_new_ones_through();
     eventually("it is ready", async || app.get("/ready").await.status == 200).await;
     publish(&bus, [3]).await;
