@@ -4,6 +4,8 @@
 mod broker;
 mod delivery;
 mod failures;
+#[path = "kafka/foreign.rs"]
+mod foreign;
 #[path = "kafka/members.rs"]
 mod members;
 mod outages;

@@ -370,25 +370,31 @@ impl Polling {
                 Code::UnknownTopic
                 | Code::UnknownTopicOrPartition
                 | Code::UnknownPartition
-                | Code::UnknownTopicId,
-            )
-            | Some(Code::Fatal) => self.shared.reports.lose(format!("{}: {error}", self.shared.topic)),
+                | Code::UnknownTopicId
+                | Code::Fatal,
+            ) => self.shared.reports.lose(format!("{}: {error}", self.shared.topic)),
             _ => tracing::debug!(%error, topic = self.shared.topic, "librdkafka"),
         }
     }
 }
 
+/// The headers of a record whose names are text. rdkafka panics at any other name, and any publisher can write one.
+pub(super) fn headers<'a>(record: &'a BorrowedMessage<'_>) -> Vec<(&'a str, &'a [u8])> {
+    let Some(headers) = record.headers() else { return Vec::new() };
+    let header = |number| {
+        let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(number))).ok().flatten()?;
+        Some((header.key, header.value?))
+    };
+    (0..headers.count()).filter_map(header).collect()
+}
+
 /// The record in the terms of the bus.
 fn delivery(record: &BorrowedMessage<'_>) -> Delivery {
-    let headers = record.headers();
-    let count = headers.map_or(0, Headers::count);
-    // A name that is not UTF-8 is a panic in rdkafka, and any publisher can write one.
-    let header = |number: usize| {
-        let header = catch_unwind(AssertUnwindSafe(|| headers?.try_get(number))).ok().flatten()?;
-        Some((header.key, std::str::from_utf8(header.value?).ok()?))
+    let headers = headers(record);
+    let header = |name: &str| {
+        let (_, value) = headers.iter().find(|(key, _)| *key == name)?;
+        std::str::from_utf8(value).ok()
     };
-    let headers: Vec<(&str, &str)> = (0..count).filter_map(header).collect();
-    let header = |name: &str| headers.iter().find_map(|(key, value)| (*key == name).then_some(*value));
     let body = record.payload().unwrap_or_default().to_vec();
     Delivery::with_headers(header(MESSAGE_ID), body, |name| match name {
         REQUEST_ID => header(CORRELATION_ID).or_else(|| header(name)),

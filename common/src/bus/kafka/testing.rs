@@ -8,10 +8,12 @@ use contract::headers::properties::{CORRELATION_ID, MESSAGE_ID, TYPE};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
+
+use super::consumer::headers;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -128,16 +130,12 @@ impl Probe {
 }
 
 fn described(record: &BorrowedMessage<'_>) -> Value {
-    let (mut properties, mut headers) = (Map::new(), Map::new());
-    for header in record.headers().iter().flat_map(|headers| headers.iter()) {
-        let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
-        let of = if [MESSAGE_ID, CORRELATION_ID, TYPE].contains(&header.key) {
-            &mut properties
-        } else {
-            &mut headers
-        };
-        of.insert(header.key.to_owned(), value.into());
+    let (mut properties, mut other) = (Map::new(), Map::new());
+    for (name, value) in headers(record) {
+        let of =
+            if [MESSAGE_ID, CORRELATION_ID, TYPE].contains(&name) { &mut properties } else { &mut other };
+        of.insert(name.to_owned(), String::from_utf8_lossy(value).into());
     }
-    properties.insert("headers".to_owned(), headers.into());
+    properties.insert("headers".to_owned(), other.into());
     json!({"properties": properties, "payload": String::from_utf8_lossy(record.payload().unwrap_or_default())})
 }

@@ -10,7 +10,6 @@ pub(crate) const MODE: Mode = Mode::Stream;
 /// An event that is settled may come again if an earlier one of its partition is not.
 pub(crate) const SETTLES_EACH: bool = false;
 
-#[expect(clippy::unused_async, reason = "as for other transports")]
 pub(crate) async fn sandbox() -> Sandbox {
     Sandbox::on_kafka()
 }
