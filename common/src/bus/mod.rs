@@ -130,7 +130,7 @@ impl Message {
 pub enum PublishError {
     #[error("the broker is not connected")]
     Disconnected,
-    #[error("the broker takes no messages now (memory or disk alarm)")]
+    #[error("the broker takes no messages now (memory or disk alarm, or too many are unconfirmed)")]
     Blocked,
     /// The message may or may not be stored.
     #[error("the broker did not confirm in time")]

@@ -171,23 +171,25 @@ impl Threads {
     }
 
     /// Commits and leaves the groups.
-    async fn end(&mut self) {
-        for (shared, _) in &self.0 {
-            shared.ending.store(true, Ordering::Relaxed);
-        }
+    async fn end(mut self) {
+        self.ask_to_end();
         // The sender goes with its thread.
         let ended = join_all(self.0.iter_mut().map(|(_, thread)| thread.changed()));
         if tokio::time::timeout(CLOSE_TIMEOUT, ended).await.is_err() {
             tracing::warn!("a consumer does not leave its group in time");
         }
     }
+
+    fn ask_to_end(&self) {
+        for (shared, _) in &self.0 {
+            shared.ending.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        for (shared, _) in &self.0 {
-            shared.ending.store(true, Ordering::Relaxed);
-        }
+        self.ask_to_end();
     }
 }
 

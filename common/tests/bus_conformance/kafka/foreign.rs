@@ -18,6 +18,8 @@ struct Wire {
 
 /// Name and value of a header.
 type Header = (Vec<u8>, Option<Vec<u8>>);
+/// What is odd, key, headers.
+type Odd = (&'static str, Option<&'static [u8]>, Vec<Header>);
 
 impl Wire {
     async fn to(sandbox: &Sandbox, queue: &str) -> Wire {
@@ -116,7 +118,7 @@ fn header(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Header {
 
 #[tokio::test]
 async fn a_record_is_handled_whatever_headers_it_has_and_so_are_its_neighbours() {
-    let odd: [(&str, Option<&[u8]>, Vec<Header>); 14] = [
+    let odd: [Odd; 14] = [
         ("no key and no headers", None, vec![]),
         ("a key that is not UTF-8", Some(b"\xff"), vec![]),
         (

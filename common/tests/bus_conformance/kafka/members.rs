@@ -5,7 +5,8 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::bus::{Bus, Consumers, HandlerError, Incoming, Outcome, consumer};
+use common::Context;
+use common::bus::{Bus, Consumers, HandlerError, Incoming, Message, Outcome, PublishError, consumer};
 use common::config::NoSettings;
 use common::events::{USER_REGISTERED_QUEUE, UserRegistered};
 use common::testing::{Sandbox, TestApp, eventually};
@@ -221,6 +222,30 @@ async fn a_backlog_is_fetched_as_fast_as_it_is_handled() {
     sandbox.close().await;
 }
 
+/// The new topic soon has more records than the reader had read of the old one.
+#[tokio::test]
+async fn the_records_of_a_topic_that_is_created_again_are_read_from_the_first_on() {
+    let (sandbox, seen) = (sandbox().await, Seen::default());
+    let consumers = Consumers::of(seen.clone()).with(consumer(USER_REGISTERED_QUEUE, note));
+    let (app, bus) = start(&sandbox, consumers).await;
+    // All in one partition.
+    let send = async |number: i64| {
+        let context = Context { workflow: "a key".into(), ..Context::fresh() };
+        bus.send(Message::of(&user(number), context).expect("JSON")).await
+    };
+    send(1).await.expect("it is stored");
+    eventually("it is handled", async || seen.times(1) == 1).await;
+    sandbox.delete_queue(QUEUE).await;
+    eventually("the topic takes events again", async || send(2).await.is_ok()).await;
+    for number in 3..=9 {
+        send(number).await.expect("it is stored");
+    }
+    eventually("all are handled", async || (2..=9).all(|number| seen.times(number) > 0)).await;
+    eventually("all is settled", async || waiting(&sandbox, QUEUE).await == 0).await;
+    app.stop().await;
+    sandbox.close().await;
+}
+
 #[tokio::test]
 async fn events_that_wait_for_a_retry_keep_no_other_back() {
     async fn fail_some(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
@@ -245,8 +270,6 @@ async fn events_that_wait_for_a_retry_keep_no_other_back() {
 
 #[tokio::test]
 async fn a_message_that_is_too_large_is_refused_alone() {
-    use common::Context;
-    use common::bus::{Message, PublishError};
     let sandbox = sandbox().await;
     let (app, bus) = start(&sandbox, Consumers::of(())).await;
     let mut large = Message::of(&user(1), Context::fresh()).unwrap();
