@@ -11,12 +11,12 @@ use uuid::Uuid;
 use super::policy::{Attempts, is_plausible};
 use super::subscription::Delivery;
 use super::{Failure, Message};
-use crate::context::{self, ACCEPTED_AT, Context, TRACEPARENT, now_us};
+use crate::context::{ACCEPTED_AT, Context, TRACEPARENT, now_us};
 
 /// All headers that are read here.
 #[cfg(feature = "amqp")]
 pub(super) const READ: [&str; 6] =
-    [TRACEPARENT, context::REQUEST_ID, ACCEPTED_AT, PUBLISHED_AT, ATTEMPT, FIRST_FAILED_AT];
+    [TRACEPARENT, crate::context::REQUEST_ID, ACCEPTED_AT, PUBLISHED_AT, ATTEMPT, FIRST_FAILED_AT];
 
 impl Message {
     /// Takes the headers out of the message.
@@ -34,7 +34,7 @@ impl Message {
 }
 
 impl Delivery {
-    /// A delivery with these headers, as far as they are text. [`REQUEST_ID`](context::REQUEST_ID) is asked for the id of the workflow.
+    /// A delivery with these headers, as far as they are text. [`REQUEST_ID`](crate::context::REQUEST_ID) is asked for the id of the workflow.
     pub(super) fn with_headers<'a>(
         message_id: Option<&str>,
         body: Vec<u8>,
