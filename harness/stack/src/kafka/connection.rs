@@ -20,6 +20,7 @@ const LONGEST_ANSWER: usize = 1 << 30;
 const FETCH: i32 = 8 << 20;
 
 const UNKNOWN_TOPIC: i16 = 3;
+const GROUP_HAS_MEMBERS: i16 = 68;
 const GROUP_NOT_FOUND: i16 = 69;
 /// It loads the group, is not there yet, or is not this server yet.
 const COORDINATOR_NOT_READY: [i16; 3] = [14, 15, 16];
@@ -240,7 +241,7 @@ impl Connection {
         request.list(names, |fields, name| _ = fields.text(name)).i32(CHANGE_LIMIT_MS);
         let mut answer = self.ask(20, 1, request)?;
         answer.i32()?;
-        answer.results("DeleteTopics", UNKNOWN_TOPIC)
+        answer.results("DeleteTopics", &[UNKNOWN_TOPIC])
     }
 
     /// All groups that have members or offsets.
@@ -255,13 +256,14 @@ impl Connection {
         })
     }
 
-    /// Groups that are gone already are no error.
+    /// Groups that are gone already are no error. Nor are those with members of processes that were killed: the server removes these
+    /// members after some seconds, and a group without members, topics and offsets some time later.
     pub(super) fn delete_groups(&mut self, names: &[&str]) -> Result<()> {
         let mut request = Fields::default();
         request.list(names, |fields, name| _ = fields.text(name));
         let mut answer = self.ask(42, 0, request)?;
         answer.i32()?;
-        answer.results("DeleteGroups", GROUP_NOT_FOUND)
+        answer.results("DeleteGroups", &[GROUP_NOT_FOUND, GROUP_HAS_MEMBERS])
     }
 }
 
@@ -393,11 +395,11 @@ impl Answer {
         topics.iter().map(&mut take).collect()
     }
 
-    /// Names with errors, of which `gone` is none.
-    fn results(&mut self, request: &str, gone: i16) -> Result<()> {
+    /// Names with errors, except these.
+    fn results(&mut self, request: &str, except: &[i16]) -> Result<()> {
         self.list(|one| {
             let (name, error) = (one.text()?, one.i16()?);
-            if error == gone { Ok(()) } else { checked(error, request).context(name) }
+            if except.contains(&error) { Ok(()) } else { checked(error, request).context(name) }
         })?;
         Ok(())
     }

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use contract::events::queues;
+use serde_json::json;
 use stack::{Mode, Stack, http, signals};
 use study::dlq::describe;
 
-use crate::client::{eventually, execute, get, manage, post, select};
+use crate::client::{eventually, execute, get, post, select};
 use crate::fixture;
 
 /// Part of every text that a client sends, except ids, which may be logged.
@@ -136,7 +137,7 @@ fn breakages(stack: &mut Stack) {
 
 /// None of them is a valid event; each has marks where a parser would quote them.
 fn poison(stack: &Stack) {
-    let queues = manage(stack, "GET", "queues/{}?columns=name", &Value::Null);
+    let broker = stack.broker().unwrap();
     let bodies = [
         format!("{MARK} is no JSON"),
         format!(r#"{{"email": "{MARK}"#),
@@ -153,11 +154,9 @@ fn poison(stack: &Stack) {
         json!({"payment_id": "pay_unknown", "transaction_id": MARK, "status": MARK}).to_string(),
         json!({"product_id": 1, "name": format!("{MARK}\u{0}"), "stock": 1, "version": 1000}).to_string(),
     ];
-    let names = queues.as_array().unwrap().iter().filter_map(|queue| queue["name"].as_str());
-    for queue in names.filter(|name| !name.ends_with(".dlq") && !name.starts_with("retry_")) {
-        for body in &bodies {
-            let message = json!({"routing_key": queue, "payload": body, "payload_encoding": "string", "properties": {}});
-            manage(stack, "POST", "exchanges/{}/amq.default/publish", &message);
+    for queue in queues::ALL {
+        for (n, body) in bodies.iter().enumerate() {
+            broker.publish(queue.name, &format!("{}-{n}", queue.name), "", body).unwrap();
         }
     }
 }
@@ -216,6 +215,11 @@ fn logs_of_sync_mode_contain_no_address_body_key_or_password() {
 #[test]
 fn logs_of_async_mode_contain_no_address_body_key_or_password() {
     logs_contain_no_secrets(Mode::Async);
+}
+
+#[test]
+fn logs_of_stream_mode_contain_no_address_body_key_or_password() {
+    logs_contain_no_secrets(Mode::Stream);
 }
 
 /// The output of a service until it ends or has logged that it waits for both servers.
