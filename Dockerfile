@@ -6,7 +6,6 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ make rsync 
 WORKDIR /src
 COPY . .
 ARG MODE
-# The campus lab has no stream mode.
 # A cache mount holds sources and target folder. The copy touches only files whose content changed, because cargo compares
 # modification times, which differ between checkouts. The binaries are linked statically with glibc (which resolves names by files
 # and DNS without plug-ins since 2.34), so the image needs only certificates and users.
@@ -14,10 +13,8 @@ RUN --mount=type=cache,id=study-registry,target=/usr/local/cargo/registry,sharin
     --mount=type=cache,id=study-build,target=/build,sharing=locked \
     rsync --recursive --links --perms --checksum --delete --exclude /target ./ /build/ \
     && host=$(rustc --print host-tuple) \
-    && set -- --package campus \
-    && if [ "${MODE:?is sync, async or stream}" = stream ]; then shift 2; fi \
     && RUSTFLAGS="-C target-feature=+crt-static" cargo build --manifest-path /build/Cargo.toml --release --locked --target "$host" \
-        --package '*service' "$@" --no-default-features --features "$MODE" \
+        --package '*service' --package campus --no-default-features --features "${MODE:?is sync, async or stream}" \
     && mkdir /services \
     && find "/build/target/$host/release" -maxdepth 1 -type f -executable -exec cp {} /services/ \;
 

@@ -1,4 +1,4 @@
-"""The board of the campus lab: a row for each stack, with the same panels but for queues, which a stack without a broker has not."""
+"""The board of the campus lab: a row for each stack, with the same panels but for what waits: requests, queues or records."""
 
 from panels import BLUE, BYTES, COUNT, ORANGE, PER_SECOND, SECONDS, Board, Panel, Query, figure, lines, shades
 from promql import PERCENTILES, WORK, or_zero, quantile, rate, total, where
@@ -15,11 +15,11 @@ def build() -> Board:
     for stack in STACKS:
         name = stack["name"]
         board.row(f"Stack {name}")
-        board.line(8, *panels(name, has_broker=stack["broker"] is not None))
+        board.line(8, *panels(name, stack["mode"]))
     return board
 
 
-def panels(stack: str, *, has_broker: bool) -> list[Panel]:
+def panels(stack: str, mode: str) -> list[Panel]:
     def select(metric: str, *matchers: str, **labels: str) -> str:
         return where(metric, f'stack="{stack}"', *matchers, **labels)
 
@@ -30,6 +30,11 @@ def panels(stack: str, *, has_broker: bool) -> list[Panel]:
         return select(metric, scenario="campus", effect=effect)
 
     acknowledge, complete = placed("http_request_duration_seconds_bucket"), ended("workflow_completion_seconds_bucket")
+    notified = {
+        "sync": [Query(total(rate(select("http_requests_total", handler="/send"))), "notified")],
+        "async": [Query(total(rate(ended("workflow_completion_seconds_count", "notification"))), "notified")],
+        "stream": [],
+    }
     failed = total(rate(select("http_requests_total", WORK, 'status=~"5.."')), "service")
     return [
         figure(
@@ -43,7 +48,7 @@ def panels(stack: str, *, has_broker: bool) -> list[Panel]:
                 f"{stack}: acknowledge and complete",
                 SECONDS,
                 "Acknowledge: the answer to POST /order. Complete: from accepting the order to its end. "
-                "Over REST both are one. Over RabbitMQ a slow inventory shows in the second only.",
+                "Over REST both are one. Over a broker a slow inventory shows in the second only.",
                 *(Query(quantile(q, acknowledge), f"acknowledge {name}") for name, q in PERCENTILES.items()),
                 *(Query(quantile(q, complete), f"complete {name}") for name, q in PERCENTILES.items()),
             ),
@@ -57,11 +62,9 @@ def panels(stack: str, *, has_broker: bool) -> list[Panel]:
             "Ended stays below placed while orders wait.",
             Query(total(rate(placed("http_requests_total")), "status"), "placed, {{status}}"),
             Query(total(rate(ended("workflow_completion_seconds_count")), "outcome"), "ended {{outcome}}"),
-            Query(total(rate(ended("workflow_completion_seconds_count", "notification"))), "notified")
-            if has_broker
-            else Query(total(rate(select("http_requests_total", handler="/send"))), "notified"),
+            *notified[mode],
         ),
-        waiting(stack, select, has_broker=has_broker),
+        waiting(stack, select, mode),
         lines(
             f"{stack}: memory",
             BYTES,
@@ -77,8 +80,15 @@ def panels(stack: str, *, has_broker: bool) -> list[Panel]:
     ]
 
 
-def waiting(stack, select, *, has_broker: bool) -> Panel:
-    if not has_broker:
+def waiting(stack, select, mode: str) -> Panel:
+    if mode == "stream":
+        return lines(
+            f"{stack}: records by group",
+            PER_SECOND,
+            "Records that a group has done with, by outcome. A replay is a peak of analytics-group alone.",
+            Query(total(rate(select("events_consumed_total")), "queue", "outcome"), "{{queue}} {{outcome}}"),
+        )
+    if mode == "sync":
         return lines(
             f"{stack}: requests in progress",
             COUNT,

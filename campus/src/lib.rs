@@ -1,15 +1,22 @@
 //! The campus lab: place an order, reserve stock, notify. Three services run one domain in three stacks; what differs between
-//! the stacks is how the services communicate: `diff campus/src/rest.rs campus/src/rabbitmq.rs`.
+//! the stacks is how the services communicate: `diff campus/src/rabbitmq.rs campus/src/kafka.rs`.
 //!
-//! | | `rest` | `rabbitmq` | `orders003` |
-//! |---|---|---|---|
-//! | campus-order | `POST /order` → 201 when the order has ended | → 202 at once | → 201 at once |
-//! | campus-inventory | `POST /reserve`, `POST /release` | consumes `order.placed` | the same |
-//! | campus-notification | `POST /send` | consumes `inventory.reserved` | the same |
+//! | | `rest` | `rabbitmq` | `kafka` | `orders003` |
+//! |---|---|---|---|---|
+//! | campus-order | `POST /order` → 201 when the order has ended | → 202 at once | → 201 at once | → 201 at once |
+//! | campus-inventory | `POST /reserve`, `POST /release` | consumes `order.placed` | consumes `order-events` | as `rabbitmq` |
+//! | campus-notification | `POST /send` | consumes `inventory.reserved` | - | as `rabbitmq` |
+//! | campus-analytics | - | - | consumes `order-events`, `inventory-events` | - |
 //!
 //! `orders003` is the older version of the lab: other names, other fields, queues without arguments.
 
+#[cfg(any(feature = "async", feature = "stream"))]
+mod events;
 mod faults;
+#[cfg(feature = "stream")]
+pub mod figures;
+#[cfg(feature = "stream")]
+pub mod kafka;
 pub mod notifications;
 pub mod orders;
 mod stock;
@@ -40,7 +47,7 @@ pub(crate) const MAX_QUANTITY: i64 = 1_000_000;
 /// Characters of an item, of the id of an order in a message, and the like.
 pub(crate) const MAX_TEXT: usize = 100;
 
-/// Settings of all three services.
+/// Settings of all services.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
     /// In async mode: 003 for the names and fields of the older lab
@@ -68,6 +75,7 @@ const fn about(
     description: &'static str,
     effects: &'static [Effect],
     migrations: &'static Migrator,
+    modes: &'static [Mode],
 ) -> About {
     About {
         name: service.program(),
@@ -76,33 +84,50 @@ const fn about(
         scenarios: &[],
         effects,
         migrations: Some(migrations),
-        // The lab over Kafka is not built yet.
-        modes: &[
-            #[cfg(feature = "sync")]
-            Mode::Sync,
-            #[cfg(feature = "async")]
-            Mode::Async,
-        ],
+        modes,
     }
 }
 
+const MODES: &[Mode] = &[
+    #[cfg(feature = "sync")]
+    Mode::Sync,
+    #[cfg(feature = "async")]
+    Mode::Async,
+    #[cfg(feature = "stream")]
+    Mode::Stream,
+];
+/// Of a service that the stack `kafka` does not have.
+const MODES_WITHOUT_STREAM: &[Mode] = &[
+    #[cfg(feature = "sync")]
+    Mode::Sync,
+    #[cfg(feature = "async")]
+    Mode::Async,
+];
+
 static ORDER_MIGRATIONS: Migrator = sqlx::migrate!("migrations/order");
 static INVENTORY_MIGRATIONS: Migrator = sqlx::migrate!("migrations/inventory");
+#[cfg(feature = "stream")]
+static ANALYTICS_MIGRATIONS: Migrator = sqlx::migrate!("migrations/analytics");
 static NOTIFICATION_MIGRATIONS: Migrator = sqlx::migrate!("migrations/notification");
 
-pub const ORDER: About = about(Service::Order, "Takes orders", &[effects::ORDER], &ORDER_MIGRATIONS);
+pub const ORDER: About = about(Service::Order, "Takes orders", &[effects::ORDER], &ORDER_MIGRATIONS, MODES);
 pub const INVENTORY: About =
-    about(Service::Inventory, "Reserves stock for orders", &[], &INVENTORY_MIGRATIONS);
+    about(Service::Inventory, "Reserves stock for orders", &[], &INVENTORY_MIGRATIONS, MODES);
 pub const NOTIFICATION: About = about(
     Service::Notification,
     "Notifies the customers of reserved orders",
     &[effects::NOTIFICATION],
     &NOTIFICATION_MIGRATIONS,
+    MODES_WITHOUT_STREAM,
 );
 
+#[cfg(feature = "stream")]
+pub const ANALYTICS: About =
+    about(Service::Analytics, "Counts orders and their ends", &[], &ANALYTICS_MIGRATIONS, &[Mode::Stream]);
+
 /// `main` of each service: the stack's wiring of it.
-macro_rules! in_every_stack {
-    ($($service:ident)*) => {
+macro_rules! in_stacks {
+    ($($service:ident: $($kafka:ident)?;)*) => {
         $(pub fn $service(mode: Mode, deps: &Deps, settings: &Settings) -> common::Service {
             match mode {
                 #[cfg(feature = "sync")]
@@ -112,12 +137,28 @@ macro_rules! in_every_stack {
                     None => rabbitmq::$service(deps),
                     Some(Profile::Orders003) => orders003::$service(deps),
                 },
+                $(#[cfg(feature = "stream")]
+                Mode::Stream => kafka::$kafka(deps),)?
+                // With all features a service may have a stack of every mode.
+                #[allow(unreachable_patterns)]
                 other => unreachable!("built without {other}"),
             }
         })*
     };
 }
-in_every_stack! { order inventory notification }
+in_stacks! {
+    order: order;
+    inventory: inventory;
+    notification: ;
+}
+
+#[cfg(feature = "stream")]
+pub fn analytics(mode: Mode, deps: &Deps, _: &Settings) -> common::Service {
+    match mode {
+        Mode::Stream => kafka::analytics(deps),
+        other => unreachable!("no stack of mode {other} has analytics"),
+    }
+}
 
 /// The newest rows of a list.
 #[derive(Clone, Copy, Debug, Deserialize, Validate, utoipa::IntoParams)]

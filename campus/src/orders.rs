@@ -96,6 +96,27 @@ pub(crate) async fn place(
     Ok(order)
 }
 
+/// Stores a placed order for each of these workflows.
+///
+/// # Errors
+/// As the database.
+#[cfg(feature = "stream")]
+pub(crate) async fn place_many(
+    tx: &mut PgConnection,
+    item: &str,
+    quantity: i64,
+    workflows: &[Context],
+) -> Result<Vec<Order>, sqlx::Error> {
+    let insert = sqlx::query_as(
+        "INSERT INTO orders (order_id, item, quantity, context)
+         SELECT id, $3, $4, context FROM unnest($1::uuid[], $2::jsonb[]) WITH ORDINALITY AS new (id, context, place)
+         ORDER BY place RETURNING *",
+    );
+    let ids: Vec<Uuid> = workflows.iter().map(|_| Uuid::now_v7()).collect();
+    let contexts: Vec<_> = workflows.iter().map(sqlx::types::Json).collect();
+    insert.bind(ids).bind(contexts).bind(item).bind(quantity).fetch_all(tx).await
+}
+
 /// Brings an order from one status to another; `None` if it has another status, or does not exist.
 ///
 /// # Errors

@@ -22,8 +22,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use crate::events::{Inventory, Orders, end, faults};
 use crate::orders::{self, Status};
-use crate::rabbitmq::{Inventory, MAX_MESSAGE_ID, Orders, end, faults};
+use crate::rabbitmq::MAX_MESSAGE_ID;
 use crate::stock::{Refusal, Stock};
 use crate::{MAX_QUANTITY, MAX_TEXT, Newest, notifications};
 

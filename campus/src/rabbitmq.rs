@@ -7,11 +7,10 @@ use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
 use common::context::now_us;
 use common::error::Problems;
 use common::events::{Event, Queue};
-use common::outbox::Outbox;
 use common::rules::no_nul;
 use common::web::{Json, StoredResponse};
-use common::{ApiError, Db, Deps, Service, Tx};
-use contract::campus::effects::{NOTIFICATION, ORDER};
+use common::{ApiError, Deps, Service, Tx};
+use contract::campus::effects::NOTIFICATION;
 use contract::campus::{INVENTORY_QUEUE, NOTIFICATION_QUEUE, ORDER_STATUS_QUEUE, Stack, topics};
 use contract::events::Destination;
 use garde::Validate;
@@ -20,7 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::orders::{self, NewOrder, Order, Status};
+use crate::events::{Decision, Inventory, Orders, end, faults};
+use crate::orders::{self, NewOrder, Order};
 use crate::stock::{Reservation, Stock};
 use crate::{MAX_QUANTITY, MAX_TEXT, notifications};
 
@@ -69,13 +69,6 @@ pub struct StockDecided {
     pub timestamp: Option<f64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decision {
-    Reserved,
-    Failed,
-}
-
 impl Event for StockDecided {
     const NAME: &'static str = topics::RESERVED.key;
     const DESTINATION: Destination = Destination::Topic(&topics::RESERVED);
@@ -92,20 +85,6 @@ impl Event for StockFailed {
     const NAME: &'static str = topics::FAILED.key;
     const DESTINATION: Destination = Destination::Topic(&topics::FAILED);
     const STAMPED: bool = false;
-}
-
-/// What campus-order works on.
-#[derive(Clone)]
-pub(crate) struct Orders {
-    pub(crate) db: Db,
-    pub(crate) outbox: Outbox,
-}
-
-/// What campus-inventory works on.
-#[derive(Clone)]
-pub(crate) struct Inventory {
-    pub(crate) stock: Stock,
-    pub(crate) outbox: Outbox,
 }
 
 pub fn order(deps: &Deps) -> Service {
@@ -153,12 +132,6 @@ async fn place_order(
     Ok(StoredResponse::new(StatusCode::ACCEPTED, order)?.at(location))
 }
 
-/// The faults that are set for each reservation. Events wait side by side.
-pub(crate) async fn faults<E>(app: Inventory, _: Incoming<E>) -> Result<Option<Outcome>, HandlerError> {
-    app.stock.faults.pass().await.map_err(HandlerError::retry)?;
-    Ok(None)
-}
-
 /// Keyed by the order: another message about it changes nothing.
 async fn reserve(
     app: Inventory,
@@ -182,14 +155,6 @@ async fn reserve(
 
 async fn end_order((): (), tx: &mut Tx, decided: Incoming<StockDecided>) -> Result<Outcome, HandlerError> {
     end(tx, &decided.order_id, decided.status == Decision::Reserved).await
-}
-
-/// Keyed by the order: only a placed one ends. Orders that are not known here came from another publisher.
-pub(crate) async fn end(tx: &mut Tx, order_id: &str, reserved: bool) -> Result<Outcome, HandlerError> {
-    let Ok(order_id) = order_id.parse() else { return Ok(Outcome::Duplicate) };
-    let to = if reserved { Status::Reserved } else { Status::Failed };
-    let ended = orders::advance(tx, order_id, Status::Placed, to).await?;
-    Ok(if ended.is_some() { Outcome::Completed(ORDER, to.as_str()) } else { Outcome::Duplicate })
 }
 
 /// Keyed by the order: one notification each.

@@ -171,6 +171,15 @@ pub(crate) async fn release(tx: &mut PgConnection, order_id: &str) -> Result<(),
     Ok(())
 }
 
+/// The orders that were decided, each once.
+///
+/// # Errors
+/// As the database.
+#[cfg(feature = "stream")]
+pub(crate) async fn decided(tx: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT count(*) FROM reservations").fetch_one(tx).await
+}
+
 /// The free units of each item
 #[utoipa::path(get, path = "/stock", responses((status = 200, body = BTreeMap<String, i64>), Problems))]
 async fn stock(State(stock): State<Stock>) -> Result<Json<BTreeMap<&'static str, i64>>, ApiError> {

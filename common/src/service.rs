@@ -85,6 +85,7 @@ pub struct Service {
     routes: OpenApiRouter,
     periodic: Vec<(&'static str, Background)>,
     workers: Vec<(&'static str, Background)>,
+    figures: Option<http::Figures>,
     #[cfg(feature = "messaging")]
     messaging: broker::Messaging,
 }
@@ -95,6 +96,7 @@ impl Service {
             routes,
             periodic: Vec::new(),
             workers: Vec::new(),
+            figures: None,
             #[cfg(feature = "messaging")]
             messaging: broker::Messaging::default(),
         }
@@ -112,6 +114,16 @@ impl Service {
         E: std::fmt::Display + Send + 'static,
     {
         self.periodic.push((name, Box::new(move |stop| Box::pin(every(period, name, stop, work)))));
+        self
+    }
+
+    /// Answers `GET /metrics` with these figures as JSON, unless the request accepts the Prometheus text format.
+    pub fn figures<F, T>(mut self, figures: impl Fn() -> F + Send + Sync + 'static) -> Service
+    where
+        F: Future<Output = Result<T, crate::ApiError>> + Send + 'static,
+        T: serde::Serialize + 'static,
+    {
+        self.figures = Some(http::figures(figures));
         self
     }
 
@@ -272,7 +284,8 @@ pub async fn start(
         stages.relay.start(name, work);
     }
     let requests = TaskTracker::new();
-    let app = http::app(about, mode, service.routes, health, spans.clone(), requests.clone());
+    let app =
+        http::app(about, mode, service.routes, service.figures, health, spans.clone(), requests.clone());
     stages.ingress.start("server", |stop| http::serve(listener, app, requests, stop));
     tracing::info!(service = about.name, %mode, version = about.version, %addr, "listening");
     Ok(Running { addr, db, stages, spans })

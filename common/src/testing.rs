@@ -237,6 +237,14 @@ impl Sandbox {
         }
     }
 
+    /// The number of records of a topic that a group has not settled.
+    #[cfg(feature = "kafka")]
+    pub async fn lag(&self, group: &str, topic: &str) -> usize {
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        let kafka = self.kafka.as_ref().expect("a sandbox on Kafka");
+        kafka.run(move |kafka| kafka.lag(&group, &topic)).await
+    }
+
     /// The event bodies of a queue.
     pub async fn events(&self, queue: &str) -> Vec<Value> {
         let messages = self.messages(queue).await;

@@ -1,14 +1,14 @@
-//! The campus lab: one workflow (place an order, reserve stock, notify) over REST and over RabbitMQ, as university courses give it.
-//! Each stack has its own PostgreSQL and broker. The stack over Kafka is not built yet: it becomes a variant of [`Stack`].
+//! The campus lab: one workflow (place an order, reserve stock, notify) over REST, over RabbitMQ and over Kafka, as university
+//! courses give it. Each stack has its own PostgreSQL and broker.
 
 use std::fmt;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::Mode;
 use crate::scenario::Effect;
 use crate::service::schema_of;
+use crate::{BrokerPorts, Mode};
 
 /// One way to run the lab, in the order of the host ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
@@ -17,6 +17,7 @@ use crate::service::schema_of;
 pub enum Stack {
     Rest,
     Rabbitmq,
+    Kafka,
     Orders003,
 }
 
@@ -29,7 +30,7 @@ pub enum Profile {
     Orders003,
 }
 
-/// A service of the lab, in the order of the host ports. Every stack has all of them.
+/// A service of the lab, in the order of the host ports. [`Stack::services`] are those of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[clap(rename_all = "lowercase")]
@@ -37,23 +38,15 @@ pub enum Service {
     Order,
     Inventory,
     Notification,
+    Analytics,
 }
 
 /// Host ports of a stack. Inside its container every service listens on [`crate::Service::CONTAINER_PORT`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Ports {
-    /// Of the first service; the others follow in the order of [`Service::ALL`].
+    /// Of the first service; the others follow in the order of [`Stack::services`].
     pub first_service: u16,
     pub broker: Option<BrokerPorts>,
-}
-
-/// Host ports of a stack's RabbitMQ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct BrokerPorts {
-    pub amqp: u16,
-    pub management: u16,
-    /// Its Prometheus metrics.
-    pub metrics: u16,
 }
 
 /// The environment variable with the host port of AMQP.
@@ -62,6 +55,8 @@ pub const AMQP_PORT: &str = "AMQP_PORT";
 pub const MANAGEMENT_PORT: &str = "MANAGEMENT_PORT";
 /// The environment variable with the host port of RabbitMQ's metrics.
 pub const METRICS_PORT: &str = "METRICS_PORT";
+/// The environment variable with the host port of Kafka.
+pub const KAFKA_PORT: &str = "KAFKA_PORT";
 /// The host ports of the Prometheus and the Grafana that observe the stacks of the lab, in the order of [`crate::Monitoring::ALL`].
 pub const MONITORING: [u16; 2] = [9096, 3006];
 /// The environment variable with the host address on which all ports are published.
@@ -168,6 +163,35 @@ pub static ORDERS003: Topology = Topology {
     dead_letter_exchange: None,
 };
 
+/// A topic of [`Stack::Kafka`]. It is kept for ever: a group can read it again from its beginning.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Log {
+    pub name: &'static str,
+    pub partitions: i32,
+    /// The field of the body that is the key of the record.
+    pub key: &'static str,
+    /// The topic of the records that cannot be applied.
+    pub dead_letter_topic: &'static str,
+}
+
+const fn log(name: &'static str) -> Log {
+    Log { name, partitions: 3, key: "order_id", dead_letter_topic: "order-events.dlq" }
+}
+
+/// The log of placed orders.
+pub static ORDER_EVENTS: Log = log("order-events");
+/// The log of orders whose stock is reserved, or could not be.
+pub static INVENTORY_EVENTS: Log = log("inventory-events");
+/// The logs of [`Stack::Kafka`].
+pub static LOGS: [&Log; 2] = [&ORDER_EVENTS, &INVENTORY_EVENTS];
+
+/// The group that reads placed orders to reserve their stock.
+pub const INVENTORY_GROUP: &str = "inventory-group";
+/// The group that counts what is in both logs.
+pub const ANALYTICS_GROUP: &str = "analytics-group";
+/// The group by which an order learns its end.
+pub const ORDER_STATUS_GROUP: &str = "order-status-group";
+
 /// Every final effect of the lab.
 pub mod effects {
     use super::{Effect, Service};
@@ -185,12 +209,15 @@ pub mod effects {
 }
 
 impl Stack {
-    pub const ALL: [Stack; 3] = [Stack::Rest, Stack::Rabbitmq, Stack::Orders003];
+    pub const ALL: [Stack; 4] = [Stack::Rest, Stack::Rabbitmq, Stack::Kafka, Stack::Orders003];
+    /// Those on which `./study campus` makes its experiments.
+    pub const MEASURED: [Stack; 3] = [Stack::Rest, Stack::Rabbitmq, Stack::Orders003];
 
     pub const fn name(self) -> &'static str {
         match self {
             Stack::Rest => "rest",
             Stack::Rabbitmq => "rabbitmq",
+            Stack::Kafka => "kafka",
             Stack::Orders003 => "orders003",
         }
     }
@@ -200,6 +227,17 @@ impl Stack {
         match self {
             Stack::Rest => Mode::Sync,
             Stack::Rabbitmq | Stack::Orders003 => Mode::Async,
+            Stack::Kafka => Mode::Stream,
+        }
+    }
+
+    /// Its services, in the order of the host ports.
+    pub const fn services(self) -> &'static [Service] {
+        match self {
+            Stack::Rest | Stack::Rabbitmq | Stack::Orders003 => {
+                &[Service::Order, Service::Inventory, Service::Notification]
+            }
+            Stack::Kafka => &[Service::Order, Service::Inventory, Service::Analytics],
         }
     }
 
@@ -207,7 +245,7 @@ impl Stack {
     pub const fn profile(self) -> Option<Profile> {
         match self {
             Stack::Orders003 => Some(Profile::Orders003),
-            Stack::Rest | Stack::Rabbitmq => None,
+            Stack::Rest | Stack::Rabbitmq | Stack::Kafka => None,
         }
     }
 
@@ -216,6 +254,7 @@ impl Stack {
         match self {
             Stack::Rest => "campus/sync-rest",
             Stack::Rabbitmq => "campus/async-rabbitmq",
+            Stack::Kafka => "campus/streaming-kafka",
             Stack::Orders003 => "campus/orders003",
         }
     }
@@ -223,11 +262,12 @@ impl Stack {
     /// The default host ports, which leave room for all stacks and the study beside each other.
     pub const fn ports(self) -> Ports {
         const fn broker(amqp: u16, management: u16, metrics: u16) -> BrokerPorts {
-            BrokerPorts { amqp, management, metrics }
+            BrokerPorts::RabbitMq { amqp, management, metrics }
         }
         match self {
             Stack::Rest => Ports { first_service: 8200, broker: None },
             Stack::Rabbitmq => Ports { first_service: 8210, broker: Some(broker(5674, 15674, 15694)) },
+            Stack::Kafka => Ports { first_service: 8220, broker: Some(BrokerPorts::Kafka { kafka: 29092 }) },
             Stack::Orders003 => Ports { first_service: 8230, broker: Some(broker(5675, 15675, 15695)) },
         }
     }
@@ -236,25 +276,38 @@ impl Stack {
     pub const fn lab_ports(self) -> Ports {
         let broker = match self.ports().broker {
             // The public labs have no port for metrics.
-            Some(own) => Some(BrokerPorts { amqp: 5672, management: 15672, ..own }),
+            Some(BrokerPorts::RabbitMq { metrics, .. }) => {
+                Some(BrokerPorts::RabbitMq { amqp: 5672, management: 15672, metrics })
+            }
+            Some(BrokerPorts::Kafka { .. }) => Some(BrokerPorts::Kafka { kafka: 29092 }),
             None => None,
         };
         Ports { first_service: 8000, broker }
     }
 
-    /// Exchanges and queues; `None` without a broker.
+    /// Exchanges and queues; `None` without RabbitMQ.
     pub const fn topology(self) -> Option<&'static Topology> {
         match self {
-            Stack::Rest => None,
+            Stack::Rest | Stack::Kafka => None,
             Stack::Rabbitmq => Some(&RABBITMQ),
             Stack::Orders003 => Some(&ORDERS003),
+        }
+    }
+
+    /// Topics of Kafka.
+    pub const fn logs(self) -> &'static [&'static Log] {
+        match self {
+            Stack::Kafka => &LOGS,
+            Stack::Rest | Stack::Rabbitmq | Stack::Orders003 => &[],
         }
     }
 
     /// The stock of a new or reset stack, by item.
     pub const fn seed(self) -> &'static [(&'static str, i64)] {
         match self {
-            Stack::Rest | Stack::Rabbitmq => &[("burger", 100), ("pizza", 100), ("salad", 100)],
+            Stack::Rest | Stack::Rabbitmq | Stack::Kafka => {
+                &[("burger", 100), ("pizza", 100), ("salad", 100)]
+            }
             Stack::Orders003 => &[("burger", 100), ("pizza", 50), ("sushi", 30), ("salad", 200)],
         }
     }
@@ -262,7 +315,7 @@ impl Stack {
     /// What requests and events call the quantity of an order.
     pub const fn quantity_field(self) -> &'static str {
         match self {
-            Stack::Rest | Stack::Rabbitmq => "quantity",
+            Stack::Rest | Stack::Rabbitmq | Stack::Kafka => "quantity",
             Stack::Orders003 => "qty",
         }
     }
@@ -270,12 +323,10 @@ impl Stack {
     /// What the compose file calls a service.
     pub const fn container(self, service: Service) -> &'static str {
         match (self, service) {
-            (Stack::Rest | Stack::Rabbitmq, Service::Order) => "order",
-            (Stack::Rest | Stack::Rabbitmq, Service::Inventory) => "inventory",
-            (Stack::Rest | Stack::Rabbitmq, Service::Notification) => "notification",
             (Stack::Orders003, Service::Order) => "order_service",
             (Stack::Orders003, Service::Inventory) => "inventory_service",
             (Stack::Orders003, Service::Notification) => "notification_service",
+            (_, service) => service.name(),
         }
     }
 }
@@ -291,12 +342,22 @@ impl Profile {
 
 impl Ports {
     pub const fn service(&self, service: Service) -> u16 {
-        self.first_service + service as u16
+        self.first_service + service.place()
     }
 }
 
 impl Service {
-    pub const ALL: [Service; 3] = [Service::Order, Service::Inventory, Service::Notification];
+    pub const ALL: [Service; 4] =
+        [Service::Order, Service::Inventory, Service::Notification, Service::Analytics];
+
+    /// The place among the host ports. No stack has both services of the last place.
+    const fn place(self) -> u16 {
+        match self {
+            Service::Order => 0,
+            Service::Inventory => 1,
+            Service::Notification | Service::Analytics => 2,
+        }
+    }
 
     /// The word in variables: `order` of `ORDER_PORT`.
     pub const fn name(self) -> &'static str {
@@ -304,6 +365,7 @@ impl Service {
             Service::Order => "order",
             Service::Inventory => "inventory",
             Service::Notification => "notification",
+            Service::Analytics => "analytics",
         }
     }
 
@@ -313,6 +375,7 @@ impl Service {
             Service::Order => "campus-order",
             Service::Inventory => "campus-inventory",
             Service::Notification => "campus-notification",
+            Service::Analytics => "campus-analytics",
         }
     }
 
@@ -329,7 +392,7 @@ impl Service {
     /// The environment variable by which its callers in [`Stack::Rest`] know its address; `None` for a service without callers.
     pub const fn url_variable(self) -> Option<&'static str> {
         match self {
-            Service::Order => None,
+            Service::Order | Service::Analytics => None,
             Service::Inventory => Some("INVENTORY_URL"),
             Service::Notification => Some("NOTIFICATION_URL"),
         }
@@ -360,6 +423,7 @@ pub(crate) struct StackFacts {
     lab_broker: Option<BrokerPorts>,
     seed: std::collections::BTreeMap<&'static str, i64>,
     topology: Option<&'static Topology>,
+    logs: &'static [&'static Log],
 }
 
 #[derive(Serialize)]
@@ -385,11 +449,12 @@ pub(crate) fn stack(name: Stack) -> StackFacts {
         mode: name.mode(),
         profile: name.profile(),
         folder: name.folder(),
-        services: Service::ALL.map(service).into(),
+        services: name.services().iter().copied().map(service).collect(),
         broker: ports.broker,
         lab_broker: lab_ports.broker,
         seed: name.seed().iter().copied().collect(),
         topology: name.topology(),
+        logs: name.logs(),
     }
 }
 
@@ -403,11 +468,14 @@ mod tests {
             .into_iter()
             .flat_map(|stack| {
                 let ports = stack.ports();
-                let broker = ports.broker.map(|broker| [broker.amqp, broker.management, broker.metrics]);
-                Service::ALL
-                    .map(|service| ports.service(service))
-                    .into_iter()
-                    .chain(broker.into_iter().flatten())
+                let broker = match ports.broker {
+                    Some(BrokerPorts::RabbitMq { amqp, management, metrics }) => {
+                        vec![amqp, management, metrics]
+                    }
+                    Some(BrokerPorts::Kafka { kafka }) => vec![kafka],
+                    None => vec![],
+                };
+                stack.services().iter().map(move |service| ports.service(*service)).chain(broker)
             })
             .chain(MONITORING)
             .collect();
@@ -426,8 +494,10 @@ mod tests {
 
     #[test]
     fn the_place_in_the_list_is_the_place_among_the_ports() {
-        for (place, service) in Service::ALL.into_iter().enumerate() {
-            assert_eq!(service as usize, place);
+        for stack in Stack::ALL {
+            for (place, service) in stack.services().iter().enumerate() {
+                assert_eq!(usize::from(service.place()), place, "{stack}: {service}");
+            }
         }
     }
 }

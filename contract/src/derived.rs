@@ -79,10 +79,14 @@ pub fn campus_prometheus(offset: u16, elsewhere: &[(campus::Stack, campus::Ports
         )
     };
     let services = stacks.iter().flat_map(|(stack, ports)| {
-        campus::Service::ALL.map(|service| target(*stack, stack.container(service), ports.service(service)))
+        let services = stack.services().iter();
+        services.map(|service| target(*stack, stack.container(*service), ports.service(*service)))
     });
-    let brokers =
-        stacks.iter().filter_map(|(stack, ports)| Some(target(*stack, "rabbitmq", ports.broker?.metrics)));
+    let brokers = stacks.iter().filter_map(|(stack, ports)| match ports.broker? {
+        BrokerPorts::RabbitMq { metrics, .. } => Some(target(*stack, "rabbitmq", metrics)),
+        // It has no metrics of its own; each service tells of its groups.
+        BrokerPorts::Kafka { .. } => None,
+    });
     let own = format!("      - {{ targets: [\"127.0.0.1:{}\"] }}\n", campus::MONITORING[0] + offset);
     let each = |target: String| target;
     DerivedFile::with_parts(

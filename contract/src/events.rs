@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::campus::{Topic, topics};
+use crate::campus::{LOGS, Log, Topic, topics};
 use crate::{Scenario, Service};
 
 /// A durable queue with one reading service. Its dead-letter queue is called [`Queue::dead_letters`].
@@ -59,13 +59,16 @@ pub enum Destination {
     Fanout { exchange: &'static str, queues: &'static [Queue] },
     /// To the readers of a routing key of the campus lab.
     Topic(&'static Topic),
+    /// To the groups that read a log of the campus lab.
+    Log(&'static Log),
 }
 
 impl Destination {
     /// The destination with this name.
     pub fn named(name: &str) -> Option<Destination> {
         let topics = topics::ALL.into_iter().map(Destination::Topic);
-        let mut all = ALL.iter().map(|event| event.destination).chain(topics);
+        let logs = LOGS.into_iter().map(Destination::Log);
+        let mut all = ALL.iter().map(|event| event.destination).chain(topics).chain(logs);
         all.find(|destination| destination.name() == name)
     }
 
@@ -75,6 +78,7 @@ impl Destination {
             Destination::Queue(queue) => queue.name,
             Destination::Fanout { exchange, .. } => exchange,
             Destination::Topic(topic) => topic.name,
+            Destination::Log(log) => log.name,
         }
     }
 
@@ -83,7 +87,7 @@ impl Destination {
         match self {
             Destination::Queue(queue) => std::slice::from_ref(queue),
             Destination::Fanout { queues, .. } => queues,
-            Destination::Topic(_) => &[],
+            Destination::Topic(_) | Destination::Log(_) => &[],
         }
     }
 
@@ -92,6 +96,7 @@ impl Destination {
         match self {
             Destination::Queue(_) | Destination::Fanout { .. } => dead_letters(queue).into(),
             Destination::Topic(topic) => topic.topology.dead_letter_queue.into(),
+            Destination::Log(log) => log.dead_letter_topic.into(),
         }
     }
 }

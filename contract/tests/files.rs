@@ -78,7 +78,7 @@ fn the_compose_files_of_the_campus_lab_are_those_of_the_contract() {
                 lab_env += &format!("{variable}={lab_port}\n");
             }
         };
-        for service in campus::Service::ALL {
+        for &service in stack.services() {
             let (program, schema) = (service.program(), service.schema());
             let name = stack.container(service);
             assert_contains(&file, &text, &format!("\n  {name}:\n    <<: *service\n"));
@@ -94,12 +94,28 @@ fn the_compose_files_of_the_campus_lab_are_those_of_the_contract() {
                 );
             }
         }
-        if let (Some(own), Some(lab)) = (ports.broker, lab.broker) {
-            published(campus::AMQP_PORT, own.amqp, lab.amqp, 5672);
-            published(campus::MANAGEMENT_PORT, own.management, lab.management, 15672);
-            published(campus::METRICS_PORT, own.metrics, lab.metrics, 15692);
+        match (ports.broker, lab.broker) {
+            (
+                Some(BrokerPorts::RabbitMq { amqp, management, metrics }),
+                Some(BrokerPorts::RabbitMq {
+                    amqp: lab_amqp,
+                    management: lab_management,
+                    metrics: lab_metrics,
+                }),
+            ) => {
+                published(campus::AMQP_PORT, amqp, lab_amqp, 5672);
+                published(campus::MANAGEMENT_PORT, management, lab_management, 15672);
+                published(campus::METRICS_PORT, metrics, lab_metrics, 15692);
+            }
+            (Some(BrokerPorts::Kafka { kafka }), Some(BrokerPorts::Kafka { kafka: lab_kafka })) => {
+                published(campus::KAFKA_PORT, kafka, lab_kafka, 29092);
+                let advertised = format!("OUTSIDE://localhost:${{{}:-{kafka}}}", campus::KAFKA_PORT);
+                assert_contains(&file, &text, &advertised);
+            }
+            _ => assert_eq!(mode, Mode::Sync, "{file}"),
         }
-        let logins = campus::Service::ALL.map(campus::Service::schema).join(" ");
+        let logins: Vec<String> = stack.services().iter().map(|service| service.schema()).collect();
+        let logins = logins.join(" ");
         assert_contains(&file, &text, &format!("LOGINS: {logins}\n"));
         let profile =
             stack.profile().map(|profile| format!("{}: \"{}\"\n", campus::PROFILE, profile.as_str()));

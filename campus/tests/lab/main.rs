@@ -1,6 +1,8 @@
-//! Each stack of the lab, on a virtual host and on schemas of its own, with the real PostgreSQL and RabbitMQ.
+//! Each stack of the lab, on a virtual host or a prefix and on schemas of its own, with the real PostgreSQL, RabbitMQ and Kafka.
 #![cfg(all(feature = "sync", feature = "async"))]
 
+#[cfg(feature = "stream")]
+mod kafka;
 mod orders003;
 mod rabbitmq;
 mod rest;
@@ -26,6 +28,10 @@ pub(crate) async fn start(sandbox: &Sandbox, stack: Stack, service: Service, mor
         Service::Order => (campus::ORDER, campus::order),
         Service::Inventory => (campus::INVENTORY, campus::inventory),
         Service::Notification => (campus::NOTIFICATION, campus::notification),
+        #[cfg(feature = "stream")]
+        Service::Analytics => (campus::ANALYTICS, campus::analytics),
+        #[cfg(not(feature = "stream"))]
+        Service::Analytics => unreachable!("only the stack over Kafka has it"),
     };
     let schema = format!("--db-schema={}", schema(sandbox, service));
     let profile = stack.profile().map(|profile| format!("--profile={}", profile.as_str()));

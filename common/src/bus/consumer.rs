@@ -266,6 +266,8 @@ impl<S: Source> ConsumerTask<S> {
     ) -> anyhow::Result<(&'static str, Option<Received<S>>)> {
         match disposition {
             Disposition::Acknowledge(outcome) => Ok((outcome.as_str(), Some(received))),
+            // Another reader of the destination keeps it.
+            Disposition::StepOver => Ok(("dead", Some(received))),
             Disposition::Retry { after_seconds, failure } => {
                 Ok(("retry", self.schedule_retry(received, after_seconds, failure).await?))
             }

@@ -4,8 +4,9 @@
 //! 2. `subscription`: how a service declares its consumers;
 //! 3. `transaction`: how several events share a transaction;
 //! 4. `policy`: when a failed event is retried, dead-lettered, or waits;
-//! 5. `consumer`: how the deliveries of one queue are handled;
-//! 6. `transport`: what a transport provides, and `headers`: what travels beside the body of a message. Only `amqp` knows RabbitMQ's
+//! 5. `rewind`: how a consumer begins again at its first event;
+//! 6. `consumer`: how the deliveries of one queue are handled;
+//! 7. `transport`: what a transport provides, and `headers`: what travels beside the body of a message. Only `amqp` knows RabbitMQ's
 //!    client and its terms, only `kafka` those of Kafka.
 
 #[cfg(feature = "amqp")]
@@ -18,6 +19,7 @@ mod headers;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
 mod policy;
+mod rewind;
 mod subscription;
 mod transaction;
 pub(crate) mod transport;
@@ -33,6 +35,7 @@ use uuid::Uuid;
 
 pub use handler::{HandlerError, Incoming, Outcome};
 pub use policy::Failure;
+pub use rewind::Rewind;
 pub(crate) use subscription::Subscription;
 pub use subscription::{Consumer, Consumers, Input, consumer};
 pub use transaction::{TransactionHandler, transaction};

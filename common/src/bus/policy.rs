@@ -41,6 +41,8 @@ pub(crate) enum Disposition {
         failure: Failure,
     },
     DeadLetter(Failure),
+    /// Acknowledged without an effect.
+    StepOver,
     /// Handled again in place when the dependency may be available; the reason why not now.
     Wait(String),
 }

@@ -15,6 +15,7 @@ use tracing::Instrument;
 use super::body;
 use super::handler::{HandlerError, Incoming, Outcome};
 use super::policy::{self, Attempts, Disposition};
+use super::rewind::Rewind;
 use crate::context::{Context, now_us};
 use crate::events::{Event, Queue};
 use crate::otel::{Span, Spans};
@@ -63,6 +64,8 @@ pub struct Consumer<S, E> {
     concurrency: Option<u16>,
     batch: usize,
     first: Option<First<S>>,
+    steps_over: bool,
+    rewind: Option<Rewind>,
     handler: Arc<dyn BatchHandler<S>>,
 }
 
@@ -72,7 +75,7 @@ where
     E: Event,
 {
     pub(super) fn new(queue: Queue<E>, batch: usize, handler: Arc<dyn BatchHandler<S>>) -> Consumer<S, E> {
-        Consumer { queue, concurrency: None, batch, first: None, handler }
+        Consumer { queue, concurrency: None, batch, first: None, steps_over: false, rewind: None, handler }
     }
 
     /// The number of events that are handled at the same time, instead of `CONSUMER_PREFETCH`: for work that is bounded by the
@@ -86,6 +89,19 @@ where
     /// after the other.
     pub fn batch(mut self, size: usize) -> Self {
         self.batch = size;
+        self
+    }
+
+    /// Acknowledges what can never be applied, and leaves it to the dead-letter queue of another reader of the destination.
+    pub fn stepping_over_rejected(mut self) -> Self {
+        self.steps_over = true;
+        self
+    }
+
+    /// Goes back to the first event when `rewind` says so.
+    pub fn rewound_by(mut self, rewind: &Rewind) -> Self {
+        rewind.expect();
+        self.rewind = Some(rewind.clone());
         self
     }
 
@@ -286,6 +302,9 @@ pub(crate) struct Subscription {
     pub batch: usize,
     /// Whether something comes before a delivery is handled.
     pub has_first: bool,
+    /// Whether a delivery that is rejected is acknowledged, not dead-lettered.
+    steps_over: bool,
+    pub rewind: Option<Rewind>,
     handler: Arc<dyn Bound>,
 }
 
@@ -376,7 +395,10 @@ impl Subscription {
         let seconds = delivery.received.elapsed().as_secs_f64();
         let handling = Handling { queue: self.queue, outcome, failure: failure.as_deref(), seconds, age };
         telemetry::handled(span, &delivery.context, handling);
-        policy::decide(result, delivery.attempts, now)
+        match result {
+            Err(HandlerError::Reject(_)) if self.steps_over => Disposition::StepOver,
+            result => policy::decide(result, delivery.attempts, now),
+        }
     }
 }
 
@@ -393,7 +415,7 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
     }
 
     pub fn with<E: Event>(mut self, consumer: Consumer<S, E>) -> Self {
-        let Consumer { queue, concurrency, batch, first, handler } = consumer;
+        let Consumer { queue, concurrency, batch, first, steps_over, rewind, handler } = consumer;
         let has_first = first.is_some();
         let handler = WithState { state: self.state.clone(), first, handler };
         self.subscriptions.push(Subscription {
@@ -404,6 +426,8 @@ impl<S: Clone + Send + Sync + 'static> Consumers<S> {
             concurrency,
             batch,
             has_first,
+            steps_over,
+            rewind,
             handler: Arc::new(handler),
         });
         self

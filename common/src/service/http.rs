@@ -17,6 +17,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use contract::Failpoint;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -97,6 +98,7 @@ pub(super) fn app(
     about: About,
     mode: Mode,
     routes: OpenApiRouter,
+    figures: Option<Figures>,
     health: Health,
     spans: Spans,
     requests: TaskTracker,
@@ -122,7 +124,7 @@ pub(super) fn app(
         .route("/", get(move || async { Json(root) }))
         .route("/health", get(move || async { Json(alive) }))
         .route("/ready", get(ready).with_state((about.name, health.clone())))
-        .route("/metrics", get(move || scrape(health.db)))
+        .route("/metrics", get(move |headers| metrics_by_accept(figures, health.db, headers)))
         .merge(docs)
         .fallback(|| async { ApiError::NotFound("no such path".into()) })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
@@ -162,6 +164,36 @@ async fn ready(State((service, health)): State<(&'static str, Health)>) -> Respo
         return Json(json!({"status": "ready", "service": service})).into_response();
     }
     ApiError::Unavailable(format!("waiting for: {}", missing.join(", ")).into()).into_response()
+}
+
+/// What a service answers to `GET /metrics` instead of the Prometheus text format.
+pub(super) type Figures = Arc<dyn Fn() -> BoxFuture<'static, Result<Response, ApiError>> + Send + Sync>;
+
+pub(super) fn figures<F, T>(figures: impl Fn() -> F + Send + Sync + 'static) -> Figures
+where
+    F: Future<Output = Result<T, ApiError>> + Send + 'static,
+    T: serde::Serialize + 'static,
+{
+    Arc::new(move || {
+        let figures = figures();
+        Box::pin(async move { Ok(Json(figures.await?).into_response()) })
+    })
+}
+
+async fn metrics_by_accept(
+    figures: Option<Figures>,
+    db: Option<Db>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let names_text = |accept: &str| {
+        let accept = accept.to_ascii_lowercase();
+        ["text/plain", "application/openmetrics-text"].iter().any(|text| accept.contains(text))
+    };
+    match figures {
+        Some(figures) if !accepted.into_iter().any(names_text) => figures().await,
+        _ => scrape(db).await,
+    }
 }
 
 async fn scrape(db: Option<Db>) -> Result<Response, ApiError> {

@@ -57,7 +57,7 @@ impl Client {
         let url = |service| (service, running.url(stack.container(service)));
         Self {
             stack,
-            urls: Service::ALL.map(url).into(),
+            urls: stack.services().iter().copied().map(url).collect(),
             broker: running.broker(),
             agent: http::agent(LIMIT),
         }
@@ -101,7 +101,8 @@ impl Client {
 
     /// A new stack again, apart from what is in the queues.
     pub(crate) fn reset(&self) -> Result<()> {
-        Service::ALL.into_iter().try_for_each(|service| self.admin(service, "reset", &json!({})))
+        let mut services = self.stack.services().iter();
+        services.try_for_each(|service| self.admin(*service, "reset", &json!({})))
     }
 
     /// Each reservation takes so much longer.

@@ -16,7 +16,7 @@ pub mod table;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use contract::campus::Stack;
 use measure::output_dir::{OutputDir, Scratch, check_disk};
@@ -106,7 +106,12 @@ pub fn run(args: CampusArgs, port_offset: u16) -> Result<ExitCode> {
 
 /// All experiments on one stack after the other.
 fn measure(args: &CampusArgs, port_offset: u16) -> Result<ExitCode> {
-    let stacks = if args.stack.is_empty() { &Stack::ALL[..] } else { &args.stack };
+    let stacks = if args.stack.is_empty() { &Stack::MEASURED[..] } else { &args.stack };
+    let measured = |stack: &Stack| Stack::MEASURED.contains(stack);
+    ensure!(
+        stacks.iter().all(measured),
+        "no experiment measures the stack `kafka`; `./study campus up kafka` starts it"
+    );
     let output = OutputDir::new("campus-", args.out.as_deref())?;
     let path = Lab::path(&output.dir);
     // An earlier one is replaced, something else is not.

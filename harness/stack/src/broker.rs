@@ -153,6 +153,16 @@ pub struct BrokerPorts {
 }
 
 impl BrokerPorts {
+    pub fn of(server: &'static dyn Server, ports: contract::BrokerPorts, internal: &[u16]) -> Self {
+        let (client, management, metrics) = match ports {
+            contract::BrokerPorts::RabbitMq { amqp, management, metrics } => {
+                (amqp, Some(management), Some(metrics))
+            }
+            contract::BrokerPorts::Kafka { kafka } => (kafka, None, None),
+        };
+        Self { server, client, management, metrics, internal: internal.into() }
+    }
+
     pub fn all(&self) -> Vec<u16> {
         let published = [Some(self.client), self.management, self.metrics];
         published.into_iter().flatten().chain(self.internal.iter().copied()).collect()

@@ -61,7 +61,7 @@ impl Layout {
 
     /// A stack of the campus lab, with its own ports or those of the public labs.
     pub fn campus(stack: campus::Stack, lab_ports: bool) -> Self {
-        let members = campus::Service::ALL.map(|service| Member {
+        let members = stack.services().iter().map(|&service| Member {
             name: stack.container(service),
             program: service.program(),
             login: service.schema(),
@@ -70,17 +70,15 @@ impl Layout {
         let of_stack = if lab_ports { stack.lab_ports() } else { stack.ports() };
         // The servers' other ports follow those of the services.
         let more = stack.ports().first_service + 5;
-        let broker = |(server, ports): (&'static dyn Server, campus::BrokerPorts)| BrokerPorts {
-            server,
-            client: ports.amqp,
-            management: Some(ports.management),
-            metrics: Some(ports.metrics),
-            internal: vec![more + 1, more + 2],
+        let internal = [more + 1, more + 2];
+        let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| {
+            let internal = &internal[..server.internal_ports().len()];
+            BrokerPorts::of(server, ports, internal)
         };
         let ports = Ports {
             postgres: more,
             broker: modes::broker(stack.mode()).zip(of_stack.broker).map(broker),
-            services: campus::Service::ALL.map(|service| of_stack.service(service)).into(),
+            services: stack.services().iter().map(|service| of_stack.service(*service)).collect(),
             monitoring: campus::MONITORING.into(),
         };
         let profile =
@@ -89,7 +87,7 @@ impl Layout {
             name: Self::campus_name(stack),
             mode: stack.mode(),
             board: "campus".to_owned(),
-            members: members.into(),
+            members: members.collect(),
             ports,
             database: "campus",
             campus: Some((stack, of_stack)),

@@ -31,13 +31,7 @@ impl Ports {
     pub(super) fn unmoved(mode: Mode) -> Self {
         let ports = mode.ports();
         let broker = |(server, ports): (&'static dyn Server, contract::BrokerPorts)| {
-            let (client, management, metrics) = match ports {
-                contract::BrokerPorts::RabbitMq { amqp, management, metrics } => {
-                    (amqp, Some(management), Some(metrics))
-                }
-                contract::BrokerPorts::Kafka { kafka } => (kafka, None, None),
-            };
-            BrokerPorts { server, client, management, metrics, internal: server.internal_ports().into() }
+            BrokerPorts::of(server, ports, server.internal_ports())
         };
         Self {
             postgres: ports.postgres,

@@ -62,7 +62,7 @@ enum Command {
     Faults(FaultsArgs),
     /// Run every test of the project against servers started for it.
     Test(test::TestArgs),
-    /// The campus lab: food orders over REST and over RabbitMQ.
+    /// The campus lab: food orders over REST, over RabbitMQ and over Kafka.
     Campus(CampusArgs),
     /// What consumers have set aside: list, show, redrive, purge.
     Dlq(DlqArgs),

@@ -84,6 +84,7 @@ fn events_table() -> Table {
             Destination::Queue(_) => "",
             Destination::Fanout { exchange, .. } => exchange,
             Destination::Topic(topic) => topic.topology.exchange,
+            Destination::Log(log) => log.name,
         };
         for queue in event.destination.queues() {
             let scenario = event.scenario.to_string();

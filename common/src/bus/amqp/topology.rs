@@ -29,6 +29,8 @@ pub(crate) fn route(address: Address) -> (Cow<'static, str>, Cow<'static, str>) 
     match address {
         Address::Event(Destination::Queue(queue)) => ("".into(), queue.name.into()),
         Address::Event(Destination::Fanout { exchange, .. }) => (exchange.into(), "".into()),
+        // No stack with RabbitMQ has logs.
+        Address::Event(Destination::Log(log)) => ("".into(), log.name.into()),
         Address::Event(Destination::Topic(topic)) => (topic.topology.exchange.into(), topic.key.into()),
         Address::Retry { queue, after_seconds } => (delay_exchange(after_seconds).into(), queue.into()),
         Address::DeadLetter { queue, destination } => ("".into(), destination.dead_letters(queue)),
@@ -68,6 +70,7 @@ pub(super) async fn declare(
                 }
             }
             Destination::Topic(topic) => topics(channel, topic.topology).await?,
+            Destination::Log(log) => working_queue(channel, log.name).await?,
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use contract::headers::properties::{CORRELATION_ID, MESSAGE_ID};
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -23,6 +23,7 @@ use super::offsets::{Offsets, Place};
 use super::{Kafka, Reports};
 use crate::bus::Bus;
 use crate::bus::consumer::{ConsumerTask, Received, Source, run_all};
+use crate::bus::rewind::{Rewind, Rewound};
 use crate::bus::subscription::{Delivery, Subscription};
 use crate::context::REQUEST_ID;
 
@@ -37,6 +38,8 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For handlers to end when their partition is assigned to another member. What is still at work then is done there again.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// For one step of going back to the first record.
+const REWIND_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the last commit and the leave of the group. The thread goes on if they last longer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -124,7 +127,10 @@ impl Kafka {
         consumer.subscribe(&[&topic])?;
         let (fresh, records) = mpsc::unbounded_channel();
         let (ended, thread) = watch::channel(());
-        let polling = Polling { consumer, shared: Arc::clone(&shared), fresh, paused: Vec::new(), ended };
+        let rewinds = subscription.rewind.as_ref().map(Rewind::connect);
+        let shared_by_thread = Arc::clone(&shared);
+        let polling =
+            Polling { consumer, shared: shared_by_thread, fresh, rewinds, paused: Vec::new(), ended };
         std::thread::Builder::new().name(format!("kafka {}", subscription.queue)).spawn(|| polling.run())?;
         threads.0.push((Arc::clone(&shared), thread));
         let (delayed, again) = mpsc::unbounded_channel();
@@ -282,6 +288,8 @@ struct Polling {
     consumer: BaseConsumer<Group>,
     shared: Arc<Shared>,
     fresh: mpsc::UnboundedSender<Waiting>,
+    /// Requests to go back to the first record.
+    rewinds: Option<mpsc::UnboundedReceiver<Rewound>>,
     paused: Vec<i32>,
     /// Dropped when the thread ends.
     ended: watch::Sender<()>,
@@ -314,6 +322,12 @@ impl Polling {
             };
             full.into_iter().for_each(|partition| self.pause(partition));
             self.resume();
+            while let Some(rewound) = self.rewinds.as_mut().and_then(|requests| requests.try_recv().ok()) {
+                let done = self.rewind().map_err(|error| format!("{error:#}"));
+                // The next connection begins at what is committed.
+                done.as_ref().err().inspect(|cause| self.shared.reports.lose(cause));
+                drop(rewound.send(done));
+            }
             if committed.elapsed() > COMMIT_EVERY {
                 self.consumer.context().commit(&self.consumer, CommitMode::Async);
                 committed = Instant::now();
@@ -362,6 +376,25 @@ impl Polling {
             full.contains(partition)
                 || consumer.resume(&shared.list([(*partition, Offset::Invalid)])).is_err()
         });
+    }
+
+    /// Goes back to the first record of each partition. Its offset is committed before it is read again: a restart must not
+    /// continue at the old one.
+    fn rewind(&self) -> anyhow::Result<()> {
+        let mut first = Vec::new();
+        for partition in partitions(&self.consumer.assignment()?) {
+            let (low, _) = self.consumer.fetch_watermarks(&self.shared.topic, partition, REWIND_TIMEOUT)?;
+            first.push((partition, Offset::Offset(low)));
+        }
+        ensure!(!first.is_empty(), "no partitions are assigned");
+        // What handlers still have belongs to the time before: it is not settled any more, and comes again.
+        self.shared.offsets().assign(first.iter().map(|(partition, _)| *partition));
+        let first = self.shared.list(first);
+        self.consumer.commit(&first, CommitMode::Sync)?;
+        for element in self.consumer.seek_partitions(first, REWIND_TIMEOUT)?.elements() {
+            element.error()?;
+        }
+        Ok(())
     }
 
     fn failed(&self, error: &KafkaError) {

@@ -1,5 +1,5 @@
-//! Kafka, by librdkafka. An event is a record in the topic of its destination, with the workflow's id as its key. Each queue is a
-//! group of consumers. A failed event stays unsettled in the process until it is tried again.
+//! Kafka, by librdkafka. An event is a record in the topic of its destination, with the workflow's id as its key, or a field
+//! that the destination names. Each queue is a group of consumers; one that has several destinations has a member for each. A failed event stays unsettled in the process until it is tried again.
 
 mod consumer;
 mod offsets;

@@ -104,7 +104,10 @@ impl Offsets {
     }
 
     pub(super) fn committed(&mut self, partition: i32, offset: i64) {
-        if let Some(partition) = self.partitions.get_mut(&partition) {
+        if let Some(partition) = self.partitions.get_mut(&partition)
+            // A report of an earlier assignment can come late.
+            && partition.next >= Some(offset)
+        {
             partition.committed = partition.committed.max(Some(offset));
         }
     }

@@ -1,9 +1,11 @@
 //! The publisher. librdkafka keeps many messages in flight; the thread that serves its reports hands each outcome to the publisher
 //! of the message.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::events::Destination;
 use contract::headers::properties::{CONTENT_TYPE, CORRELATION_ID, MESSAGE_ID, TIMESTAMP, TYPE};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,7 +16,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{Kafka, Reports};
-use crate::bus::{CONFIRM_TIMEOUT, Publish, PublishError, PublisherHandle};
+use crate::bus::{Address, CONFIRM_TIMEOUT, Message, Publish, PublishError, PublisherHandle};
 use crate::failpoint::{self, Failpoint, Protection, disabled};
 
 /// Messages that may be handed to librdkafka at once.
@@ -106,14 +108,29 @@ impl Kafka {
         } else {
             outcome
         };
+        let key = key(&message);
         let record = BaseRecord::with_opaque_to(&topic, Box::new(outcome))
-            .key(&message.context.workflow)
+            .key(&*key)
             .payload(&message.body)
             .headers(headers);
         if let Err((error, record)) = producer.send(record) {
             producer.context().settle(*record.delivery_opaque, Err(&error));
         }
     }
+}
+
+/// The key of a record: the workflow, or the field of the body that the destination names. Records with the same key share a
+/// partition.
+fn key(message: &Message) -> Cow<'_, str> {
+    let workflow = Cow::from(&message.context.workflow);
+    let (Address::Event(Destination::Log(log))
+    | Address::DeadLetter { destination: Destination::Log(log), .. }) = message.address
+    else {
+        return workflow;
+    };
+    let body: Option<serde_json::Value> = serde_json::from_slice(&message.body).ok();
+    let field = body.as_ref().and_then(|body| body.get(log.key)?.as_str());
+    field.map_or(workflow, |key| Cow::from(key.to_owned()))
 }
 
 /// A producer that ends on a thread of its own: its end waits for threads of librdkafka.

@@ -50,32 +50,7 @@ impl Probe {
     /// The records of a queue that its group has not settled, or all records of a dead-letter queue, as RabbitMQ's management API
     /// describes messages. None if there is no topic.
     pub(crate) fn messages(&self, queue: &str) -> anyhow::Result<Vec<Value>> {
-        let topic = self.topic(queue);
-        let mut config = self.config();
-        config.set("group.id", format!("{}{queue}", self.prefix)).set("enable.auto.commit", "false");
-        let consumer: BaseConsumer = config.create()?;
-        let metadata = consumer.fetch_metadata(Some(&topic), TIMEOUT)?;
-        let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&topic, partition.id());
-        }
-        if of_dead_letters(queue).is_none() && list.count() > 0 {
-            list = consumer.committed_offsets(list, TIMEOUT)?;
-        }
-        let (mut unread, mut expected) = (TopicPartitionList::new(), 0);
-        for element in list.elements() {
-            let (low, high) = consumer.fetch_watermarks(&topic, element.partition(), TIMEOUT)?;
-            let next = match element.offset() {
-                Offset::Offset(next) => next,
-                _ => low,
-            };
-            ensure!(next <= high, "{queue}: offset {next} is committed, and {high} records exist");
-            if next < high {
-                unread.add_partition_offset(&topic, element.partition(), Offset::Offset(next))?;
-                expected += usize::try_from(high - next)?;
-            }
-        }
+        let (consumer, unread, expected) = self.unread(queue, &self.topic(queue))?;
         consumer.assign(&unread)?;
         let (begun, mut records) = (Instant::now(), Vec::new());
         while records.len() < expected {
@@ -87,6 +62,41 @@ impl Probe {
         }
         records.sort_by_key(|(at, _)| *at);
         Ok(records.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// The number of records of a topic that its group has not settled.
+    pub(crate) fn lag(&self, group: &str, topic: &str) -> anyhow::Result<usize> {
+        Ok(self.unread(group, &self.topic(topic))?.2)
+    }
+
+    /// The records of a topic that a group has not settled: from which offsets, and how many. Dead letters have no group.
+    fn unread(&self, queue: &str, topic: &str) -> anyhow::Result<(BaseConsumer, TopicPartitionList, usize)> {
+        let mut config = self.config();
+        config.set("group.id", format!("{}{queue}", self.prefix)).set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = config.create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+        let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(topic, partition.id());
+        }
+        if of_dead_letters(queue).is_none() && list.count() > 0 {
+            list = consumer.committed_offsets(list, TIMEOUT)?;
+        }
+        let (mut unread, mut expected) = (TopicPartitionList::new(), 0);
+        for element in list.elements() {
+            let (low, high) = consumer.fetch_watermarks(topic, element.partition(), TIMEOUT)?;
+            let next = match element.offset() {
+                Offset::Offset(next) => next,
+                _ => low,
+            };
+            ensure!(next <= high, "{queue}: offset {next} is committed, and {high} records exist");
+            if next < high {
+                unread.add_partition_offset(topic, element.partition(), Offset::Offset(next))?;
+                expected += usize::try_from(high - next)?;
+            }
+        }
+        Ok((consumer, unread, expected))
     }
 
     /// Publishes any text with any id.
@@ -137,5 +147,7 @@ fn described(record: &BorrowedMessage<'_>) -> Value {
         of.insert(name.to_owned(), String::from_utf8_lossy(value).into());
     }
     properties.insert("headers".to_owned(), other.into());
-    json!({"properties": properties, "payload": String::from_utf8_lossy(record.payload().unwrap_or_default())})
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    json!({"properties": properties, "payload": text(record.payload()), "key": text(record.key()),
+           "partition": record.partition()})
 }
