@@ -86,6 +86,7 @@ pub struct Service {
     periodic: Vec<(&'static str, Background)>,
     workers: Vec<(&'static str, Background)>,
     figures: Option<http::Figures>,
+    request_limit: Duration,
     #[cfg(feature = "messaging")]
     messaging: broker::Messaging,
 }
@@ -97,6 +98,7 @@ impl Service {
             periodic: Vec::new(),
             workers: Vec::new(),
             figures: None,
+            request_limit: http::REQUEST_TIMEOUT,
             #[cfg(feature = "messaging")]
             messaging: broker::Messaging::default(),
         }
@@ -114,6 +116,12 @@ impl Service {
         E: std::fmt::Display + Send + 'static,
     {
         self.periodic.push((name, Box::new(move |stop| Box::pin(every(period, name, stop, work)))));
+        self
+    }
+
+    /// Answers 503 after this time instead of 30 s, for a service whose requests may wait for longer.
+    pub fn request_limit(mut self, limit: Duration) -> Service {
+        self.request_limit = limit;
         self
     }
 
@@ -283,10 +291,10 @@ pub async fn start(
     for (name, work) in service.workers {
         stages.relay.start(name, work);
     }
-    let requests = TaskTracker::new();
-    let app =
-        http::app(about, mode, service.routes, service.figures, health, spans.clone(), requests.clone());
-    stages.ingress.start("server", |stop| http::serve(listener, app, requests, stop));
+    let tasks = TaskTracker::new();
+    let requests = http::Requests { tasks: tasks.clone(), limit: service.request_limit };
+    let app = http::app(about, mode, service.routes, service.figures, health, spans.clone(), requests);
+    stages.ingress.start("server", |stop| http::serve(listener, app, tasks, stop));
     tracing::info!(service = about.name, %mode, version = about.version, %addr, "listening");
     Ok(Running { addr, db, stages, spans })
 }

@@ -41,7 +41,8 @@ use crate::{ApiError, Db, Mode, failpoint, metrics, telemetry};
 
 /// A client that sends its head slower than this is cut off; so is a connection that rests as long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Unless the service says otherwise.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// At shutdown: for requests of clients that are connected already.
 const LAST_REQUESTS: Duration = Duration::from_millis(100);
 /// A head may be this large; the default is 400 KB, held for every connection that sends one.
@@ -93,6 +94,13 @@ impl Health {
     }
 }
 
+/// The requests at work, and how long each may take.
+#[derive(Clone)]
+pub(super) struct Requests {
+    pub(super) tasks: TaskTracker,
+    pub(super) limit: Duration,
+}
+
 /// The service's routes with everything around them.
 pub(super) fn app(
     about: About,
@@ -101,7 +109,7 @@ pub(super) fn app(
     figures: Option<Figures>,
     health: Health,
     spans: Spans,
-    requests: TaskTracker,
+    requests: Requests,
 ) -> Router {
     let (routes, mut api) = routes.split_for_parts();
     api.info.title = format!("{} ({mode})", about.name);
@@ -207,7 +215,7 @@ async fn scrape(db: Option<Db>) -> Result<Response, ApiError> {
 /// Counts, times and names a request, and runs it in a task of its own: work that was begun is finished even if the client
 /// goes away, and a panic is an answer, not a dropped connection.
 async fn way_of_a_request(
-    State((spans, tasks)): State<(Spans, TaskTracker)>,
+    State((spans, Requests { tasks, limit })): State<(Spans, Requests)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -241,7 +249,7 @@ async fn way_of_a_request(
         let _in_progress = in_progress;
         work.await
     });
-    let finished = tokio::time::timeout(REQUEST_TIMEOUT, task).await;
+    let finished = tokio::time::timeout(limit, task).await;
     let mut response = span.in_scope(|| match finished {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
@@ -249,7 +257,8 @@ async fn way_of_a_request(
             ApiError::Internal(anyhow::anyhow!("a handler panicked: {}", text.unwrap_or_default()))
                 .into_response()
         }
-        Err(_) => ApiError::Unavailable("the request took longer than 30 s".into()).into_response(),
+        Err(_) => ApiError::Unavailable(format!("the request took longer than {} s", limit.as_secs()).into())
+            .into_response(),
     });
     if ["POST", "PUT"].contains(&method) {
         failpoint::pass(Failpoint::BeforeReply);
