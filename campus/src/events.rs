@@ -38,7 +38,7 @@ pub(crate) async fn faults<E>(app: Inventory, _: Incoming<E>) -> Result<Option<O
 
 /// Keyed by the order: only a placed one ends. Orders that are not known here came from another publisher.
 pub(crate) async fn end(tx: &mut Tx, order_id: &str, reserved: bool) -> Result<Outcome, HandlerError> {
-    let Ok(order_id) = order_id.parse() else { return Ok(Outcome::Duplicate) };
+    let Some(order_id) = orders::parse_id(order_id) else { return Ok(Outcome::Duplicate) };
     let to = if reserved { Status::Reserved } else { Status::Failed };
     let ended = orders::advance(tx, order_id, Status::Placed, to).await?;
     Ok(if ended.is_some() { Outcome::Completed(ORDER, to.as_str()) } else { Outcome::Duplicate })

@@ -16,6 +16,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// The longest delay of a reservation.
+pub(crate) const MAX_DELAY: Duration = Duration::from_secs(60);
+
 /// Cheap to clone; the clones share the faults.
 #[derive(Clone, Default)]
 pub(crate) struct Faults {

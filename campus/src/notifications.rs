@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::orders::key;
 use crate::{Newest, Rows};
 
 #[derive(Debug, Serialize, sqlx::FromRow, ToSchema)]
@@ -47,6 +48,7 @@ pub(crate) async fn send(
     item: &str,
     quantity: Option<i64>,
 ) -> Result<bool, sqlx::Error> {
+    let order_id = &*key(order_id);
     let sent = sqlx::query(
         "INSERT INTO notifications (order_id, status, item, quantity) VALUES ($1, $2, $3, $4)
          ON CONFLICT (order_id) DO NOTHING",
@@ -65,7 +67,10 @@ pub(crate) async fn send(
 /// As the database; also when there is none.
 #[cfg(feature = "sync")]
 pub(crate) async fn find(tx: &mut PgConnection, order_id: &str) -> Result<Notification, sqlx::Error> {
-    sqlx::query_as("SELECT * FROM notifications WHERE order_id = $1").bind(order_id).fetch_one(tx).await
+    sqlx::query_as("SELECT * FROM notifications WHERE order_id = $1")
+        .bind(&*key(order_id))
+        .fetch_one(tx)
+        .await
 }
 
 pub(crate) fn routes(db: Db) -> OpenApiRouter {

@@ -1,5 +1,7 @@
 //! Orders: placed, then ended once. Nothing here knows the stack.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::extract::State;
 use common::error::Problems;
@@ -75,6 +77,19 @@ pub(crate) struct Due {
     pub(crate) order_id: Uuid,
     #[sqlx(json)]
     pub(crate) context: Context,
+}
+
+/// The key by which the order `id` is stored. A UUID in upper case names the same order as in lower case; any other text names itself.
+pub(crate) fn key(id: &str) -> Cow<'_, str> {
+    match parse_id(id) {
+        Some(id) => id.to_string().into(),
+        None => id.into(),
+    }
+}
+
+/// The id of an order of campus-order, if the text can be one: with its hyphens, and without the other forms of a UUID.
+pub(crate) fn parse_id(text: &str) -> Option<Uuid> {
+    text.parse().ok().filter(|_| text.len() == uuid::fmt::Hyphenated::LENGTH)
 }
 
 /// Stores a placed order of the current workflow.
@@ -200,7 +215,7 @@ pub(crate) async fn released(tx: &mut PgConnection, order_ids: &[Uuid]) -> Resul
 /// 404 when there is none.
 pub(crate) async fn find(tx: &mut PgConnection, order_id: &str) -> Result<Order, ApiError> {
     let missing = || ApiError::not_found("order", order_id);
-    let id: Uuid = order_id.parse().map_err(|_| missing())?;
+    let id = parse_id(order_id).ok_or_else(missing)?;
     let found =
         sqlx::query_as("SELECT * FROM orders WHERE order_id = $1").bind(id).fetch_optional(tx).await?;
     found.ok_or_else(missing)

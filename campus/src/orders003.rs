@@ -118,7 +118,7 @@ impl Event for OrderPlaced {
     const STAMPED: bool = false;
 
     fn id(&self) -> Option<&str> {
-        self.message_id.as_deref()
+        Some(self.message_id.as_deref().unwrap_or(&self.order_id))
     }
 
     /// The object with the reason; what is no object stays as it is.
@@ -177,6 +177,11 @@ impl Event for StockDecided {
     const NAME: &'static str = topics::RESERVED_003.key;
     const DESTINATION: Destination = Destination::Topic(&topics::RESERVED_003);
     const STAMPED: bool = false;
+
+    /// An order is decided once. The ids of other publishers' messages need not differ.
+    fn id(&self) -> Option<&str> {
+        Some(&self.order_id)
+    }
 }
 
 /// [`StockDecided`] by the routing key of a failure.
@@ -189,6 +194,11 @@ impl Event for StockFailed {
     const NAME: &'static str = topics::FAILED_003.key;
     const DESTINATION: Destination = Destination::Topic(&topics::FAILED_003);
     const STAMPED: bool = false;
+
+    /// An order is decided once. The ids of other publishers' messages need not differ.
+    fn id(&self) -> Option<&str> {
+        Some(&self.0.order_id)
+    }
 }
 
 pub fn order(deps: &Deps) -> Service {

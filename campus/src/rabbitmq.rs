@@ -73,6 +73,11 @@ impl Event for StockDecided {
     const NAME: &'static str = topics::RESERVED.key;
     const DESTINATION: Destination = Destination::Topic(&topics::RESERVED);
     const STAMPED: bool = false;
+
+    /// An order is decided once. The ids of other publishers' messages need not differ.
+    fn id(&self) -> Option<&str> {
+        Some(&self.order_id)
+    }
 }
 
 /// [`StockDecided`] by the routing key of a failure.
@@ -85,6 +90,11 @@ impl Event for StockFailed {
     const NAME: &'static str = topics::FAILED.key;
     const DESTINATION: Destination = Destination::Topic(&topics::FAILED);
     const STAMPED: bool = false;
+
+    /// An order is decided once. The ids of other publishers' messages need not differ.
+    fn id(&self) -> Option<&str> {
+        Some(&self.0.order_id)
+    }
 }
 
 pub fn order(deps: &Deps) -> Service {

@@ -21,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use crate::faults::MAX_DELAY;
 use crate::notifications::{self, Notification};
 use crate::orders::{self, NewOrder, Order, Status};
 use crate::stock::{self, Refusal, Stock};
@@ -113,6 +114,9 @@ struct App {
     limit: Duration,
 }
 
+/// How long a request may take beside what it waits for.
+const WORK_LIMIT: Duration = Duration::from_secs(30);
+
 pub fn order(deps: &Deps, settings: &Settings) -> Service {
     let server = |name, url: &str| Server::new(name, url, settings.request_timeout);
     let app = App {
@@ -123,17 +127,16 @@ pub fn order(deps: &Deps, settings: &Settings) -> Service {
         limit: settings.request_timeout,
     };
     let routes = OpenApiRouter::new().routes(routes!(place_order)).with_state(app.clone());
-    Service::new(routes.merge(orders::routes(deps.db())).merge(orders::reset(deps.db()))).every(
-        SWEEP_EVERY,
-        "sweeper",
-        move || sweep(app.clone()),
-    )
+    Service::new(routes.merge(orders::routes(deps.db())).merge(orders::reset(deps.db())))
+        // An order waits for two calls.
+        .request_limit(2 * settings.request_timeout + WORK_LIMIT)
+        .every(SWEEP_EVERY, "sweeper", move || sweep(app.clone()))
 }
 
 pub fn inventory(deps: &Deps, _: &Settings) -> Service {
     let stock = Stock::new(deps.db(), Stack::Rest);
     let routes = OpenApiRouter::new().routes(routes!(reserve)).routes(routes!(release));
-    Service::new(routes.with_state(stock.clone()).merge(stock.routes()))
+    Service::new(routes.with_state(stock.clone()).merge(stock.routes())).request_limit(MAX_DELAY + WORK_LIMIT)
 }
 
 pub fn notification(deps: &Deps, _: &Settings) -> Service {

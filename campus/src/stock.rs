@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::faults::Faults;
+use crate::orders::key;
 use crate::{Empty, Reset, forget};
 
 /// What inventory works on.
@@ -78,6 +79,7 @@ impl Stock {
         item: &str,
         quantity: i64,
     ) -> Result<Reservation, sqlx::Error> {
+        let order_id = &*key(order_id);
         let inserted = sqlx::query(
             "INSERT INTO reservations (order_id, item, quantity, state) VALUES ($1, $2, $3, 'reserved')
              ON CONFLICT DO NOTHING",
@@ -152,6 +154,7 @@ async fn earlier(
 /// As the database.
 #[cfg(feature = "sync")]
 pub(crate) async fn release(tx: &mut PgConnection, order_id: &str) -> Result<(), sqlx::Error> {
+    let order_id = &*key(order_id);
     let tombstone = sqlx::query(
         "INSERT INTO reservations (order_id, state) VALUES ($1, 'released') ON CONFLICT DO NOTHING",
     );

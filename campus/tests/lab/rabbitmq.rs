@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use common::Mode;
 use common::testing::{Method, Reply, Sandbox, effects_of, eventually};
-use contract::campus::{RABBITMQ, Service, Stack, Topology};
+use contract::campus::{ORDERS003, RABBITMQ, Service, Stack, Topology};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
@@ -175,6 +175,39 @@ async fn a_message_counts_once_and_an_order_is_reserved_once_across_restarts() {
     assert_eq!(tapped(&lab.sandbox, "inventory.reserved").await.len(), 1);
     assert!(tapped(&lab.sandbox, "inventory.failed").await.is_empty());
     lab.sandbox.close().await;
+}
+
+#[tokio::test]
+async fn an_order_counts_once_however_its_id_is_written_and_whatever_its_messages_are_called() {
+    for (stack, topology) in [(Stack::Rabbitmq, &RABBITMQ), (Stack::Orders003, &ORDERS003)] {
+        let lab = Lab::start(stack).await;
+        let quantity = stack.quantity_field();
+        let burgers = json!({"item": "burger", quantity: 1});
+        let reply = lab.order.post("/order", burgers).await.body;
+        let id = reply["order_id"].as_str().unwrap().to_owned();
+        eventually("it has ended", async || lab.stock("burger").await == 99).await;
+        let publish = async |key: &str, body: Value| {
+            // All have one id, as those of a client that sets a constant.
+            lab.sandbox.publish_raw(topology.exchange, key, &body.to_string(), "constant").await;
+        };
+        publish(
+            "order.placed",
+            json!({"order_id": id.to_uppercase(), "message_id": "another", "item": "burger", quantity: 1}),
+        )
+        .await;
+        let status = if stack == Stack::Rabbitmq { "reserved" } else { "RESERVED" };
+        for order in ["order-a", "order-b", "order-c"] {
+            let decided =
+                json!({"order_id": order, "item": "salad", quantity: 1, "status": status, "timestamp": 1});
+            publish("inventory.reserved", decided).await;
+        }
+        let notified = async || lab.notification.get("/notifications").await.body.as_array().unwrap().len();
+        eventually("each is notified", async || notified().await == 4).await;
+        let again = async || lab.inventory.consumed("inventory_queue", "duplicate").await;
+        eventually("the other spelling is recognised", async || again().await >= 1.0).await;
+        assert_eq!((lab.stock("burger").await, notified().await), (99, 4));
+        lab.sandbox.close().await;
+    }
 }
 
 #[tokio::test]
