@@ -43,7 +43,8 @@ pub trait Event: Serialize + DeserializeOwned + Validate<Context = ()> + Send + 
     /// Whether the body gets a field `timestamp` with the time at which the message was made, as RFC 3339.
     const STAMPED: bool = true;
 
-    /// The id of the message, where the body contains it. A published one must be a UUID.
+    /// By which readers recognise the event when it comes again, where the body contains it. A published message has it as its id if
+    /// it is a UUID.
     fn id(&self) -> Option<&str> {
         None
     }

@@ -106,7 +106,9 @@ impl Message {
             serde_json::to_vec(event)?
         };
         let message = Message::with_body::<E>(body, context);
-        Ok(Message { id: event.id().map_or(message.id, str::to_owned), ..message })
+        // The outbox has UUIDs. Readers take the id from the body whatever it is.
+        let id = event.id().filter(|id| Uuid::try_parse(id).is_ok());
+        Ok(Message { id: id.map_or(message.id, str::to_owned), ..message })
     }
 
     /// A message for the readers of `E` whose body is made elsewhere.
