@@ -304,6 +304,7 @@ pub(crate) struct Subscription {
     pub has_first: bool,
     /// Whether a delivery that is rejected is acknowledged, not dead-lettered.
     steps_over: bool,
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only a log can be read again"))]
     pub rewind: Option<Rewind>,
     handler: Arc<dyn Bound>,
 }
