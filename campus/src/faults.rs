@@ -58,7 +58,7 @@ impl Faults {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Delay {
-    #[garde(range(min = 0.0, max = 60.0))]
+    #[garde(range(min = 0.0, max = MAX_DELAY.as_secs_f64()))]
     #[schema(minimum = 0, maximum = 60)]
     seconds: f64,
 }
