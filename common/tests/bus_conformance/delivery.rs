@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::broker::{SETTLES_EACH, sandbox};
-use super::{QUEUE, Seen, note, publish, start, user, waiting};
+use super::{Gated, QUEUE, Seen, at_gate, note, publish, start, user, waiting};
 
 #[tokio::test]
 async fn each_queue_of_a_fanout_sees_each_event_once() {
@@ -68,16 +68,9 @@ async fn two_instances_share_a_queue() {
 
 #[tokio::test]
 async fn no_more_are_worked_on_at_once_than_was_said() {
-    #[derive(Clone)]
-    struct Work(Seen, Arc<Semaphore>);
-    async fn work(Work(seen, gate): Work, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
-        seen.note(&user, user.user_id);
-        gate.acquire().await.map_err(HandlerError::retry)?.forget();
-        Ok(Outcome::Applied)
-    }
     let (sandbox, seen, gate) = (sandbox().await, Seen::default(), Arc::new(Semaphore::new(0)));
-    let consumers = Consumers::of(Work(seen.clone(), Arc::clone(&gate)))
-        .with(consumer(USER_REGISTERED_QUEUE, work).concurrency(2));
+    let consumers = Consumers::of(Gated(seen.clone(), Arc::clone(&gate)))
+        .with(consumer(USER_REGISTERED_QUEUE, at_gate).concurrency(2));
     let (app, bus) = start(&sandbox, consumers).await;
     publish(&bus, 1..=6).await;
     for done in 0..=4 {
@@ -177,16 +170,9 @@ async fn an_event_that_waits_at_a_stop_interrupts_no_other_of_any_queue() {
 
 #[tokio::test]
 async fn a_stop_settles_what_runs_and_leaves_the_rest_to_the_next() {
-    #[derive(Clone)]
-    struct Work(Seen, Arc<Semaphore>);
-    async fn work(Work(seen, gate): Work, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
-        seen.note(&user, user.user_id);
-        gate.acquire().await.map_err(HandlerError::retry)?.forget();
-        Ok(Outcome::Applied)
-    }
     let (sandbox, seen, gate) = (sandbox().await, Seen::default(), Arc::new(Semaphore::new(0)));
-    let consumers = Consumers::of(Work(seen.clone(), Arc::clone(&gate)))
-        .with(consumer(USER_REGISTERED_QUEUE, work).concurrency(3));
+    let consumers = Consumers::of(Gated(seen.clone(), Arc::clone(&gate)))
+        .with(consumer(USER_REGISTERED_QUEUE, at_gate).concurrency(3));
     let (app, bus) = start(&sandbox, consumers).await;
     publish(&bus, 1..=10).await;
     eventually("three run", async || seen.numbers().len() == 3).await;

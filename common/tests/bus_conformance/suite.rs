@@ -12,6 +12,7 @@ use common::testing::{Sandbox, TestApp, eventually};
 use common::{ApiError, Context};
 use futures_util::future::join_all;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::broker::{MODE, sandbox};
@@ -51,6 +52,19 @@ impl Seen {
     pub(crate) fn times(&self, number: i64) -> usize {
         self.numbers().iter().filter(|n| **n == number).count()
     }
+}
+
+/// What handlers saw, and a gate at which they wait for a permit.
+#[derive(Clone)]
+pub(crate) struct Gated(pub(crate) Seen, pub(crate) Arc<Semaphore>);
+
+pub(crate) async fn at_gate(
+    Gated(seen, gate): Gated,
+    user: Incoming<UserRegistered>,
+) -> Result<Outcome, HandlerError> {
+    seen.note(&user, user.user_id);
+    gate.acquire().await.map_err(HandlerError::retry)?.forget();
+    Ok(Outcome::Applied)
 }
 
 pub(crate) async fn note(seen: Seen, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {

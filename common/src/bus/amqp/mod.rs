@@ -17,14 +17,14 @@ use lapin::{Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::pause;
-use super::{Bus, Endpoint, PublisherHandle};
+use super::{Bus, Endpoint, PublisherHandle, backoff};
 use crate::Db;
 use crate::config::AmqpSettings;
-use crate::outage::Outage;
 #[cfg(feature = "testing")]
 pub(crate) use topology::route;
 
+/// In the log.
+const BROKER: &str = "RabbitMQ";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time for lapin to report why it closed its socket.
@@ -98,11 +98,8 @@ impl Amqp {
         stop: CancellationToken,
     ) {
         loop {
-            if let Some(db) = &db {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = db.wait_ready() => {}
-                }
+            if !backoff::database_ready(db.as_ref(), &stop).await {
+                return;
             }
             let Some(link) = self.connect("consumer", &stop).await else { return };
             let ended = tokio::select! {
@@ -117,42 +114,22 @@ impl Amqp {
 
     /// Connects, however long it takes; `None` when stopped.
     async fn connect(&self, role: &str, stop: &CancellationToken) -> Option<Link> {
-        let (mut failures, outage) = (0, Outage::default());
-        while !stop.is_cancelled() {
+        let attempt = || async {
             let name = format!("{} {role}", self.endpoint.service);
             let properties = ConnectionProperties::default().with_connection_name(name.into());
             let (runtime, open) = frames::runtime();
             let connecting = Connection::connect_uri_with_runtime(self.address.clone(), properties, runtime);
-            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connecting);
-            let cause = tokio::select! {
-                () = stop.cancelled() => return None,
-                connected = connecting => match connected {
-                    Ok(Ok(connection)) => return Some(Link { connection, open }),
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "no answer within 5 s".into(),
-                },
-            };
-            if outage.is_new(&cause) {
-                tracing::warn!(cause, role, "waiting for RabbitMQ");
+            match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+                Ok(Ok(connection)) => Ok(Link { connection, open }),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("no answer within 5 s".into()),
             }
-            failures += 1;
-            pause(failures, stop).await;
-        }
-        None
+        };
+        backoff::connect(BROKER, role, stop, attempt).await
     }
 
     async fn close(&self, link: Link, ended: anyhow::Result<()>, role: &str, stop: &CancellationToken) {
-        match ended.map_err(|cause| format!("{cause:#}")) {
-            Ok(()) => {}
-            Err(cause) if stop.is_cancelled() => {
-                tracing::warn!(cause, role, "connection to RabbitMQ ended before its work");
-            }
-            Err(cause) => {
-                tracing::warn!(cause, role, "connection to RabbitMQ is built anew");
-                // No tight loop if the broker refuses at once.
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
+        backoff::ended(ended, BROKER, role, stop).await;
         let closing = link.connection.close(200, "bye".into());
         if !matches!(tokio::time::timeout(Duration::from_secs(1), closing).await, Ok(Ok(()))) {
             tracing::debug!(role, "connection was gone before it was closed");

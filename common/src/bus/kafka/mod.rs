@@ -1,5 +1,6 @@
 //! Kafka, by librdkafka. An event is a record in the topic of its destination, with the workflow's id as its key, or a field
-//! that the destination names. Each queue is a group of consumers; one that has several destinations has a member for each. A failed event stays unsettled in the process until it is tried again.
+//! that the destination names. Each queue is a group of consumers; one that has several destinations has a member for each. A failed
+//! event stays unsettled in the process until it is tried again.
 
 mod consumer;
 mod offsets;
@@ -9,7 +10,6 @@ pub(crate) mod testing;
 mod topics;
 
 use std::fmt;
-use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
@@ -19,12 +19,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::pause;
-use super::{Bus, Endpoint, PublisherHandle};
+use super::{Bus, Endpoint, PublisherHandle, backoff};
 use crate::Db;
 use crate::config::KafkaSettings;
-use crate::outage::Outage;
 use topics::Names;
+
+/// In the log.
+const BROKER: &str = "Kafka";
 
 /// A process's side of Kafka.
 #[derive(Clone)]
@@ -49,7 +50,7 @@ impl Kafka {
                 ended = self.publish_until_lost(&publisher) => ended,
             };
             publisher.send_replace(None);
-            report(ended, "publisher", &stop).await;
+            backoff::ended(ended, BROKER, "publisher", &stop).await;
         }
     }
 
@@ -61,38 +62,19 @@ impl Kafka {
         stop: CancellationToken,
     ) {
         loop {
-            if let Some(db) = &db {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = db.wait_ready() => {}
-                }
-            }
-            if !self.connect("consumer", &stop).await {
+            if !backoff::database_ready(db.as_ref(), &stop).await || !self.connect("consumer", &stop).await {
                 return;
             }
             let ended = self.consume_until_lost(&bus, &connected, &stop).await;
             connected.send_replace(false);
-            report(ended, "consumer", &stop).await;
+            backoff::ended(ended, BROKER, "consumer", &stop).await;
         }
     }
 
     /// Returns true when the broker answers and has the topics of this process; false when stopped.
     async fn connect(&self, role: &str, stop: &CancellationToken) -> bool {
-        let (mut failures, outage) = (0, Outage::default());
-        while !stop.is_cancelled() {
-            let created = tokio::select! {
-                () = stop.cancelled() => return false,
-                created = self.create_topics() => created,
-            };
-            let Err(cause) = created else { return true };
-            let cause = format!("{cause:#}");
-            if outage.is_new(&cause) {
-                tracing::warn!(cause, role, "waiting for Kafka");
-            }
-            failures += 1;
-            pause(failures, stop).await;
-        }
-        false
+        let attempt = || async { self.create_topics().await.map_err(|cause| format!("{cause:#}")) };
+        backoff::connect(BROKER, role, stop, attempt).await.is_some()
     }
 
     async fn create_topics(&self) -> anyhow::Result<()> {
@@ -116,21 +98,6 @@ impl Kafka {
             .set("topic.metadata.propagation.max.ms", "0")
             .set("topic.metadata.refresh.interval.ms", "5000");
         config
-    }
-}
-
-/// Logs why the work with the broker ended.
-async fn report(ended: anyhow::Result<()>, role: &str, stop: &CancellationToken) {
-    match ended.map_err(|cause| format!("{cause:#}")) {
-        Ok(()) => {}
-        Err(cause) if stop.is_cancelled() => {
-            tracing::warn!(cause, role, "connection to Kafka ended before its work");
-        }
-        Err(cause) => {
-            tracing::warn!(cause, role, "connection to Kafka is built anew");
-            // No tight loop if the broker refuses at once.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
     }
 }
 

@@ -16,7 +16,9 @@ use super::broker::{MODE, sandbox};
 use super::outages::{behind_proxy, stops_soon};
 use super::process::bound_to_this_thread;
 use super::traffic::Traffic;
-use super::{QUEUE, Seen, note, publish, set_aside, start, start_with, user, waiting, within};
+use super::{
+    Gated, QUEUE, Seen, at_gate, note, publish, set_aside, start, start_with, user, waiting, within,
+};
 
 /// The events of a queue that are not settled.
 async fn unsettled(sandbox: &Sandbox) -> BTreeSet<i64> {
@@ -143,16 +145,10 @@ async fn members_that_come_and_go_under_traffic_lose_nothing_and_settle_everythi
 
 #[tokio::test]
 async fn partitions_are_given_up_only_when_their_handlers_have_ended() {
-    #[derive(Clone)]
-    struct Work(Seen, Arc<Semaphore>);
-    async fn work(Work(seen, gate): Work, user: Incoming<UserRegistered>) -> Result<Outcome, HandlerError> {
-        seen.note(&user, user.user_id);
-        gate.acquire().await.map_err(HandlerError::retry)?.forget();
-        Ok(Outcome::Applied)
-    }
     let (sandbox, seen, gate) = (sandbox().await, Seen::default(), Arc::new(Semaphore::new(0)));
-    let consumers =
-        || Consumers::of(Work(seen.clone(), Arc::clone(&gate))).with(consumer(USER_REGISTERED_QUEUE, work));
+    let consumers = || {
+        Consumers::of(Gated(seen.clone(), Arc::clone(&gate))).with(consumer(USER_REGISTERED_QUEUE, at_gate))
+    };
     let (first, bus) = start(&sandbox, consumers()).await;
     publish(&bus, 1..=30).await;
     eventually("all are at work", async || seen.numbers().len() == 30).await;
@@ -172,10 +168,8 @@ async fn partitions_are_given_up_only_when_their_handlers_have_ended() {
 /// An event in a hundred hangs, in all partitions. The others go on, and after a stop those that hang are still there.
 #[tokio::test]
 async fn no_offset_is_committed_before_the_record_is_settled() {
-    #[derive(Clone)]
-    struct Work(Seen, Arc<Semaphore>);
     async fn hang_some(
-        Work(seen, gate): Work,
+        Gated(seen, gate): Gated,
         user: Incoming<UserRegistered>,
     ) -> Result<Outcome, HandlerError> {
         if user.user_id % 100 == 0 {
@@ -185,7 +179,7 @@ async fn no_offset_is_committed_before_the_record_is_settled() {
         Ok(Outcome::Applied)
     }
     let (sandbox, seen, gate) = (sandbox().await, Seen::default(), Arc::new(Semaphore::new(0)));
-    let work = Work(seen.clone(), Arc::clone(&gate));
+    let work = Gated(seen.clone(), Arc::clone(&gate));
     let (app, bus): (TestApp, Bus) =
         start(&sandbox, Consumers::of(work).with(consumer(USER_REGISTERED_QUEUE, hang_some))).await;
     publish(&bus, 1..=1500).await;

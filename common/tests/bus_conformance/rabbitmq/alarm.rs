@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::own_broker::OwnBroker;
 use super::traffic::Traffic;
-use super::{Seen, note, publish, start_with, user};
+use super::{Gated, Seen, note, publish, start_with, user};
 
 /// More than any buffer on the way holds.
 const MANY: i64 = 2000;
@@ -76,10 +76,8 @@ async fn a_service_that_starts_under_an_alarm_refuses_from_the_first_publish_on(
 /// It can neither be tried again nor set aside now: both need a copy of it.
 #[tokio::test]
 async fn what_fails_under_an_alarm_waits_for_its_end_and_is_not_handled_again_and_again() {
-    #[derive(Clone)]
-    struct Work(Seen, Arc<Semaphore>);
     async fn fail_first(
-        Work(seen, gate): Work,
+        Gated(seen, gate): Gated,
         user: Incoming<UserRegistered>,
     ) -> Result<Outcome, HandlerError> {
         seen.note(&user, user.user_id);
@@ -91,7 +89,7 @@ async fn what_fails_under_an_alarm_waits_for_its_end_and_is_not_handled_again_an
     }
     let (sandbox, seen, broker) = (Sandbox::new().await, Seen::default(), OwnBroker::start().await);
     let gate = Arc::new(Semaphore::new(0));
-    let work = Work(seen.clone(), Arc::clone(&gate));
+    let work = Gated(seen.clone(), Arc::clone(&gate));
     let consumers = Consumers::of(work).with(consumer(USER_REGISTERED_QUEUE, fail_first));
     let (app, bus) = start_with(&sandbox, &broker.settings(), consumers).await;
     publish(&bus, [1]).await;
