@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use common::bus::{Consumers, HandlerError, Incoming, Outcome, Rewind, consumer, transaction};
-use common::context::now_us;
 use common::error::Problems;
 use common::events::{Event, Queue};
 use common::rules::no_nul;
@@ -24,10 +23,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::events::{Decision, Inventory, Orders, end, faults};
+use crate::events::{Decision, Inventory, Orders, StockDecided, decide, end, faults};
 use crate::figures::{self, Throttle};
 use crate::orders::{self, NewOrder, Order};
-use crate::stock::{self, Reservation, Stock};
+use crate::stock::{self, Stock};
 use crate::{Empty, MAX_QUANTITY, MAX_TEXT, Reset, forget};
 
 /// Records of one topic that analytics has at once.
@@ -64,23 +63,13 @@ impl Event for OrderPlaced {
     const STAMPED: bool = false;
 }
 
-/// Inventory has reserved stock for an order, or could not.
+/// [`StockDecided`] as a record.
 #[derive(Clone, Debug, Serialize, Deserialize, Validate)]
-pub struct StockDecided {
-    #[garde(length(chars, min = 1, max = MAX_TEXT), custom(no_nul))]
-    pub order_id: String,
-    #[garde(length(chars, min = 1, max = MAX_TEXT), custom(no_nul))]
-    pub item: String,
-    #[garde(range(min = 1, max = MAX_QUANTITY))]
-    pub quantity: i64,
-    #[garde(skip)]
-    pub status: Decision,
-    /// Seconds since 1970.
-    #[garde(skip)]
-    pub timestamp: Option<f64>,
-}
+#[serde(transparent)]
+#[garde(transparent)]
+pub struct Decided(#[garde(dive)] pub StockDecided);
 
-impl Event for StockDecided {
+impl Event for Decided {
     const NAME: &'static str = "inventory.decided";
     const DESTINATION: Destination = Destination::Log(&INVENTORY_EVENTS);
     const STAMPED: bool = false;
@@ -109,7 +98,7 @@ pub fn inventory(deps: &Deps) -> Service {
     let stats = OpenApiRouter::new().routes(routes!(stats)).with_state(deps.db());
     let placed = transaction(&deps.db(), Queue::named(INVENTORY_GROUP), reserve).first(faults);
     Service::new(app.stock.routes().merge(stats))
-        .publishes::<StockDecided>()
+        .publishes::<Decided>()
         .consumes(Consumers::of(app).with(placed))
 }
 
@@ -224,18 +213,15 @@ async fn reserve(
     placed: Incoming<OrderPlaced>,
 ) -> Result<Outcome, HandlerError> {
     let OrderPlaced { order_id, item, quantity, .. } = placed.event;
-    let Reservation { refusal, first } = app.stock.reserve(tx, &order_id, &item, quantity).await?;
-    if !first {
+    let Some(decided) = decide(&app, tx, order_id, item, quantity).await? else {
         return Ok(Outcome::Duplicate);
-    }
-    let timestamp = Some(now_us() as f64 / 1e6);
-    let status = if refusal.is_none() { Decision::Reserved } else { Decision::Failed };
-    app.outbox.add(tx, &StockDecided { order_id, item, quantity, status, timestamp })?;
+    };
+    app.outbox.add(tx, &Decided(decided))?;
     Ok(Outcome::Applied)
 }
 
-async fn end_order((): (), tx: &mut Tx, decided: Incoming<StockDecided>) -> Result<Outcome, HandlerError> {
-    end(tx, &decided.order_id, decided.status == Decision::Reserved).await
+async fn end_order((): (), tx: &mut Tx, decided: Incoming<Decided>) -> Result<Outcome, HandlerError> {
+    end(tx, &decided.0.order_id, decided.0.status == Decision::Reserved).await
 }
 
 #[derive(Serialize, ToSchema)]
@@ -263,11 +249,11 @@ async fn count_placed(
 
 async fn count_decided(
     app: Analytics,
-    decided: Vec<Incoming<StockDecided>>,
+    decided: Vec<Incoming<Decided>>,
 ) -> Result<Vec<Outcome>, HandlerError> {
-    let of = |order: &'_ Incoming<StockDecided>| order.status == Decision::Failed;
+    let of = |order: &'_ Incoming<Decided>| order.0.status == Decision::Failed;
     let orders: Vec<_> =
-        decided.iter().map(|order| (order.order_id.as_str(), of(order), order.timestamp)).collect();
+        decided.iter().map(|order| (order.0.order_id.as_str(), of(order), order.0.timestamp)).collect();
     let mut tx = app.db.begin().await?;
     figures::add_decided(&mut tx, &orders).await?;
     tx.commit().await?;

@@ -11,7 +11,7 @@
 //! `orders003` is the older version of the lab: other names, other fields, queues without arguments.
 
 #[cfg(any(feature = "async", feature = "stream"))]
-mod events;
+pub mod events;
 mod faults;
 #[cfg(feature = "stream")]
 pub mod figures;

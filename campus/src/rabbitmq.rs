@@ -4,7 +4,6 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use common::bus::{Consumers, HandlerError, Incoming, Outcome, transaction};
-use common::context::now_us;
 use common::error::Problems;
 use common::events::{Event, Queue};
 use common::rules::no_nul;
@@ -19,9 +18,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::events::{Decision, Inventory, Orders, end, faults};
+use crate::events::{Decision, Inventory, Orders, StockDecided, decide, end, faults};
 use crate::orders::{self, NewOrder, Order};
-use crate::stock::{Reservation, Stock};
+use crate::stock::Stock;
 use crate::{MAX_QUANTITY, MAX_TEXT, notifications};
 
 /// Characters of the id of a message.
@@ -51,22 +50,6 @@ impl Event for OrderPlaced {
     fn id(&self) -> Option<&str> {
         Some(&self.message_id)
     }
-}
-
-/// Inventory has reserved stock for an order, or could not.
-#[derive(Clone, Debug, Serialize, Deserialize, Validate)]
-pub struct StockDecided {
-    #[garde(length(chars, min = 1, max = MAX_TEXT), custom(no_nul))]
-    pub order_id: String,
-    #[garde(length(chars, min = 1, max = MAX_TEXT), custom(no_nul))]
-    pub item: String,
-    #[garde(range(min = 1, max = MAX_QUANTITY))]
-    pub quantity: i64,
-    #[garde(skip)]
-    pub status: Decision,
-    /// Seconds since 1970.
-    #[garde(skip)]
-    pub timestamp: Option<f64>,
 }
 
 impl Event for StockDecided {
@@ -149,14 +132,10 @@ async fn reserve(
     placed: Incoming<OrderPlaced>,
 ) -> Result<Outcome, HandlerError> {
     let OrderPlaced { order_id, item, quantity, .. } = placed.event;
-    let Reservation { refusal, first } = app.stock.reserve(tx, &order_id, &item, quantity).await?;
-    if !first {
+    let Some(decided) = decide(&app, tx, order_id, item, quantity).await? else {
         return Ok(Outcome::Duplicate);
-    }
-    let timestamp = Some(now_us() as f64 / 1e6);
-    let status = if refusal.is_none() { Decision::Reserved } else { Decision::Failed };
-    let decided = StockDecided { order_id, item, quantity, status, timestamp };
-    match status {
+    };
+    match decided.status {
         Decision::Reserved => app.outbox.add(tx, &decided)?,
         Decision::Failed => app.outbox.add(tx, &StockFailed(decided))?,
     }
