@@ -126,3 +126,19 @@ fn the_compose_files_of_the_campus_lab_are_those_of_the_contract() {
         assert_eq!(settings, lab_env, "{file}");
     }
 }
+
+#[test]
+fn the_monitoring_of_the_campus_lab_has_the_ports_of_the_contract() {
+    let [prometheus, grafana] = campus::MONITORING;
+    let file = "campus/docker-compose-monitoring.yml";
+    let text = read(file);
+    assert_contains(file, &text, &format!("--web.listen-address=127.0.0.1:{prometheus}\n"));
+    assert_contains(file, &text, &format!("PROMETHEUS_CAMPUS_URL: http://127.0.0.1:{prometheus}\n"));
+    assert_contains(file, &text, &format!("GF_SERVER_HTTP_PORT: {grafana}\n"));
+    for file in ["docker-compose-sync.yml", "docker-compose-async.yml", "grafana/docker-compose-compare.yml"]
+    {
+        let text = read(file);
+        let line = format!("PROMETHEUS_CAMPUS_URL: http://host.docker.internal:{prometheus}\n");
+        assert_contains(file, &text, &line);
+    }
+}

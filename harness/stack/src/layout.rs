@@ -12,8 +12,6 @@ pub struct Layout {
     /// Of its folder, and for people.
     pub name: String,
     pub mode: Mode,
-    /// The word in the names of the Prometheus configuration and of the board that show it.
-    pub board: String,
     /// In the order of the ports of the services.
     pub members: Vec<Member>,
     /// Without an offset, with those of all servers that may observe it.
@@ -50,7 +48,6 @@ impl Layout {
         Self {
             name: mode.to_string(),
             mode,
-            board: mode.to_string(),
             members: members.into(),
             ports: Ports { monitoring: mode.ports().monitoring.into(), ..Ports::unmoved(mode) },
             database: postgres::DATABASE,
@@ -86,7 +83,6 @@ impl Layout {
         Self {
             name: Self::campus_name(stack),
             mode: stack.mode(),
-            board: "campus".to_owned(),
             members: members.collect(),
             ports,
             database: "campus",
@@ -98,6 +94,11 @@ impl Layout {
     /// The name of a stack of the campus lab, which is also its folder below `.study`.
     pub fn campus_name(stack: campus::Stack) -> String {
         format!("campus/{stack}")
+    }
+
+    /// The word in the names of the Prometheus configuration and of the board that show it.
+    pub(super) fn board(&self) -> &'static str {
+        if self.campus.is_some() { "campus" } else { self.mode.as_str() }
     }
 
     /// The member called `name`, and its place.

@@ -46,7 +46,7 @@ fn start_prometheus(place: &Place<'_>, port: u16) -> Result<Process> {
     for rules in ["rules.yml", "alerts.yml"] {
         fs::copy(from.join(rules), home.join(rules)).with_context(|| format!("cannot copy {rules}"))?;
     }
-    let committed = from.join(format!("prometheus-{}.yml", layout.board));
+    let committed = from.join(format!("prometheus-{}.yml", layout.board()));
     let committed =
         fs::read_to_string(&committed).with_context(|| format!("cannot read {}", committed.display()))?;
     fs::write(home.join("prometheus.yml"), configuration(&committed, layout, place.ports, port)?)?;
@@ -143,7 +143,7 @@ fn start_grafana(place: &Place<'_>, program: &Path, prometheus: u16, port: u16) 
     command.envs(Mode::ALL.map(|mode| url(mode.as_str(), mode.ports().monitoring[0])));
     command.envs([url("campus", campus::MONITORING[0])]);
     command.args(["server", "--homepath", "/usr/share/grafana"]);
-    let board = dashboards.join(format!("{}.json", place.layout.board));
+    let board = dashboards.join(format!("{}.json", place.layout.board()));
     for (name, value) in [
         ("GF_PATHS_DATA", home.display().to_string()),
         ("GF_PATHS_LOGS", home.display().to_string()),
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     fn of_layout(layout: &Layout) -> String {
-        let file = project_root().unwrap().join(format!("prometheus/prometheus-{}.yml", layout.board));
+        let file = project_root().unwrap().join(format!("prometheus/prometheus-{}.yml", layout.board()));
         let committed = fs::read_to_string(file).unwrap();
         configuration(&committed, layout, &layout.moved(100, 1).unwrap(), 9999).unwrap()
     }
